@@ -1,0 +1,95 @@
+# The compendium's commands; `make` alone lists them. Needs bash, make and Python 3.11 or newer.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# where make builds its own environment; MMVM_ENV=current uses the active one instead
+VENV ?= .venv
+# chapters that `make notebooks` refreshes; all by default
+CHAPTERS ?=
+
+# Results must be the same when run again: two threads on every machine, no random hashes, and nobody's own
+# IPython profile or kernels (the profile made here also keeps ipykernel's remark about TCP off the terminal).
+export OMP_NUM_THREADS := 2
+export MKL_NUM_THREADS := 2
+export PYTHONHASHSEED := 0
+export IPYTHONDIR := $(CURDIR)/_build/ipython
+export JUPYTER_PREFER_ENV_PATH := 1
+KERNEL := _build/ipython/profile_default/ipython_kernel_config.json
+
+ifeq ($(MMVM_ENV),current)
+PYTHON ?= python
+PY := $(PYTHON)
+ENVIRONMENT := active-environment
+else ifeq ($(MMVM_ENV),)
+# the first of these that is new enough; PYTHON=... chooses another one
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+PY := $(VENV)/bin/python
+ENVIRONMENT := $(VENV)/.installed
+else
+$(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
+endif
+
+.PHONY: help install book html notebooks test lock clean distclean active-environment
+
+help:  ## this list
+	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+	@echo "Settings: MMVM_ENV=current (use the active environment), PYTHON=python3.12, VENV=.venv, CHAPTERS=\"method\""
+
+install: $(ENVIRONMENT)  ## build the environment in .venv from requirements.lock
+	@echo "Environment ready: $(PY)"
+
+book: $(ENVIRONMENT) $(KERNEL)  ## run every chapter live and render _build/html/index.html (under 10 minutes)
+	@echo "Running every chapter and rendering the book; under 10 minutes, most of it training in the chapter polymnist"
+	@$(PY) tools/book.py --execute
+
+html: $(ENVIRONMENT) $(KERNEL)  ## render the committed outputs only (under a minute)
+	@echo "Rendering the committed outputs; under a minute"
+	@$(PY) tools/book.py
+
+notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md, with outputs (under 10 minutes)
+	@echo "Making the notebooks from their text twins; under 10 minutes for all"
+	@$(PY) tools/notebooks.py $(CHAPTERS)
+
+test: $(ENVIRONMENT) $(KERNEL)  ## style, unit tests, README snippets, every notebook against its outputs (under 10 minutes)
+	@echo "1/3 style (seconds)"
+	@$(PY) -m ruff check .
+	@echo "2/3 unit tests, README snippets, the book's files (a few minutes)"
+	@$(PY) -m pytest -q --durations=5
+	@echo "3/3 every notebook run again and compared with its stored outputs (a few minutes)"
+	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
+		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
+
+lock:  ## renew requirements.lock: the newest versions that pyproject.toml allows (needs uv: pip install uv)
+	@echo "Resolving for Linux, macOS and Python 3.11 and newer; seconds. Then: make test, make notebooks"
+	@uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 \
+		--fork-strategy fewest --upgrade --no-emit-index-url --no-annotate --quiet \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## remove what was built; keeps the environment, runs/ and the data
+	@echo "Removing _build and caches; .venv, runs/ and data/ stay (make distclean removes .venv too)"
+	@rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage mmvm.egg-info
+	@find mmvm tests tools book -name __pycache__ -prune -exec rm -rf {} + -o \
+		-name .ipynb_checkpoints -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove the environment
+	@rm -rf "$(VENV)"
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or newer was found: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is missing or older than Python 3.11: name another one, e.g. make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing requirements.lock into $(VENV) with $(PYTHON); 2 to 10 minutes, about 6 GB on Linux (torch with CUDA)"
+	@"$(PYTHON)" -m venv "$(VENV)"
+	@"$(PY)" -m pip install --no-color --disable-pip-version-check --progress-bar off -r requirements.lock
+	@"$(PY)" -m pip install --no-color --disable-pip-version-check --quiet --no-deps -e .
+	@"$(PY)" tools/environment.py
+	@touch $@
+
+active-environment:
+	@"$(PY)" tools/environment.py
+
+$(KERNEL):
+	@mkdir -p $(@D) && echo '{"IPKernelApp": {"log_level": 40}}' > $@
