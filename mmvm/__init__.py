@@ -1,0 +1,13 @@
+"""The MMVM VAE and its relatives: models, objectives, training and evaluation, thin enough to read in an afternoon."""
+
+from mmvm.datasets import Batch, Modality, MultimodalData
+from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
+from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+from mmvm.model import MultimodalVAE, fit_latent_density
+from mmvm.objectives import MMVM, Independent, Objective, Schedule
+from mmvm.training import fit
+
+__all__ = ["Batch", "Bernoulli", "Categorical", "DiagonalGaussian", "Independent", "Laplace", "MMVM", "Modality",
+           "MultimodalData", "MultimodalVAE", "Normal", "Objective", "Poisson", "Schedule", "UserError", "fit",
+           "fit_latent_density"]

@@ -1,0 +1,119 @@
+"""python -m mmvm train | data | results
+
+Exit status: 0 done, 2 a mistake in the call, the data or the disk (one sentence says which), 130 stopped by Ctrl-C or
+SIGTERM, during training with the checkpoint written.
+"""
+
+import argparse
+import signal
+import sys
+from dataclasses import replace
+
+from mmvm.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    from mmvm.experiments import EXPERIMENTS
+
+    parser = argparse.ArgumentParser(prog="python -m mmvm", description="Train, check data, read results of the "
+                                     "MMVM VAE compendium.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train | data | results")
+
+    train = commands.add_parser("train", help="train and evaluate one run", description="Trains and evaluates one "
+                                "run. The same command continues a run that was stopped or killed.",
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    train.add_argument("experiment", choices=EXPERIMENTS)
+    train.add_argument("--profile", default="smoke",
+                       help="smoke (default), laptop, translated, paper, or a YAML file of parameters")
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                       help="change one parameter; repeatable")
+    train.add_argument("--out", help="folder for checkpoint, history and rows, from the repository's root "
+                       "(default: runs/<experiment>-<hash>)")
+    train.add_argument("--fresh", action="store_true", help="start over instead of continuing what is in the folder")
+    train.add_argument("--dry-run", action="store_true", help="only print the parameters of the run")
+    train.epilog = "parameters and their defaults:\n" + "\n".join(
+        f"  {line}" for name in EXPERIMENTS for line in EXPERIMENTS[name].cell().splitlines())
+
+    data = commands.add_parser("data", help="say what a data set consists of, or verify it",
+                               description="Describes a data set's files; --check verifies them.")
+    data.add_argument("experiment", choices=EXPERIMENTS)
+    data.add_argument("--root", help="folder of the data (default: the data that ships)")
+    data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
+
+    results = commands.add_parser("results", help="print the committed results",
+                                  description="Means, and standard deviations over seeds, of the committed rows.")
+    results.add_argument("experiment", nargs="?", default=None, help="name of a file in data/results, or a csv file")
+    results.add_argument("--metric", action="append", help="metric(s) to show (default: probe, coherence)")
+
+    options = parser.parse_args(arguments)
+    try:
+        return {"train": _train, "data": _data, "results": _results}[options.command](options)
+    except UserError as error:
+        print(f"mmvm: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"mmvm: {error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or choose "
+              "another folder", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)
+        return 130
+
+
+def _train(options) -> int:
+    from mmvm import experiments, paths, training
+
+    p = experiments.EXPERIMENTS[options.experiment].from_profile(options.profile).with_settings(options.set)
+    p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.chapter}-{p.run_hash()}"))
+    for name, value in vars(p).items():
+        print(f"{name:24} {value}")
+    if options.dry_run:
+        return 0
+    if options.fresh:
+        for name in (training.CHECKPOINT, training.HISTORY):
+            (p.folder() / name).unlink(missing_ok=True)
+    result = experiments.run(p)
+    print()
+    for row in result.rows:
+        if row["source"] == "":
+            print(f"{row['metric']:22} {row['target']:6} {row['value']:10.4g}")
+    print(f"\n{len(result.rows)} rows in {p.folder() / 'results.csv'}")
+    return 0
+
+
+def _data(options) -> int:
+    from mmvm.datasets import polymnist
+
+    if not options.check:
+        print(f"{polymnist.__doc__}\nVerify the files with --check.")
+        return 0
+    for line in polymnist.check(options.root):
+        print(line)
+    return 0
+
+
+def _results(options) -> int:
+    from mmvm import results
+
+    metrics = options.metric or ["probe", "coherence"]
+    names = [options.experiment] if options.experiment else results.available()
+    if not names:
+        raise UserError("no results are committed yet: name a run's results.csv")
+    for name in names:
+        table = results.read(name)
+        unknown = sorted(set(metrics) - set(table["metric"]))
+        if unknown:
+            raise UserError(f"{name} has no metric {', '.join(unknown)}; it has: "
+                            f"{', '.join(sorted(set(table['metric'])))}")
+        board = results.scoreboard(table, metrics)
+        if board.empty:
+            raise UserError(f"{name} has no average of {', '.join(metrics)} to show: read its rows with "
+                            "mmvm.results.read")
+        print(f"{name}: {len(table)} rows")
+        print(board.to_string(index=False, na_rep="", float_format="%.3f"))
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of training too: no traceback
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""p(x | parameters): what a decoder's output means.
+
+Every likelihood is in nats, summed over a modality's own pixels, tokens or bins (the last `event_ndim`
+dimensions of x) and over nothing else, so that terms of different modalities add up to a joint log-likelihood.
+Log-densities include their constants: a Laplace of scale 0.75 has at best log p = -D ln 1.5, the floor that the
+paper's reconstruction errors sit on.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmvm.errors import UserError
+
+
+def _widen(params: Tensor) -> Tensor:
+    # bfloat16 has 8 bits of mantissa: neither a sum over 2,352 pixels nor a uniform draw survives that
+    return params.float() if params.dtype in (torch.bfloat16, torch.float16) else params
+
+
+def _sum_event(x: Tensor, event_ndim: int) -> Tensor:
+    return x.flatten(x.ndim - event_ndim).sum(-1) if event_ndim else x
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Base class. `params` and x have the same event shape, except for `Categorical`.
+
+    log_prob(params, x, event_ndim)  (...,) nats, the event's dimensions summed
+    mean(params)                     the prediction, in the units of x
+    sample(params)                   one draw
+    floor(n)                         the smallest possible -log p of n values, in nats
+    """
+
+    discrete = False
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int) -> Tensor:
+        return _sum_event(self.elementwise(_widen(params), x), event_ndim)
+
+    def mean(self, params: Tensor) -> Tensor:
+        return params
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def floor(self, n: int) -> float:
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Laplace(Likelihood):
+    """Independent Laplace around the decoder's output; scale 0.75 for images throughout the paper."""
+
+    scale: float = 0.75
+
+    def __post_init__(self):
+        _positive("Laplace scale", self.scale)
+
+    def elementwise(self, params, x):
+        return -(params - x).abs() / self.scale - math.log(2 * self.scale)
+
+    def sample(self, params, generator=None):
+        params = _widen(params)
+        u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
+        return params - self.scale * u.sign() * torch.log1p(-2 * u.abs().clamp(max=0.5 - 1e-7))
+
+    def floor(self, n):
+        return n * math.log(2 * self.scale)
+
+
+@dataclass(frozen=True)
+class Normal(Likelihood):
+    """Independent Gaussian around the decoder's output, standard deviation `scale`."""
+
+    scale: float = 1.0
+
+    def __post_init__(self):
+        _positive("Normal scale", self.scale)
+
+    def elementwise(self, params, x):
+        return -0.5 * ((params - x) / self.scale) ** 2 - math.log(self.scale) - 0.5 * math.log(2 * math.pi)
+
+    def sample(self, params, generator=None):
+        params = _widen(params)
+        noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        return params + self.scale * noise
+
+    def floor(self, n):
+        return n * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+
+
+@dataclass(frozen=True)
+class Bernoulli(Likelihood):
+    """Independent Bernoulli; the decoder gives logits, x is 0, 1 or (as a soft target) between."""
+
+    def elementwise(self, params, x):
+        x = x.to(params.dtype).expand_as(params)  # the function itself does not broadcast
+        return -F.binary_cross_entropy_with_logits(params, x, reduction="none")
+
+    def mean(self, params):
+        return torch.sigmoid(params)
+
+    def sample(self, params, generator=None):
+        return torch.bernoulli(torch.sigmoid(_widen(params)), generator=generator)
+
+
+@dataclass(frozen=True)
+class Categorical(Likelihood):
+    """One of C classes per position: x (..., L) holds integers, the decoder gives logits (..., C, L).
+
+    `ignore` is a class that counts nothing (padding); it need not be one of the C, -1 will do.
+    """
+
+    ignore: int | None = None
+
+    discrete = True
+
+    def log_prob(self, params, x, event_ndim):
+        class_dim = params.ndim - event_ndim - 1
+        log_p = F.log_softmax(_widen(params), class_dim)
+        x = x.long().expand(*params.shape[:class_dim], *params.shape[class_dim + 1:])
+        ignored = torch.zeros_like(x, dtype=torch.bool) if self.ignore is None else x == self.ignore
+        chosen = log_p.gather(class_dim, x.masked_fill(ignored, 0).unsqueeze(class_dim)).squeeze(class_dim)
+        return _sum_event(chosen.masked_fill(ignored, 0.0), event_ndim)
+
+    def mean(self, params):
+        """Class probabilities (..., C, L), for one dimension of positions."""
+        return params.softmax(-2)
+
+    def sample(self, params, generator=None):
+        p = _widen(params).softmax(-2).movedim(-2, -1)
+        return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Poisson(Likelihood):
+    """Counts; the decoder gives log-rates per bin."""
+
+    def elementwise(self, params, x):
+        return x * params - params.exp() - torch.lgamma(x + 1)
+
+    def mean(self, params):
+        return params.exp()
+
+    def sample(self, params, generator=None):
+        return torch.poisson(_widen(params).exp(), generator=generator)
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"{name} must be positive, got {value}")

@@ -1,0 +1,181 @@
+"""Encoders, decoders and the digit classifier.
+
+An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D). A decoder maps z (B, D) to the parameters of
+p(x | z), for images (B, 3, 28, 28). Widths and strides are the released code's (`ConvNetworksPolyMNIST.py`).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvm.errors import UserError
+
+
+class MLPEncoder(nn.Module):
+    """Flattened x -> hidden layers of `widths` -> mean and logvar; for vectors, counts and small images."""
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, widths: tuple[int, ...] = (128, 128)):
+        super().__init__()
+        n_in = int(torch.Size(shape).numel())
+        self.trunk = _mlp(n_in, widths)
+        n_out = widths[-1] if widths else n_in
+        self.mean = nn.Linear(n_out, latent_dim)
+        self.logvar = nn.Linear(n_out, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x.flatten(1))
+        return self.mean(h), self.logvar(h)
+
+
+class MLPDecoder(nn.Module):
+    """z -> hidden layers of `widths` -> one number per entry of x, linear."""
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, widths: tuple[int, ...] = (128, 128)):
+        super().__init__()
+        self.shape = tuple(shape)
+        self.trunk = _mlp(latent_dim, widths)
+        self.out = nn.Linear(widths[-1] if widths else latent_dim, int(torch.Size(shape).numel()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.out(self.trunk(z)).view(-1, *self.shape)
+
+
+def _mlp(n_in: int, widths: tuple[int, ...]) -> nn.Sequential:
+    layers = []
+    for width in widths:
+        layers += [nn.Linear(n_in, width), nn.ReLU()]
+        n_in = width
+    return nn.Sequential(*layers)
+
+
+class ConvEncoder(nn.Module):
+    """3x28x28 -> three 3x3 convolutions of stride 2 (14, 7, 4 pixels), `channels` x (1, 2, 4) wide -> mean, logvar."""
+
+    def __init__(self, latent_dim: int, channels: int = 32):
+        super().__init__()
+        self.trunk = conv_trunk(channels)
+        self.mean = nn.Linear(4 * channels * 16, latent_dim)
+        self.logvar = nn.Linear(4 * channels * 16, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x)
+        return self.mean(h), self.logvar(h)
+
+
+class ConvDecoder(nn.Module):
+    """Mirror of `ConvEncoder`, linear output (no sigmoid, as in the paper)."""
+
+    def __init__(self, latent_dim: int, channels: int = 32):
+        super().__init__()
+        c = channels
+        self.channels = c
+        self.project = nn.Linear(latent_dim, 4 * c * 16)
+        self.trunk = nn.Sequential(
+            nn.ReLU(),
+            nn.ConvTranspose2d(4 * c, 2 * c, 3, stride=2, padding=1), nn.ReLU(),                   # 4 -> 7
+            nn.ConvTranspose2d(2 * c, c, 3, stride=2, padding=1, output_padding=1), nn.ReLU(),     # 7 -> 14
+            nn.ConvTranspose2d(c, 3, 3, stride=2, padding=1, output_padding=1),                    # 14 -> 28
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.trunk(self.project(z).view(-1, 4 * self.channels, 4, 4))
+
+
+def conv_trunk(channels: int) -> nn.Sequential:
+    """3x28x28 -> (64 x channels) features."""
+    c = channels
+    return nn.Sequential(
+        nn.Conv2d(3, c, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(c, 2 * c, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Flatten(),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """x + 0.1 f(x), f = leaky ReLU, 3x3 convolution, leaky ReLU, 3x3 convolution; no normalisation.
+
+    A bias-free 1x1 convolution carries the shortcut where the width changes.
+    """
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        hidden = min(n_in, n_out)
+        self.conv0 = nn.Conv2d(n_in, hidden, 3, padding=1)
+        self.conv1 = nn.Conv2d(hidden, n_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(n_in, n_out, 1, bias=False) if n_in != n_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        dx = self.conv0(F.leaky_relu(x, 0.2))
+        dx = self.conv1(F.leaky_relu(dx, 0.2))
+        return self.shortcut(x) + 0.1 * dx
+
+
+class ResNetEncoder(nn.Module):
+    """The paper's PolyMNIST encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar."""
+
+    def __init__(self, latent_dim: int, channels: int = 64):
+        super().__init__()
+        self.trunk = resnet_trunk(channels)
+        self.mean = nn.Linear(4 * channels * 49, latent_dim)
+        self.logvar = nn.Linear(4 * channels * 49, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x)
+        return self.mean(h), self.logvar(h)
+
+
+class ResNetDecoder(nn.Module):
+    """Mirror of `ResNetEncoder`: nearest-neighbour upsampling 7 -> 14 -> 28, linear output."""
+
+    def __init__(self, latent_dim: int, channels: int = 64):
+        super().__init__()
+        c = channels
+        self.channels = c
+        self.project = nn.Linear(latent_dim, 4 * c * 49)
+        self.trunk = nn.Sequential(
+            ResidualBlock(4 * c, 2 * c), nn.Upsample(scale_factor=2),
+            ResidualBlock(2 * c, c), nn.Upsample(scale_factor=2),
+            ResidualBlock(c, c), nn.LeakyReLU(0.2),
+            nn.Conv2d(c, 3, 3, padding=1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.trunk(self.project(z).view(-1, 4 * self.channels, 7, 7))
+
+
+def resnet_trunk(channels: int) -> nn.Sequential:
+    """3x28x28 -> (196 x channels) features."""
+    c = channels
+    return nn.Sequential(
+        nn.Conv2d(3, c, 3, padding=1),
+        ResidualBlock(c, c), nn.AvgPool2d(3, stride=2, padding=1),
+        ResidualBlock(c, 2 * c), nn.AvgPool2d(3, stride=2, padding=1),
+        ResidualBlock(2 * c, 4 * c),
+        nn.Flatten(),
+    )
+
+
+class DigitClassifier(nn.Module):
+    """The encoder's trunk, leaky ReLU and one linear layer: prepared images (B, 3, 28, 28) -> logits (B, C).
+
+    `trunk="resnet"` is the paper's (`ClfImgPolyMNIST.py`), "conv" the small one for CPUs.
+    """
+
+    def __init__(self, trunk: str = "conv", channels: int | None = None, n_classes: int = 10):
+        super().__init__()
+        if trunk not in ("conv", "resnet"):
+            raise UserError(f"unknown trunk {trunk!r}: use 'conv' or 'resnet'")
+        if trunk == "resnet":
+            channels = channels or 64
+            self.trunk, n_features = resnet_trunk(channels), 196 * channels
+        else:
+            channels = channels or 32
+            self.trunk, n_features = conv_trunk(channels), 64 * channels
+        self.head = nn.Linear(n_features, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.leaky_relu(self.trunk(x), 0.2))
+
+
+NETWORKS = {"conv": (ConvEncoder, ConvDecoder), "resnet": (ResNetEncoder, ResNetDecoder)}

@@ -1,0 +1,25 @@
+"""Where data, runs and results live.
+
+A chapter is run from the repository's root (papermill), from `book/` (nbval, Jupyter) and from elsewhere
+(a cluster job), so nothing may depend on the working directory: every path starts from one of these roots.
+"""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def data_root() -> Path:
+    """The data that ships with the project, or the folder named by the environment variable MMVM_DATA."""
+    return Path(os.environ.get("MMVM_DATA") or REPOSITORY / "data")
+
+
+def results_root() -> Path:
+    """The committed result rows. They are part of the book, so MMVM_DATA does not move them."""
+    return REPOSITORY / "data" / "results"
+
+
+def runs_root() -> Path:
+    """Checkpoints, histories and papermill outputs; ignored by git. MMVM_RUNS moves it to a larger disk."""
+    return Path(os.environ.get("MMVM_RUNS") or REPOSITORY / "runs")

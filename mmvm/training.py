@@ -1,0 +1,430 @@
+"""The training loop: Adam on the mean loss, with checkpoints a run can be killed between.
+
+The order of the samples in epoch e is a function of (seed, e) alone, and a checkpoint holds weights, optimiser,
+random state and sums of the running epoch, so a run that was killed and resumed ends with the same weights as one
+that never was (bit for bit on a CPU with the same number of threads).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from mmvm import paths
+from mmvm.datasets.base import Batch, MultimodalData
+from mmvm.errors import UserError
+from mmvm.model import MultimodalVAE, Terms
+
+CHECKPOINT = "checkpoint.safetensors"
+HISTORY = "history.jsonl"
+FORMAT = "mmvm-checkpoint-1"
+GUARD_INTERVAL = 50  # updates between two looks at the guard on a GPU: each look waits for the device
+
+
+class TrainingDiverged(UserError):
+    """A loss or gradient stopped being finite; says at which step, with which terms, and what to try."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived; the run stopped between two updates and wrote its checkpoint."""
+
+
+@dataclass
+class History:
+    """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
+    parts, and log_likelihood/<modality>; means over the epoch's samples, nats. `seconds` is training time alone,
+    added up over resumed pieces."""
+
+    epochs: list[dict] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return [row[name] for row in self.epochs if name in row]
+
+
+def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: int = 256,
+        learning_rate: float = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
+        compile: bool = False, max_grad_norm: float | None = None, out: str | os.PathLike | None = None,
+        config: dict | None = None, checkpoint_seconds: float = 60.0, on_epoch=None) -> History:
+    """Trains `model` in place on `data` and returns its `History`. The model ends on `device`, in eval mode.
+
+    device              "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
+    precision           "float32", "bfloat16" (autocast; weights and loss stay float32), or "auto": bfloat16 where the
+                        hardware has it
+    compile             torch.compile the forward pass (the first step takes about a minute more)
+    max_grad_norm       clip the gradient's norm; None measures it only
+    out                 folder for checkpoint.safetensors and history.jsonl; an unfinished run there is continued, a
+                        finished one is extended when `epochs` is larger. None keeps nothing.
+    config              what the checkpoint should know of the run; a run is only continued under an equal config
+    checkpoint_seconds  the most a killed run can lose
+    on_epoch            called as on_epoch(model, epoch) after every epoch, may return a dictionary for the history;
+                        it cannot disturb the run's random numbers
+
+    An epoch is a fresh permutation cut into batches; the remainder (fewer than `batch_size` samples, others in every
+    epoch) is left out. Raises `TrainingDiverged` at the first non-finite gradient, `UserError` where the folder
+    holds another run, `TrainingInterrupted` after Ctrl-C or SIGTERM.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", learning_rate)):
+        if not value > 0:
+            raise UserError(f"{name} must be positive, got {value}")
+    device = resolve_device(device)
+    precision = resolve_precision(precision, device)
+    model.to(device)
+    data = _place(data, device)
+    batch_size = min(batch_size, len(data))
+    steps_per_epoch = len(data) // batch_size
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    config = {**(config or {}), "n_train": len(data), "batch_size": batch_size, "learning_rate": learning_rate,
+              "seed": seed, "precision": precision, "max_grad_norm": max_grad_norm}
+    forward = torch.compile(model) if compile else model
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        run = _Run(model, optimizer, config, None if out is None else Path(out))
+        run.resume()
+        guard = _Guard(run, data.names, device)
+        progress = tqdm(total=epochs * steps_per_epoch * batch_size, initial=run.step * batch_size,
+                        unit=" samples", unit_scale=True, smoothing=0.05, disable=None)
+        model.train()
+        with progress, _stop_between_updates() as stop:
+            while run.epoch < epochs:
+                order = torch.randperm(len(data), generator=_generator(seed, run.epoch))
+                order = order[:steps_per_epoch * batch_size].to(data.device)
+                for index in order.split(batch_size)[run.step - run.epoch * steps_per_epoch:]:
+                    batch = _to(data.batch(index), device)
+                    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                        terms = forward(batch.x, batch.observed, run.step)
+                    optimizer.zero_grad(set_to_none=True)
+                    terms.loss.mean().backward()
+                    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
+                    guard.check(norm, terms)
+                    optimizer.step()
+                    run.count(norm, terms, data.names)
+                    progress.update(batch_size)
+                    if stop.is_set():
+                        run.save()
+                        raise TrainingInterrupted(f"stopped after update {run.step}" + (
+                            f"; run the same again to continue from {run.checkpoint}" if run.out else ""))
+                    if run.seconds_since_save() > checkpoint_seconds:
+                        run.save()
+                guard.look()
+                run.end_epoch(steps_per_epoch * batch_size, on_epoch, progress)
+    model.eval()
+    return run.history
+
+
+def resolve_device(device: str) -> torch.device:
+    """"auto" -> a GPU if there is one. Raises `UserError` for a GPU that is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:<number>'") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device!r} asked for, but torch sees no GPU: use device='cpu' or 'auto'")
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """"auto" -> "bfloat16" where `device` computes in it, else "float32"."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"unknown precision {precision!r}: use 'auto', 'float32' or 'bfloat16'")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    # emulated bfloat16 is slower than float32, so only native instructions count; torch has no public question for it
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _place(data: MultimodalData, device: torch.device) -> MultimodalData:
+    """The whole set on the GPU when it takes less than half of what is free: then a batch is an index on the device."""
+    if device.type != "cuda":
+        return data
+    n_bytes = sum(x.numel() * x.element_size() for x in data.modalities.values())
+    return data.to(device) if n_bytes < 0.5 * torch.cuda.mem_get_info(device)[0] else data
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    if batch.x[0].device.type == device.type:
+        return batch
+    return Batch([x.to(device, non_blocking=True) for x in batch.x], batch.observed.to(device))
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+class _Guard:
+    """Stops at the first non-finite gradient or loss. On a GPU the finding is kept on the device and looked at
+    every `GUARD_INTERVAL` updates, so that the host does not wait for each one."""
+
+    def __init__(self, run: "_Run", names: list[str], device: torch.device):
+        self.run, self.names = run, names
+        self.interval = 1 if device.type == "cpu" else GUARD_INTERVAL
+        self.found = torch.full((), -1, dtype=torch.long, device=device)
+        self.terms = None
+
+    def check(self, norm: Tensor, terms: Terms) -> None:
+        now = torch.stack([norm, terms.loss.mean(), terms.regulariser.mean(), *terms.log_likelihood.mean(1)]).detach()
+        first = (self.found < 0) & ~(now[:2].isfinite().all())
+        self.terms = now if self.terms is None else torch.where(first, now, self.terms)
+        self.found = torch.where(first, self.run.step, self.found)
+        if (self.run.step + 1) % self.interval == 0:
+            self.look()
+
+    def look(self) -> None:
+        step = int(self.found)
+        if step < 0:
+            return
+        labels = ["gradient norm", "loss", "regulariser", *(f"log p({name})" for name in self.names)]
+        values = ", ".join(f"{label} {value:.4g}" for label, value in zip(labels, self.terms.tolist()))
+        saved = self.run.out is not None and self.run.checkpoint.exists()
+        kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
+        raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. Try a smaller "
+                               f"learning_rate, max_grad_norm=100, or precision='float32'.{kept}")
+
+
+class _Run:
+    """Where a run stands, and how that is written and read back."""
+
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict, out: Path | None):
+        self.model, self.optimizer, self.config, self.out = model, optimizer, config, out
+        self.step = self.epoch = 0
+        self.seconds = 0.0                      # of training, before the clock was last started
+        self.totals: dict[str, Tensor] = {}     # sums over the running epoch's updates
+        self.history = History()
+        self.commit = git_commit()              # at the start: the tree may change while the run goes on
+        self.clock = self.saved = time.monotonic()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / CHECKPOINT
+
+    def count(self, norm: Tensor, terms: Terms, names: list[str]) -> None:
+        """One update made: adds its terms to the epoch's sums, in float64."""
+        self.step += 1
+        now = {"grad_norm": norm, "loss": terms.loss.mean(), "regulariser": terms.regulariser.mean(),
+               **{name: part.mean() for name, part in terms.parts.items()},
+               **{f"log_likelihood/{name}": ll.mean() for name, ll in zip(names, terms.log_likelihood)}}
+        for name, value in now.items():
+            value = value.detach().double()
+            self.totals[name] = self.totals[name] + value if name in self.totals else value
+
+    def end_epoch(self, n_samples: int, on_epoch, progress: tqdm) -> None:
+        n_updates = self.step - (self.history.epochs[-1]["step"] if self.history.epochs else 0)
+        means = {name: float(total) / n_updates for name, total in self.totals.items()}
+        self.tick()
+        before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
+        self.epoch += 1
+        self.totals = {}
+        row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
+               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means}
+        if on_epoch is not None:
+            training = self.model.training
+            with torch.random.fork_rng(self._cuda_devices()):
+                row.update(on_epoch(self.model, self.epoch) or {})
+            self.model.train(training)
+            self.clock = time.monotonic()  # evaluation is not training time
+        self.history.epochs.append(row)
+        progress.set_postfix(epoch=self.epoch, loss=f"{means['loss']:.1f}", refresh=False)
+        if self.out is not None:
+            with open(self.out / HISTORY, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            self.save()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
+    def seconds_since_save(self) -> float:
+        return time.monotonic() - self.saved
+
+    def save(self) -> None:
+        """Writes everything into one file, beside it first and then in its place: a checkpoint is whole or absent."""
+        if self.out is None:
+            return
+        self.tick()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors.update({f"optimizer.{i}.{name}": value for name, value in state.items()})
+        tensors.update({f"totals.{name}": value for name, value in self.totals.items()})
+        tensors["random.cpu"] = torch.get_rng_state()
+        for device in self._cuda_devices():
+            tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+        write_safetensors(self.checkpoint, tensors, {
+            "format": FORMAT, "config": json.dumps(self.config), "commit": self.commit,
+            "versions": json.dumps(versions()),
+            "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
+        self.saved = self.clock = time.monotonic()
+
+    def resume(self) -> None:
+        """Continues the run in `out`, if there is one."""
+        if self.out is None:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not self.checkpoint.exists():
+            if (self.out / HISTORY).exists():
+                (self.out / HISTORY).unlink()  # of a run killed before its first checkpoint
+            return
+        tensors, metadata = read_checkpoint(self.checkpoint)
+        theirs = json.loads(metadata["config"])
+        ours = json.loads(json.dumps(self.config))
+        differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+        if differing:
+            what = ", ".join(f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})" for name in differing)
+            raise UserError(f"{self.checkpoint} belongs to another run: {what}. Choose another folder, or delete it "
+                            "to start over")
+        load_weights(self.model, self.checkpoint)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                i, _, entry = rest.partition(".")
+                state.setdefault(int(i), {})[entry] = value
+            elif kind == "totals":
+                self.totals[rest] = value.to(next(self.model.parameters()).device)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        torch.set_rng_state(tensors["random.cpu"])
+        for device in self._cuda_devices():
+            if "random.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        progress = json.loads(metadata["progress"])
+        self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
+        # a line of an epoch that the checkpoint does not have yet will be written again
+        self.history = History([row for row in read_history(self.out) if row["epoch"] <= self.epoch])
+        write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
+
+    def _cuda_devices(self) -> list[torch.device]:
+        device = next(self.model.parameters()).device
+        return [device] if device.type == "cuda" else []
+
+
+@contextmanager
+def _stop_between_updates():
+    """While open, Ctrl-C and SIGTERM set the yielded event instead of tearing an update apart. A second Ctrl-C acts
+    at once. Only the main thread may handle signals; elsewhere they keep their usual meaning."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number, frame):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_history(folder: str | os.PathLike) -> list[dict]:
+    """The epochs of history.jsonl; a last line cut off by a kill is left out."""
+    path = Path(folder) / HISTORY
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a checkpoint. Raises `UserError` for a missing, cut or foreign file."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no checkpoint {path}: train first, or correct the path")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it to start over, or copy it again") from None
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path} is no checkpoint of this program (its format is {metadata.get('format')!r}, expected "
+                        f"{FORMAT!r}): name a checkpoint.safetensors that `python -m mmvm train` wrote")
+    return tensors, metadata
+
+
+def load_weights(model: MultimodalVAE, path: str | os.PathLike) -> dict:
+    """Puts the weights of a checkpoint into a model of the same shape; returns the checkpoint's config."""
+    tensors, metadata = read_checkpoint(path)
+    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path} holds another model: {str(error).splitlines()[-1].strip()} Build the model from the "
+                        "checkpoint's own parameters") from None
+    return json.loads(metadata["config"])
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    try:
+        _replace(path, lambda temporary: save_file(tensors, temporary, metadata))
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be written ({error}): make room on the disk, or choose another "
+                        "folder") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    _replace(path, lambda temporary: temporary.write_text(text))
+
+
+def _replace(path: Path, write) -> None:
+    """Writes to a file beside `path`, syncs it and moves it in place, so that no reader ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """The versions a result depends on."""
+    found = {}
+    for package in ("mmvm", "torch", "numpy", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str:
+    """Short commit of the project, "+" appended when `mmvm` has uncommitted changes, "" outside a checkout."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(paths.REPOSITORY), *words], capture_output=True, text=True,
+                              check=True).stdout.strip()
+    try:
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", "mmvm") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

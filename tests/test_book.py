@@ -1,0 +1,113 @@
+"""The committed book: notebooks are what their text twins say, were executed, and carry nothing of one machine.
+
+`make test` runs every notebook again and compares the outputs (nbval); here only the files are read.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from papermill import inspect_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+sys.path.insert(0, str(ROOT / "tools"))
+
+import notebooks  # noqa: E402  (tools/ is not a package)
+
+CHAPTERS = notebooks.chapters()
+# absolute paths of somebody's disk; the word characters before the slash exclude URLs and file names
+MACHINE_PATH = re.compile(r"(?<![\w.~:/])/(?:home|root|Users|tmp|var|opt|mnt|usr|work|private)/[\w.]|\b[A-Z]:\\\w")
+PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+def read(chapter: str) -> nbformat.NotebookNode:
+    return nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
+
+
+def code_cells(chapter: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(chapter).cells if cell.cell_type == "code"]
+
+
+def toc_files() -> set[str]:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return {toc["root"], *(entry["file"] for entry in toc["chapters"])}
+
+
+def test_toc_is_complete():
+    pages = {f"book/{path.stem}" for path in BOOK.glob("*.md")} | {f"book/{path.name}" for path in BOOK.glob("*.ipynb")}
+    assert toc_files() == pages, "_toc.yml lists every page in book/, notebooks with their extension, and nothing else"
+
+
+def test_every_notebook_has_a_twin():
+    assert {path.stem for path in BOOK.glob("*.ipynb")} == set(CHAPTERS)
+    assert CHAPTERS, "the book has chapters"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_notebook_is_its_twin(chapter):
+    assert notebooks.differs(chapter) is None
+
+
+def test_a_changed_twin_is_noticed(tmp_path, monkeypatch):
+    twin = (notebooks.TEXT / f"{CHAPTERS[0]}.md").read_text()
+    (tmp_path / f"{CHAPTERS[0]}.md").write_text(twin + "\nOne more sentence.\n")
+    monkeypatch.setattr(notebooks, "TEXT", tmp_path)
+    assert "make notebooks" in notebooks.differs(CHAPTERS[0])
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_notebook_was_executed_in_order_without_errors(chapter):
+    cells = [cell for cell in code_cells(chapter) if cell.source.strip()]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    errors = [output for cell in cells for output in cell.outputs if output.output_type == "error"
+              and "raises-exception" not in cell.metadata.get("tags", [])]
+    assert not errors
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_notebook_is_small_and_names_no_machine(chapter):
+    path = BOOK / f"{chapter}.ipynb"
+    assert path.stat().st_size < 500_000, "smaller figures, or fewer"
+    for cell in read(chapter).cells:
+        text = json.dumps({key: value for key, value in cell.items() if key != "outputs"})
+        for output in cell.get("outputs", []):
+            readable = {kind: data for kind, data in output.get("data", {}).items() if "image/" not in kind}
+            text += json.dumps({**output, "data": readable})
+        found = MACHINE_PATH.search(text)
+        assert found is None, f"{path.name} names a path of one machine: {found.group(0)}"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_notebook_metadata_holds_nothing_volatile(chapter):
+    notebook = read(chapter)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert "version" not in notebook.metadata.language_info
+    assert all(set(cell.metadata) <= {"tags", "mystnb"} for cell in notebook.cells)
+    assert [cell.id for cell in notebook.cells] == [cell.id for cell in notebooks.from_twin(chapter).cells]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_parameters_are_typed_and_explained(chapter):
+    cells = [cell for cell in code_cells(chapter) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(cells) == 1, "one cell tagged `parameters`: papermill replaces what it sets"
+    for name, parameter in inspect_notebook(str(BOOK / f"{chapter}.ipynb")).items():
+        assert parameter["inferred_type_name"] != "None", f"{name} needs a type, as in `beta: float = 1.0`"
+        assert parameter["help"], f"{name} needs a comment that says its unit and meaning"
+
+
+@pytest.mark.parametrize("path", sorted(BOOK.glob("params/*.yaml")), ids=lambda path: path.name)
+def test_parameter_files_agree_with_their_chapter(path):
+    chapter = path.stem.rpartition("-")[0]
+    assert chapter in CHAPTERS
+    known = inspect_notebook(str(BOOK / f"{chapter}.ipynb"))
+    for name, value in yaml.safe_load(path.read_text()).items():
+        assert name in known, f"{path.name}: {name} is no parameter; there are: {', '.join(known)}"
+        expected = PARAMETER_TYPES.get(known[name]["inferred_type_name"])
+        if expected is not None:  # 1e-3 is a string in YAML 1.1: write 1.0e-3
+            fits = type(value) is expected or (expected is float and type(value) is int)
+            assert fits, f"{path.name}: {name} must be {expected.__name__}, it is {value!r}"

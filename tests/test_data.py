@@ -1,0 +1,141 @@
+"""`MultimodalData`: batches and subsets keep the modalities of a sample together, and mistakes are named."""
+
+import math
+
+import pytest
+import torch
+
+from mmvm.datasets import Batch, Modality, MultimodalData
+from mmvm.errors import UserError
+from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+
+SPECS = (Modality("image", (3, 2, 2), Laplace(), scale=1 / 255), Modality("counts", (4,), Poisson()),
+         Modality("text", (5,), Categorical()))
+N = 12
+
+
+def make(n=N, **changes):
+    g = torch.Generator().manual_seed(0)
+    arrays = {"image": torch.randint(256, (n, 3, 2, 2), generator=g, dtype=torch.uint8),
+              "counts": torch.arange(n)[:, None] + torch.zeros(n, 4), "text": torch.arange(n)[:, None].expand(n, 5)}
+    observed = torch.ones(3, n, dtype=torch.bool)
+    observed[1, ::3] = False
+    return MultimodalData(**{"modalities": arrays, "specs": SPECS, "labels": torch.arange(n), "observed": observed,
+                             "ids": [f"row {i}" for i in range(n)], "n_classes": n, **changes})
+
+
+def test_length_names_and_device():
+    data = make()
+    assert len(data) == N and data.names == ["image", "counts", "text"] and data.device.type == "cpu"
+
+
+def test_everything_is_observed_unless_told():
+    assert torch.equal(make(observed=None).observed, torch.ones(3, N, dtype=torch.bool))
+
+
+def check_rows(batch: Batch, rows):
+    data, rows = make(), torch.as_tensor(rows)
+    assert [x.dtype for x in batch.x] == [torch.uint8, torch.float32, torch.int64]
+    for found, whole in zip(batch.x, data.modalities.values()):
+        assert torch.equal(found, whole[rows])
+    assert torch.equal(batch.observed, data.observed[:, rows])
+    assert torch.equal(batch.labels, rows)
+
+
+def test_a_batch_keeps_the_rows_together():
+    check_rows(make().batch(torch.tensor([7, 0, 7, 3])), [7, 0, 7, 3])
+
+
+def test_batches_cover_everything_once_in_order():
+    batches = list(make().batches(5))
+    assert [len(batch.x[0]) for batch in batches] == [5, 5, 2]
+    for batch, rows in zip(batches, torch.arange(N).split(5)):
+        check_rows(batch, rows)
+
+
+@pytest.mark.parametrize("index, rows", [
+    (torch.tensor([4, 2]), [4, 2]), ([4, 2], [4, 2]), (slice(2, 9, 3), [2, 5, 8]),
+    (torch.arange(N) > 9, [10, 11]), (slice(None, -10), [0, 1])])
+def test_a_subset_is_the_same_rows_of_everything(index, rows):
+    subset = make().subset(index)
+    assert len(subset) == len(rows) and subset.n_classes == N
+    assert subset.ids == [f"row {i}" for i in rows]
+    check_rows(subset.batch(torch.arange(len(rows))), rows)
+
+
+def test_a_subset_is_a_copy():
+    data = make()
+    subset = data.subset(slice(None))
+    subset.modalities["counts"].fill_(-1)
+    assert (data.modalities["counts"] >= 0).all()
+
+
+def test_labels_and_ids_may_be_absent_or_multiple():
+    data = make(labels=None, ids=None, n_classes=None)
+    assert data.batch(torch.tensor([1])).labels is None and data.subset([1, 2]).ids is None
+    many = make(labels=torch.arange(3 * N).view(N, 3)).subset([2, 1])
+    assert many.labels.tolist() == [[6, 7, 8], [3, 4, 5]]
+
+
+def test_moving_keeps_everything():
+    data = make()
+    check_rows(data.to("cpu").batch(torch.arange(N)), range(N))
+    assert make(labels=None).to("cpu").labels is None
+
+
+# what the networks see
+
+def test_bytes_become_floats_in_the_unit_interval():
+    x = SPECS[0].prepare(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert x.dtype == torch.float32 and x.tolist() == pytest.approx([0.0, 0.2, 1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_tokens_stay_integers(dtype):
+    x = SPECS[2].prepare(torch.tensor([0, 51, 200 if dtype == torch.uint8 else 1000], dtype=dtype))
+    assert x.dtype == torch.int64 and x[1] == 51
+
+
+@pytest.mark.parametrize("likelihood", [Laplace(), Normal(), Bernoulli(), Poisson()])
+def test_stored_values_are_scaled_once(likelihood):
+    x = Modality("x", (2,), likelihood, scale=0.5).prepare(torch.tensor([[2, -4]]))
+    assert x.dtype == torch.float32 and x.tolist() == [[1.0, -2.0]]
+
+
+# mistakes
+
+ones = torch.ones
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"modalities": {"image": ones(N, 3, 2, 2), "text": ones(N, 5), "counts": ones(N, 4)}},
+     r"\['image', 'text', 'counts'\].*same names in the same order"),
+    ({"modalities": {"image": ones(N, 3, 2, 2), "counts": ones(N, 4)}}, "same names in the same order"),
+    ({"modalities": {"image": ones(N, 2, 2, 3), "counts": ones(N, 4), "text": ones(N, 5)}},
+     r"'image' holds samples of shape \(2, 2, 3\).*\(3, 2, 2\): correct one"),
+    ({"modalities": {"image": ones(N, 3, 2, 2), "counts": ones(N - 1, 4), "text": ones(N, 5)}},
+     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed`"),
+    ({"labels": torch.zeros(N + 1)}, f"{N + 1} labels for {N} samples: give one label per sample"),
+    ({"observed": ones(N, 3, dtype=torch.bool)}, rf"bool tensor of shape \(M, N\) = \(3, {N}\).*\({N}, 3\)"),
+    ({"observed": ones(3, N)}, r"bool tensor.*float32"),
+    ({"modalities": {}, "specs": ()}, "there is no modality: give at least one"),
+    ({"ids": ["a", "b"]}, f"2 ids for {N} samples: give one id per sample"),
+])
+def test_pieces_that_do_not_fit_are_named(changes, message):
+    with pytest.raises(UserError, match=message):
+        make(**changes)
+
+
+@pytest.mark.parametrize("ids, name", [([f"row {i}" for i in range(N)], "row 4"), (None, "4")])
+def test_samples_without_any_modality_are_named_and_counted(ids, name):
+    observed = torch.ones(3, N, dtype=torch.bool)
+    observed[:, [4, 7]] = False
+    with pytest.raises(UserError, match=rf"sample {name} has no observed modality \(2 such samples\): drop them"):
+        make(observed=observed, ids=ids)
+
+
+def test_absent_entries_may_hold_anything():
+    counts = torch.full((N, 4), math.nan)
+    data = make(modalities={**make().modalities, "counts": counts}, observed=torch.tensor([[True], [False], [True]])
+                .expand(3, N))
+    assert data.batch(torch.arange(3)).x[1].isnan().all()

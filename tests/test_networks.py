@@ -1,0 +1,176 @@
+"""Shapes, widths and the paper's layers of the encoders, decoders and the digit classifier."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmvm.errors import UserError
+from mmvm.networks import (
+    NETWORKS,
+    ConvDecoder,
+    ConvEncoder,
+    DigitClassifier,
+    MLPDecoder,
+    MLPEncoder,
+    ResidualBlock,
+    ResNetDecoder,
+    ResNetEncoder,
+)
+
+ENCODERS = {"mlp": lambda: MLPEncoder((3, 28, 28), 4, (8,)), "conv": lambda: ConvEncoder(4, 2),
+            "resnet": lambda: ResNetEncoder(4, 2)}
+DECODERS = {"mlp": lambda: MLPDecoder((3, 28, 28), 4, (8,)), "conv": lambda: ConvDecoder(4, 2),
+            "resnet": lambda: ResNetDecoder(4, 2)}
+
+
+def n_parameters(make):
+    with torch.device("meta"):  # counted without allocating 80 MB
+        return sum(p.numel() for p in make().parameters())
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("encoder, decoder", NETWORKS.values(), ids=NETWORKS)
+def test_image_networks_map_images_to_latents_and_back(encoder, decoder, batch):
+    mean, logvar = encoder(5, channels=2)(torch.rand(batch, 3, 28, 28))
+    assert mean.shape == logvar.shape == (batch, 5)
+    assert decoder(5, channels=2)(mean).shape == (batch, 3, 28, 28)
+
+
+@pytest.mark.parametrize("widths", [(), (7,), (8, 6)])
+@pytest.mark.parametrize("shape", [(4,), (3, 5), (2, 3, 4)])
+def test_mlps_map_any_shape_to_latents_and_back(shape, widths):
+    x = torch.rand(6, *shape)
+    mean, logvar = MLPEncoder(shape, 3, widths)(x)
+    assert mean.shape == logvar.shape == (6, 3)
+    assert MLPDecoder(shape, 3, widths)(mean).shape == x.shape
+
+
+# the paper's pair (latent 512), counted by hand from its layers
+
+def conv(n_in, n_out, k=3):
+    return n_in * n_out * k * k + n_out
+
+
+def block(n_in, n_out):
+    hidden = min(n_in, n_out)
+    return conv(n_in, hidden) + conv(hidden, n_out) + (n_in * n_out if n_in != n_out else 0)
+
+
+def test_resnet_encoder_has_the_papers_parameters():
+    by_hand = conv(3, 64) + block(64, 64) + block(64, 128) + block(128, 256) + 2 * (12_544 * 512 + 512)
+    assert by_hand == 13_516_224
+    assert n_parameters(lambda: ResNetEncoder(512)) == by_hand
+
+
+def test_resnet_decoder_has_the_papers_parameters():
+    by_hand = 512 * 12_544 + 12_544 + block(256, 128) + block(128, 64) + block(64, 64) + conv(64, 3)
+    assert by_hand == 7_104_963
+    assert n_parameters(lambda: ResNetDecoder(512)) == by_hand
+
+
+def test_classifier_has_the_papers_parameters():
+    trunk = conv(3, 64) + block(64, 64) + block(64, 128) + block(128, 256)
+    assert n_parameters(lambda: DigitClassifier("resnet")) == trunk + 12_544 * 10 + 10
+
+
+def test_conv_pair_has_its_stated_widths():
+    features = 4 * 24 * 16
+    assert n_parameters(lambda: ConvEncoder(32, 24)) == (
+        conv(3, 24) + conv(24, 48) + conv(48, 96) + 2 * (features * 32 + 32))
+    assert n_parameters(lambda: ConvDecoder(32, 24)) == (
+        32 * features + features + conv(96, 48) + conv(48, 24) + conv(24, 3))
+
+
+@pytest.mark.parametrize("trunk, sizes", [
+    (ConvEncoder(1, 2).trunk, [(2, 14, 14), (4, 7, 7), (8, 4, 4)]),
+    (ResNetEncoder(1, 2).trunk, [(2, 28, 28), (2, 28, 28), (2, 14, 14), (4, 14, 14), (4, 7, 7), (8, 7, 7)])])
+def test_trunks_pass_through_the_stated_sizes(trunk, sizes):
+    h, found = torch.rand(1, 3, 28, 28), []
+    for layer in trunk:
+        h = layer(h)
+        if not isinstance(layer, torch.nn.ReLU | torch.nn.Flatten):
+            found.append(tuple(h.shape[1:]))
+    assert found == sizes
+
+
+@pytest.mark.parametrize("n_in, n_out", [(2, 2), (2, 4), (4, 2)])
+def test_residual_block_is_the_papers_formula(n_in, n_out):
+    block = ResidualBlock(n_in, n_out).double()
+    x = torch.randn(2, n_in, 5, 5, dtype=torch.float64)
+    h = F.conv2d(F.leaky_relu(x, 0.2), block.conv0.weight, block.conv0.bias, padding=1)
+    h = F.conv2d(F.leaky_relu(h, 0.2), block.conv1.weight, block.conv1.bias, padding=1)
+    shortcut = x if n_in == n_out else F.conv2d(x, block.shortcut.weight)
+    torch.testing.assert_close(block(x), shortcut + 0.1 * h)
+    assert block.conv0.out_channels == min(n_in, n_out)
+
+
+# outputs
+
+@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
+def test_decoder_output_is_linear_and_unbounded(make):
+    """The last layer is followed by nothing: doubling its weights and bias doubles the output, far beyond [0, 1]."""
+    decoder, z = make().double(), torch.randn(3, 4, dtype=torch.float64)
+    before = decoder(z)
+    last = [m for m in decoder.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d
+                                                       | torch.nn.ConvTranspose2d)][-1]
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.mul_(1000)
+    torch.testing.assert_close(decoder(z), 1000 * before)
+    assert decoder(z).min() < -1 and decoder(z).max() > 1
+
+
+@pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
+def test_encoder_heads_are_linear_and_separate(make):
+    encoder, x = make().double(), torch.rand(3, 3, 28, 28, dtype=torch.float64)
+    mean, logvar = encoder(x)
+    with torch.no_grad():
+        for parameter in encoder.mean.parameters():
+            parameter.mul_(-1000)
+    torch.testing.assert_close(encoder(x)[0], -1000 * mean)
+    assert torch.equal(encoder(x)[1], logvar)
+
+
+@pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
+def test_every_parameter_of_an_encoder_learns_and_samples_do_not_mix(make):
+    network = make()
+    x = torch.rand(4, 3, 28, 28)
+    mean, logvar = network(x)
+    torch.testing.assert_close(network(x[:1])[0], mean[:1])
+    (mean.sum() + logvar.sum()).backward()
+    assert all((p.grad != 0).any() for p in network.parameters())
+
+
+@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
+def test_every_parameter_of_a_decoder_learns_and_samples_do_not_mix(make):
+    network = make()
+    z = torch.randn(4, 4)
+    x = network(z)
+    torch.testing.assert_close(network(z[:1]), x[:1])
+    x.square().sum().backward()
+    assert all((p.grad != 0).any() for p in network.parameters())
+
+
+# the digit classifier
+
+@pytest.mark.parametrize("trunk", ["conv", "resnet"])
+def test_classifier_gives_logits(trunk):
+    logits = DigitClassifier(trunk, channels=2, n_classes=7)(torch.rand(5, 3, 28, 28))
+    assert logits.shape == (5, 7) and (logits < 0).any()  # not probabilities
+
+
+def test_classifier_refuses_an_unknown_trunk():
+    with pytest.raises(UserError, match="unknown trunk 'rednet': use 'conv' or 'resnet'"):
+        DigitClassifier("rednet")
+
+
+def test_classifier_learns_to_tell_two_images_apart():
+    torch.manual_seed(0)
+    x, labels = torch.rand(2, 3, 28, 28), torch.tensor([3, 8])
+    network = DigitClassifier(channels=2)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(network(x), labels).backward()
+        optimizer.step()
+    assert network(x).argmax(1).tolist() == [3, 8]
