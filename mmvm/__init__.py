@@ -5,9 +5,9 @@ from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
 from mmvm.model import MultimodalVAE, fit_latent_density
-from mmvm.objectives import MMVM, Independent, Objective, Schedule
+from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 from mmvm.training import fit
 
-__all__ = ["Batch", "Bernoulli", "Categorical", "DiagonalGaussian", "Independent", "Laplace", "MMVM", "Modality",
-           "MultimodalData", "MultimodalVAE", "Normal", "Objective", "Poisson", "Schedule", "UserError", "fit",
-           "fit_latent_density"]
+__all__ = ["Aggregated", "Batch", "Bernoulli", "Categorical", "DiagonalGaussian", "Gated", "Independent", "Laplace",
+           "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "Normal", "Objective",
+           "Poisson", "Schedule", "UserError", "fit", "fit_latent_density"]

@@ -25,8 +25,21 @@ from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks import NETWORKS
-from mmvm.objectives import MMVM, OBJECTIVES, Independent, Objective, Schedule
+from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 
+# per method, the parameters that change it; a parameter of another method is refused, not ignored
+METHOD_OPTIONS = {
+    "mmvm": ("bound", "standard_normal_weight", "standard_normal_steps", "gate", "gate_temperature",
+             "gate_temperature_steps", "load_balance", "n_experts"),
+    "independent": ("square_beta",),
+    "avg": ("average", "kl", "kl_per_modality"),
+    "poe": ("prior_expert", "unimodal_elbos", "kl", "kl_per_modality"),
+    "moe": ("sampling", "kl", "kl_per_modality"),
+    "mopoe": ("prior_expert", "sampling", "kl", "kl_per_modality"),
+    "mmvaeplus": ("private_dim", "kl", "kl_per_modality", "n_importance", "estimator", "learn_private_mean"),
+    "mvtcae": ("mvtcae_alpha",),
+}
+PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 IPYTHON = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
@@ -167,13 +180,36 @@ class PolyMNIST(Parameters):
     not_hashed: typing.ClassVar[tuple[str, ...]] = (*Parameters.not_hashed, "compare", "curve_every")
 
     profile: str = parameter("smoke", "label of the result rows")
-    objective: str = parameter("mmvm", "method: mmvm | independent", tuple(OBJECTIVES))
+    objective: str = parameter("mmvm", "method: " + " | ".join(METHOD_OPTIONS), tuple(METHOD_OPTIONS))
     bound: str = parameter("pairwise", "mmvm: pairwise (released code) | variational | monte_carlo (paper's equation)",
                            MMVM.BOUNDS)
     beta: float = parameter(1.0, "weight of the regulariser; paper: 2^-7 ... 2^3")
     standard_normal_weight: float = parameter(0.0, "mmvm: alpha in [0, 1], weight of KL(q, N(0, I)); released code: 0")
     standard_normal_steps: int = parameter(
         0, "mmvm: updates in which alpha falls from 1; 0: constant; released: 150000")
+    gate: str = parameter("none", "mmvm: network that weighs the mixture; none (equal weights) | soft | hard | gumbel",
+                          ("none", *Gated.MODES))
+    gate_temperature: float = parameter(1.0, "gate gumbel: temperature at the start")
+    gate_temperature_steps: int = parameter(0, "gate gumbel: updates in which it falls to a tenth; 0: constant")
+    load_balance: float = parameter(0.0, "gate: weight of the load-balancing term, nats")
+    n_experts: int = parameter(0, "mmvm: experts in the mixture; 0: all")
+    square_beta: bool = parameter(False, "independent: weigh by beta squared; released code: True")
+    average: str = parameter("variance", "avg: what is averaged; variance (released code) | deviation (paper)",
+                             Aggregated.AVERAGES)
+    prior_expert: str = parameter("never", "poe, mopoe: N(0, I) among the experts; never (paper) | full_set | always",
+                                  Aggregated.PRIOR_EXPERTS)
+    unimodal_elbos: bool = parameter(False, "poe: also train the unimodal bounds; original MVAE: True")
+    sampling: str = parameter("random", "moe, mopoe: component; random | stratified | contiguous (released code)",
+                              Aggregated.SAMPLINGS)
+    kl: str = parameter("components", "joint models, mmvaeplus: components | drawn (not mmvaeplus) | mixture",
+                        Aggregated.KLS)
+    kl_per_modality: bool = parameter(False, "joint models, mmvaeplus: count the KL M times; released code: True")
+    private_dim: int = parameter(16, "mmvaeplus: private ones among the latent_dim; 0: MMVAE")
+    learn_private_mean: bool = parameter(False, "mmvaeplus: learn the mean of the auxiliary prior; released code: True")
+    n_importance: int = parameter(1, "mmvaeplus: draws per source")
+    estimator: str = parameter("elbo", "mmvaeplus: elbo | iwae | dreg (the last two with kl mixture)",
+                               MMVAEPlus.ESTIMATORS)
+    mvtcae_alpha: float = parameter(-1.0, "mvtcae: weight of the conditional terms in [0, 1]; negative: M / (M + 1)")
     compare: bool = parameter(True, "chapter only: also train independent VAEs (mmvm, if those were asked for)")
     n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3")
     translated: bool = parameter(False, "small digits at random positions; paper: True")
@@ -190,6 +226,8 @@ class PolyMNIST(Parameters):
     epochs: int = parameter(4, "passes over the training tuples; paper: 500")
     n_probe: int = parameter(5_000, "training encodings for the linear probe; paper: 10000")
     classifier_epochs: int = parameter(4, "epochs of the digit classifiers behind the coherence; paper: 10")
+    n_likelihood: int = parameter(0, "draws per tuple of the log-likelihood of 1000 test tuples; 0: not measured")
+    inception: str = parameter("", "local weights of the Inception network for the FID; empty: no FID")
     curve_every: int = parameter(0, "epochs between two points of the learning curve; 0: none")
     seed: int = parameter(0, "seed of weights, order and draws; paper: 5 seeds")
     data_seed: int = parameter(0, "seed of crops, positions and pairing")
@@ -204,17 +242,49 @@ class PolyMNIST(Parameters):
     def __post_init__(self):
         super().__post_init__()
         for name in ("n_train", "n_test", "channels", "latent_dim", "batch_size", "epochs", "n_probe",
-                     "classifier_epochs"):
+                     "classifier_epochs", "n_importance"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("beta", "standard_normal_steps", "max_grad_norm", "curve_every"):
+        for name in ("beta", "standard_normal_steps", "max_grad_norm", "curve_every", "gate_temperature_steps",
+                     "load_balance", "n_experts", "private_dim", "n_likelihood"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("learning_rate", "likelihood_scale"):
+        for name in ("learning_rate", "likelihood_scale", "gate_temperature"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.standard_normal_weight <= 1:
             raise UserError(f"standard_normal_weight must lie in [0, 1], got {self.standard_normal_weight}")
+        foreign = [name for name in self._method_options(all_methods=True)
+                   if name not in METHOD_OPTIONS[self.objective]]
+        if foreign:
+            owners = [method for method, options in METHOD_OPTIONS.items() if foreign[0] in options]
+            raise UserError(f"{foreign[0]} has no meaning for objective {self.objective!r}: it belongs to "
+                            f"{', '.join(owners)}; leave it out or choose one of them")
+        if self.objective == "mmvm" and self.gate == "none" and (self.load_balance or self.gate_temperature_steps
+                                                                 or self.gate_temperature != 1.0):
+            raise UserError("load_balance and gate_temperature belong to a gate: add gate='soft', 'hard' or 'gumbel'")
+        if self.objective == "mmvaeplus":
+            if self.private_dim >= self.latent_dim:
+                raise UserError(f"private_dim must be below latent_dim ({self.latent_dim}), got {self.private_dim}")
+            if self.kl == "drawn":
+                raise UserError("kl of mmvaeplus must be 'components' or 'mixture', got 'drawn'")
+        if self.mvtcae_alpha > 1:
+            raise UserError(f"mvtcae_alpha must be at most 1, got {self.mvtcae_alpha}")
+        with torch.random.fork_rng([]):
+            self.build_objective()  # what the classes refuse is refused now, not after the data is made
+
+    def _method_options(self, all_methods: bool = False) -> list[str]:
+        """The method's own parameters (or those of all methods) that are not at their default."""
+        names = METHOD_OPTIONS[self.objective]
+        if all_methods:
+            names = dict.fromkeys(name for options in METHOD_OPTIONS.values() for name in options)
+        defaults = {f.name: f.default for f in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
+
+    def with_method(self, objective: str) -> "PolyMNIST":
+        """The same settings for another method, whose own options are at their defaults."""
+        defaults = {f.name: f.default for f in fields(self)}
+        return replace(self, objective=objective, **{name: defaults[name] for name in self._method_options()})
 
     # the steps, in the order in which a run takes them ---------------------------------------------------------------
 
@@ -228,11 +298,24 @@ class PolyMNIST(Parameters):
 
     def build_objective(self) -> Objective:
         if self.objective == "independent":
-            return Independent()
-        alpha = self.standard_normal_weight
+            return Independent(self.square_beta)
+        if self.objective == "mvtcae":
+            return MVTCAE(self.mvtcae_alpha if self.mvtcae_alpha >= 0 else None)
+        if self.objective == "mmvaeplus":
+            return MMVAEPlus(self.n_modalities, self.private_dim, self.kl, self.kl_per_modality, self.n_importance,
+                             self.estimator, self.learn_private_mean)
+        if self.objective != "mmvm":
+            return Aggregated(self.objective, self.average, self.prior_expert, self.sampling, self.kl,
+                              self.kl_per_modality, self.unimodal_elbos)
+        alpha, weights = self.standard_normal_weight, "uniform"
         if self.standard_normal_steps:
             alpha = Schedule(1.0, alpha, self.standard_normal_steps)
-        return MMVM(bound=self.bound, standard_normal_weight=alpha)
+        if self.gate != "none":
+            temperature = self.gate_temperature
+            if self.gate_temperature_steps:
+                temperature = Schedule(temperature, temperature / 10, self.gate_temperature_steps)
+            weights = Gated(self.latent_dim, self.gate, temperature, self.load_balance)
+        return MMVM(self.bound, weights, alpha, self.n_experts or None)
 
     def build_model(self, data: MultimodalData) -> MultimodalVAE:
         """The untrained model; `seed` fixes its weights and leaves the caller's random state alone."""
@@ -266,7 +349,8 @@ class PolyMNIST(Parameters):
             classifier = _load_classifier(path, self.network, device) if path.exists() else None
             if classifier is None:
                 classifier = evaluation.train_classifier(x, train.labels, spec, trunk=self.network,
-                                                         epochs=self.classifier_epochs, device=device)
+                                                         epochs=self.classifier_epochs, device=device,
+                                                         **({} if self.network == "conv" else PAPERS_CLASSIFIER))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 training.write_safetensors(path, classifier.state_dict(), {"format": "mmvm-classifier-1"})
             trained.append(classifier)
@@ -274,12 +358,24 @@ class PolyMNIST(Parameters):
         return trained, np.array(accuracies)
 
     def evaluate(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
-                 classifiers: list[nn.Module]) -> dict[str, np.ndarray]:
-        """probe (M,), reconstruction (M,), coherence (M, M) and imputation (M, M)."""
-        return {"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
-                "reconstruction": evaluation.reconstruction_error(model, test),
-                "coherence": evaluation.coherence(model, test, classifiers),
-                "imputation": evaluation.imputation_error(model, test)}
+                 classifiers: list[nn.Module]) -> "Metrics":
+        """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
+        asked for and defined, log_likelihood and fid (M, M)."""
+        from mmvm import frechet
+        metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
+                           "reconstruction": evaluation.reconstruction_error(model, test),
+                           "coherence": evaluation.coherence(model, test, classifiers),
+                           "imputation": evaluation.imputation_error(model, test),
+                           "classifier_distance": frechet.classifier_distance(model, test, classifiers),
+                           "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
+        metrics.notes["classifier_distance"] = f"trunk={self.network}; n={len(test)}"
+        if self.n_likelihood and self.objective != "mmvm":
+            found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
+            metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()
+        if self.inception:
+            found = frechet.fid(model, test, self.inception)
+            metrics["fid"], metrics.notes["fid"] = found.value, found.note()
+        return metrics
 
     # where and under which name --------------------------------------------------------------------------------------
 
@@ -287,18 +383,19 @@ class PolyMNIST(Parameters):
         return (paths.REPOSITORY / self.out) if self.out else None
 
     def method(self) -> str:
-        """Name in the rows: the objective, and what of it is not the default."""
-        if self.objective != "mmvm" or self.bound == "pairwise":
-            return self.objective
-        return f"{self.objective}/{self.bound}"
+        """Name in the rows: the objective, and what of it is not the default, as in "mmvm/soft/load_balance=1"."""
+        values = {name: getattr(self, name) for name in self._method_options()}
+        return "/".join([self.objective, *(str(value) if name in ("bound", "gate") else
+                                           f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                                           for name, value in values.items())])
 
     def config(self) -> dict:
         """What a checkpoint must agree on to be continued. More epochs may be asked for; where things lie and what is
         measured along the way may change."""
-        free = (*self.not_hashed, "epochs", "n_test", "n_probe", "classifier_epochs")
+        free = (*self.not_hashed, "epochs", "n_test", "n_probe", "classifier_epochs", "n_likelihood", "inception")
         return {name: value for name, value in asdict(self).items() if name not in free}
 
-    def rows(self, metrics: dict[str, np.ndarray], history: training.History, device: torch.device) -> list[dict]:
+    def rows(self, metrics: "Metrics", history: training.History, device: torch.device) -> list[dict]:
         """Tidy rows of `evaluate`'s arrays, single entries and averages, and of the learning curve."""
         common = {"experiment": self.chapter, "method": self.method(), "beta": self.beta, "seed": self.seed,
                   "profile": self.profile, "n_train": self.n_train, "epochs": self.epochs,
@@ -306,7 +403,9 @@ class PolyMNIST(Parameters):
                   "run": self.run_hash(), **results.provenance(device)}
         rows = []
         for metric, values in metrics.items():
-            if values.ndim == 1:
+            if values.ndim == 0:
+                entries = [("", "mean", values)]
+            elif values.ndim == 1:
                 entries = [("", f"m{t}", value) for t, value in enumerate(values)]
                 entries.append(("", "sum" if metric == "reconstruction" else "mean",
                                 values.sum() if metric == "reconstruction" else values.mean()))
@@ -315,19 +414,29 @@ class PolyMNIST(Parameters):
                 averages = evaluation.summarise(values)
                 entries += [("", {"all": "mean"}.get(kind, kind), value) for kind, value in averages.items()
                             if kind != "cross" or len(values) > 1]  # one modality has no pairs
-            rows += [{"metric": metric, "source": s, "target": t, "value": float(v)} for s, t, v in entries]
+            note = getattr(metrics, "notes", {}).get(metric, "")
+            rows += [{"metric": metric, "source": s, "target": t, "value": float(v), "note": note}
+                     for s, t, v in entries]
         for row in history.epochs:
             for name, value in row.items():
                 if name.startswith("curve/"):
                     _, metric, target = name.split("/")
                     rows.append({"metric": f"{metric}_curve", "source": str(row["step"]), "target": target,
-                                 "value": value})
+                                 "value": value, "note": ""})
         return [{**common, **row} for row in rows]
 
     def _classifier_path(self, train: MultimodalData, name: str) -> Path:
         images = hashlib.sha256(train.modalities[name].numpy().tobytes()).hexdigest()
         key = hashlib.sha256(json.dumps([images, self.network, self.classifier_epochs]).encode()).hexdigest()[:16]
         return paths.runs_root() / "classifiers" / f"{name}-{key}.safetensors"
+
+
+class Metrics(dict[str, np.ndarray]):
+    """Arrays by name; `notes` says of some what else they depend on."""
+
+    def __init__(self, *values):
+        super().__init__(*values)
+        self.notes: dict[str, str] = {}
 
 
 @dataclass
@@ -337,8 +446,7 @@ class Result:
     parameters: PolyMNIST
     model: MultimodalVAE
     history: training.History
-    metrics: dict[str, np.ndarray]
-    classifier_accuracy: np.ndarray
+    metrics: "Metrics"
     rows: list[dict]
 
 
@@ -351,10 +459,11 @@ def run(p: PolyMNIST, train: MultimodalData | None = None, test: MultimodalData 
     classifiers, accuracy = p.classifiers(train, test)
     metrics = p.evaluate(model, train, test, classifiers)
     device = next(model.parameters()).device
-    rows = p.rows({**metrics, "classifier_accuracy": accuracy}, history, device)
+    metrics["classifier_accuracy"] = accuracy
+    rows = p.rows(metrics, history, device)
     if p.out:
         results.append(rows, p.folder() / "results.csv")
-    return Result(p, model, history, metrics, accuracy, rows)
+    return Result(p, model, history, metrics, rows)
 
 
 def _curve(p: PolyMNIST, train: MultimodalData, test: MultimodalData):

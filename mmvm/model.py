@@ -19,7 +19,7 @@ from mmvm.objectives import Objective
 class Terms:
     """What one batch costs, per sample and in nats; the loop takes the mean of `loss`.
 
-    loss            (B,)    -mean_S sum_m w_m log p(x_m | z_m) + beta * regulariser
+    loss            (B,)    -mean_S sum_m w_m log p(x_m | z_m) + beta * regulariser, or what the objective makes of them
     log_likelihood  (M, B)  log p(x_m | z_m), mean over sources, unweighted; 0 where not observed
     regulariser     (B,)    before beta
     parts           name -> (B,), the pieces of the regulariser
@@ -64,9 +64,8 @@ class MultimodalVAE(nn.Module):
         shared = self.objective(self._encode(x), observed, step)                 # latents (S, M, B, D)
         log_likelihood = self._log_likelihood(x, observed, shared.latents)       # (S, M, B)
         weights = log_likelihood.new_tensor([m.weight for m in self.modalities])
-        reconstruction = (weights[:, None] * log_likelihood).sum(1).mean(0)      # (B,)
-        loss = -reconstruction + self.beta * shared.regulariser
-        return Terms(loss, log_likelihood.mean(0), shared.regulariser, shared.parts)
+        loss = self.objective.loss(weights[:, None] * log_likelihood, shared, self.beta)
+        return Terms(loss, shared.mean_over_sources(log_likelihood), shared.regulariser, shared.parts)
 
     def encode(self, x: Sequence[Tensor], observed: Tensor | None = None) -> DiagonalGaussian:
         """The unimodal posteriors q_m(z_m | x_m), (M, B, D); N(0, I) where nothing is observed."""
@@ -76,6 +75,10 @@ class MultimodalVAE(nn.Module):
     def decode(self, latents: Tensor) -> list[Tensor]:
         """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...)."""
         return [decoder(z) for decoder, z in zip(self.decoders, latents, strict=True)]
+
+    def log_likelihood(self, x: Sequence[Tensor], observed: Tensor | None, latents: Tensor) -> Tensor:
+        """log p(x_m | z) for latents (S, M, B, D): (S, M, B) nats, unweighted, 0 where not observed."""
+        return self._log_likelihood(*self._prepare(x, observed), latents)
 
     def impute(self, x: Sequence[Tensor], observed: Tensor, targets: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`

@@ -157,9 +157,11 @@ def resnet_trunk(channels: int) -> nn.Sequential:
 
 
 class DigitClassifier(nn.Module):
-    """The encoder's trunk, leaky ReLU and one linear layer: prepared images (B, 3, 28, 28) -> logits (B, C).
+    """Prepared images (B, 3, 28, 28) -> logits (B, C).
 
-    `trunk="resnet"` is the paper's (`ClfImgPolyMNIST.py`), "conv" the small one for CPUs.
+    `trunk="resnet"` is the paper's: the ResNet encoder's trunk, leaky ReLU and one linear layer
+    (`ClfImgPolyMNIST.py`). "conv" is for CPUs: three 3x3 convolutions with max-pooling and dropout; the small
+    encoder's own trunk, which strides where this one pools, stays below the 98 % that the paper asks for.
     """
 
     def __init__(self, trunk: str = "conv", channels: int | None = None, n_classes: int = 10):
@@ -170,12 +172,21 @@ class DigitClassifier(nn.Module):
             channels = channels or 64
             self.trunk, n_features = resnet_trunk(channels), 196 * channels
         else:
-            channels = channels or 32
-            self.trunk, n_features = conv_trunk(channels), 64 * channels
+            c = channels or 16
+            self.trunk, n_features = nn.Sequential(
+                nn.Conv2d(3, c, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),                       # 28 -> 14
+                nn.Conv2d(c, 2 * c, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),                   # 14 -> 7
+                nn.Conv2d(2 * c, 4 * c, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),               # 7 -> 3
+                nn.Flatten(), nn.Dropout(0.3),
+            ), 36 * c
         self.head = nn.Linear(n_features, n_classes)
 
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees, (B, F): 576 numbers of the small one, 12,544 of the paper's."""
+        return F.leaky_relu(self.trunk(x), 0.2)  # changes nothing where max-pooled ReLUs come in
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.leaky_relu(self.trunk(x), 0.2))
+        return self.head(self.features(x))
 
 
 NETWORKS = {"conv": (ConvEncoder, ConvDecoder), "resnet": (ResNetEncoder, ResNetDecoder)}

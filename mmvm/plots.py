@@ -21,11 +21,15 @@ METHOD_COLOURS = {
     "mopoe": "#CC79A7",        # reddish purple
     "mmvaeplus": "#0072B2",    # blue
     "mvtcae": "#9A8A00",       # Okabe and Ito's yellow, darkened: the original is hardly seen on white
+    "mmvm/soft": "#E08D5B",    # gated priors: vermilion in steps
+    "mmvm/hard": "#8F3F00",
+    "mmvm/gumbel": "#F2B999",
 }
 METHOD_MARKERS = {"mmvm": "o", "independent": "s", "avg": "^", "poe": "v", "moe": "D", "mopoe": "P",
-                  "mmvaeplus": "X", "mvtcae": "*"}
+                  "mmvaeplus": "X", "mvtcae": "*", "mmvm/soft": "h", "mmvm/hard": "p", "mmvm/gumbel": "8"}
 METHOD_NAMES = {"mmvm": "MMVM", "independent": "Independent", "avg": "AVG", "poe": "PoE", "moe": "MoE",
-                "mopoe": "MoPoE", "mmvaeplus": "MMVAE+", "mvtcae": "MVTCAE"}
+                "mopoe": "MoPoE", "mmvaeplus": "MMVAE+", "mvtcae": "MVTCAE", "mmvm/soft": "MMVM, soft gate",
+                "mmvm/hard": "MMVM, hard gate", "mmvm/gumbel": "MMVM, Gumbel gate"}
 
 # the m-th modality of any data set; no colour that MMVM or the baseline has
 MODALITY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -264,26 +268,40 @@ def latent_maps(means: dict[str, np.ndarray], labels: np.ndarray, names: list[st
     return fig
 
 
-def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float]) -> plt.Figure:
+def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
+             shared_axes: bool = True) -> plt.Figure:
     """`metrics` (column -> label) against the reconstruction error, one line per method over beta, one column of
-    panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics)."""
-    fig, axes = plt.subplots(len(metrics), len(boards), figsize=(WIDTH, 2.6 * len(metrics)), squeeze=False,
-                             sharex="col", sharey="row")
+    panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics). A column "<metric> sd"
+    is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out."""
+    fig, axes = plt.subplots(len(metrics), len(boards), figsize=(WIDTH, 2.5 * len(metrics)), squeeze=False,
+                             sharex="col", sharey="row" if shared_axes else False)
+    handles = {}
     for column, (title, board) in zip(axes.T, boards.items()):
         column[0].set_title(title, loc="left")
-        column[-1].set_xlabel("reconstruction error, nats per tuple")
         for ax, metric in zip(column, metrics):
+            if metric not in board:
+                ax.axis("off")
+                continue
             ax.axvline(floors[title], color=MUTED, linewidth=0.8, linestyle=":")
-            for method, line in board.groupby("method"):
-                line = line.sort_values("beta")
-                ax.plot(line["reconstruction"], line[metric], color=METHOD_COLOURS[method],
-                        marker=METHOD_MARKERS[method], label=METHOD_NAMES[method])
-                for end in (line.iloc[0], line.iloc[-1]):
-                    ax.annotate(rf"$\beta$={_fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=7,
-                                textcoords="offset points", xytext=(4, 4), color=METHOD_COLOURS[method])
+            for method in sorted(set(board["method"]), key=list(METHOD_NAMES).index, reverse=True):
+                line = board[board["method"] == method].sort_values("beta")
+                spread = {axis: line.get(f"{name} sd") for axis, name in (("xerr", "reconstruction"), ("yerr", metric))}
+                handles[method] = ax.errorbar(
+                    line["reconstruction"], line[metric], **spread, color=METHOD_COLOURS[method],
+                    marker=METHOD_MARKERS[method], linewidth=1.2, capsize=2, elinewidth=1, label=METHOD_NAMES[method],
+                    zorder=3 if method == "mmvm" else 2)
+            shown = board[board["method"] == "mmvm"].sort_values("beta")
+            for _, end in shown.iloc[[0, -1]].iterrows() if len(shown) else ():
+                ax.annotate(rf"$\beta$={_fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=7,
+                            textcoords="offset points", xytext=(4, 4), color=METHOD_COLOURS["mmvm"])
+        lowest = [ax for ax in column if ax.axison][-1]
+        lowest.set_xlabel("reconstruction error, nats per tuple")
+        lowest.tick_params(labelbottom=True)
     for ax, label in zip(axes[:, 0], metrics.values()):
         ax.set_ylabel(label)
-    axes[0, 0].legend()
+    order = [method for method in METHOD_NAMES if method in handles]
+    fig.legend([handles[method] for method in order], [METHOD_NAMES[method] for method in order],
+               loc="outside lower center", ncols=4)
     return fig
 
 

@@ -35,6 +35,7 @@ COLUMNS = {
     "commit": "commit of the project; + means with uncommitted changes in mmvm",
     "date": "day the row was written (UTC)",
     "run": "hash of the run's parameters",
+    "note": "what else the number depends on: a network's file and hash, a library's version; mostly empty",
 }
 RESTORE = "restore it (git checkout), or delete it and run again"
 COMMIT = git_commit()  # now, with the code as imported: the tree may change while a run goes on
@@ -57,6 +58,9 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
     """
     path = Path(path)
     new = pd.DataFrame(rows)
+    if "note" not in new:
+        new["note"] = ""
+    new["note"] = new["note"].fillna("")
     if set(new.columns) != set(COLUMNS):
         raise UserError(f"result rows lack {sorted(set(COLUMNS) - set(new.columns))} and must not have "
                         f"{sorted(set(new.columns) - set(COLUMNS))}")
@@ -90,6 +94,8 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False).fillna("")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no csv file ({str(error).strip()}): {RESTORE}") from None
+    if "note" not in table:  # files written before the column was
+        table["note"] = ""
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}: {RESTORE}")

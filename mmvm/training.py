@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,10 @@ GUARD_INTERVAL = 50  # updates between two looks at the guard on a GPU: each loo
 
 class TrainingDiverged(UserError):
     """A loss or gradient stopped being finite; says at which step, with which terms, and what to try."""
+
+
+class TrainingWarning(UserWarning):
+    """The run goes on, but what the objective reports says that it will not give what was asked for."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -214,6 +219,7 @@ class _Run:
         self.seconds = 0.0                      # of training, before the clock was last started
         self.totals: dict[str, Tensor] = {}     # sums over the running epoch's updates
         self.history = History()
+        self.warned: set[str] = set()
         self.commit = git_commit()              # at the start: the tree may change while the run goes on
         self.clock = self.saved = time.monotonic()
 
@@ -238,8 +244,13 @@ class _Run:
         before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
         self.epoch += 1
         self.totals = {}
+        watched, advice = self.model.objective.report(means)
+        for sentence in advice:
+            if sentence not in self.warned:  # once a run, not once an epoch
+                self.warned.add(sentence)
+                warnings.warn(sentence, TrainingWarning, stacklevel=3)
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
-               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means}
+               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **watched}
         if on_epoch is not None:
             training = self.model.training
             with torch.random.fork_rng(self._cuda_devices()):

@@ -1,0 +1,180 @@
+"""What every method has in common: `Objective`, `Shared`, `Independent`, and schedules.
+
+An objective takes the M posteriors q_m(z_m | x_m) of a batch and says what every decoder gets (`latents`) and what
+that costs (`regulariser`, nats per sample). The model decodes and weighs; the loop optimises. A new method is a new
+class and touches neither.
+
+Letters: S sources, M modalities, B batch, D latent, N draws.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
+
+
+@dataclass
+class Shared:
+    """What an objective returns.
+
+    latents      (S, M, B, D)  what decoder m is given when source s speaks
+    regulariser  (B,)          nats, before beta
+    parts        name -> (B,)  the pieces of the regulariser and what is worth watching
+    weights      (S, M, B)     how much target m, decoded from source s, counts in the loss; None: 1/S each
+    """
+
+    latents: Tensor
+    regulariser: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
+
+    def reconstruction(self, log_likelihood: Tensor) -> Tensor:
+        """The log-likelihood that the loss counts: (S, M, B) -> (B,) nats."""
+        if self.weights is None:
+            return log_likelihood.sum(1).mean(0)
+        return (self.weights * log_likelihood).sum((0, 1))
+
+    def mean_over_sources(self, log_likelihood: Tensor) -> Tensor:
+        """The log-likelihood that is reported: (S, M, B) -> (M, B) nats, sources in proportion to their weights."""
+        if self.weights is None:
+            return log_likelihood.mean(0)
+        return (self.weights * log_likelihood).sum(0) / self.weights.sum(0).clamp(min=1e-12)
+
+
+class Objective(nn.Module):
+    """Base class of all methods."""
+
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
+        """Posteriors (M, B, D), `observed` (M, B) bool, number of updates made so far -> `Shared`."""
+        raise NotImplementedError
+
+    def effective_beta(self, beta: float, n_modalities: int) -> float:
+        """What one nat of the regulariser costs against one nat of log-likelihood when the user says `beta`.
+
+        The same beta does not mean the same to all methods of the released code: its joint models count one KL M
+        times, its independent VAEs square beta on PolyMNIST. Here such factors are options and this number tells.
+        """
+        return beta
+
+    def loss(self, log_likelihood: Tensor, shared: Shared, beta: float) -> Tensor:
+        """The loss (B,) in nats from log p(x_m | z) (S, M, B), already weighted by modality."""
+        beta = self.effective_beta(beta, log_likelihood.shape[1])
+        return -shared.reconstruction(log_likelihood) + beta * shared.regulariser
+
+    def log_weights(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
+        """log w (M, B) of the mixture of what is observed, normalised; -inf for what is not. Where nothing is, all
+        count alike."""
+        return log_normalised(observed.to(q.mean.dtype))
+
+    def impute_latents(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
+        """One latent per decoder, (M, B, D), when only `observed` (M, B) is known (paper, appendix B.2.2).
+
+        A decoder whose own modality is present gets a draw from its own posterior; the others get a draw from the
+        mixture of the present ones, which with one present modality is that modality's posterior.
+        """
+        q = q.where(observed)
+        own = q.sample()
+        weights = self.log_weights(q, observed).exp().t()  # (B, M)
+        source = torch.multinomial(weights, len(observed), replacement=True).t()  # (M, B), one per target
+        borrowed = own.gather(0, source.unsqueeze(-1).expand_as(own))
+        return torch.where(observed.unsqueeze(-1), own, borrowed)
+
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """n latents per decoder (N, M, B, D) from the method's own posterior, and log p(z) - log q(z | X) (N, G, B):
+        what the importance-sampled log-likelihood of the observed modalities needs. G = 1 for a joint model, G = M
+        for M separate ones. Raises `UserError` where the method defines no density of X."""
+        raise UserError(f"{type(self).__name__} defines no joint density p(X, z), so it has no log-likelihood")
+
+    def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+        """From the means of `parts` over an epoch: what to add to the history, and warnings with advice."""
+        return {}, []
+
+
+class Independent(Objective):
+    """M separate VAEs: R = sum_m KL(q_m || N(0, I)). Nothing is shared; the lower end of every comparison.
+
+    square_beta  weigh R by beta squared, as the released code does on PolyMNIST (`mv_unimodal_vae.py`)
+    """
+
+    def __init__(self, square_beta: bool = False):
+        super().__init__()
+        self.square_beta = square_beta
+
+    def effective_beta(self, beta, n_modalities):
+        return beta**2 if self.square_beta else beta
+
+    def forward(self, q, observed, step=0):
+        q = q.where(observed)
+        kl = q.kl_standard_normal().masked_fill(~observed, 0.0).sum(0)
+        return Shared(q.sample().unsqueeze(0), kl, {"kl_standard_normal": kl})
+
+    def importance_draws(self, q, observed, n):
+        """The M models are separate, p(X) = prod_m p(x_m), each with its own prior N(0, I)."""
+        q = q.where(observed)
+        z = torch.stack([q.sample() for _ in range(n)])  # (N, M, B, D)
+        return z, (standard_normal_log_prob(z) - q.log_prob(z)).masked_fill(~observed, 0.0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number that moves from `start` to `end` in `steps` updates and then stays.
+
+    `form="exponential"` is the released code's: start * (1e-10 / start)^(t / steps) on the way to an `end` of 0,
+    that is 0.1 after a tenth of the way and 1e-3 after three tenths when it starts at 1.
+    """
+
+    start: float
+    end: float
+    steps: int
+    form: Literal["exponential", "linear", "cosine"] = "exponential"
+
+    def __post_init__(self):
+        if self.form not in ("exponential", "linear", "cosine"):
+            raise UserError(f"unknown schedule form {self.form!r}: use 'exponential', 'linear' or 'cosine'")
+        if self.steps < 1:
+            raise UserError(f"a schedule needs at least one step, got {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        t = min(max(step / self.steps, 0.0), 1.0)
+        if t == 1.0:
+            return self.end
+        if self.form == "linear":
+            return self.start + (self.end - self.start) * t
+        if self.form == "cosine":
+            return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * t))
+        start, end = max(self.start, 1e-10), max(self.end, 1e-10)
+        return start * (end / start) ** t
+
+
+def at(value: float | Schedule, step: int) -> float:
+    """A number or the present value of a schedule."""
+    return value(step) if isinstance(value, Schedule) else value
+
+
+def bounds_of(value: float | Schedule) -> tuple[float, ...]:
+    """The values between which a number or a schedule moves, for checks."""
+    return (value.start, value.end) if isinstance(value, Schedule) else (value,)
+
+
+def log_normalised(weights: Tensor) -> Tensor:
+    """Non-negative weights (K, B) as normalised logarithms. Equal weights where all are zero: such a sample costs
+    nothing, but -inf would make its gradient NaN."""
+    weights = weights.masked_fill(weights.sum(0) == 0, 1.0)
+    return weights.log() - weights.sum(0).log()
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """log N(z; 0, I), the last dimension summed."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+
+
+def one_of(value: str, choices: tuple[str, ...], name: str) -> str:
+    """`value`, or a `UserError` that lists the choices."""
+    if value not in choices:
+        raise UserError(f"unknown {name} {value!r}: use one of {', '.join(map(repr, choices))}")
+    return value

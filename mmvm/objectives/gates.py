@@ -1,0 +1,126 @@
+"""A gating network for the weights of the mixture prior: the project's brief, not the paper.
+
+With h(z | X) = sum_m w_m(X) q_m(z | x_m) the weights may depend on the sample. The gate reads them off the
+posteriors' statistics, so it costs nothing that grows with the data and knows nothing that the prior does not.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
+from mmvm.objectives.base import Schedule, at, bounds_of, one_of
+
+COLLAPSED = 0.99  # mean weight of one modality above which a gate no longer mixes
+EXPLODED = 50.0   # nats between the largest and the smallest log-weight: in float32 the softmax is then saturated
+
+
+class Gated(nn.Module):
+    """Mixture weights w(X) from the posteriors (M, B, D): a score per modality, softmax over the observed ones.
+
+    One network serves all modalities and sees, for each, its mean and log-variance beside the average over the
+    observed ones; permuting the modalities permutes the weights. It starts close to equal weights.
+
+    mode          "soft"    h mixes all experts with weights w
+                  "hard"    h is the expert with the largest weight alone; the gradient passes straight through to w
+                  "gumbel"  in training w is a Gumbel-softmax draw at `temperature`, otherwise as "soft"
+    temperature   of "gumbel": a positive number, or a `Schedule` of them over the updates
+    load_balance  weight in nats of M sum_m f_m p_m - 1, with f_m the share of samples whose largest weight is m's
+                  and p_m the mean weight (the balancing loss of sparse mixtures of experts; Fedus et al. 2022): 0
+                  when all are used alike, M - 1 when one takes all. It depends on the batch.
+    detach        the encoders get no gradient through the gate's inputs, so that they cannot learn to please it
+
+    What the gate minimises is linear in w where the bound is "pairwise": the expert that is cheapest for the sample
+    should take all. `parts` shows whether it does.
+    """
+
+    MODES = ("soft", "hard", "gumbel")
+
+    def __init__(self, latent_dim: int, mode: str = "soft", temperature: float | Schedule = 1.0,
+                 load_balance: float = 0.0, hidden: int = 64, detach: bool = True):
+        super().__init__()
+        self.mode = one_of(mode, self.MODES, "mode of the gate")
+        if not all(value > 0 for value in bounds_of(temperature)):
+            raise UserError(f"temperature must be positive, got {temperature}")
+        if not load_balance >= 0:
+            raise UserError(f"load_balance must be at least 0, got {load_balance}")
+        self.temperature, self.load_balance, self.detach = temperature, load_balance, detach
+        # normalised: with alpha = 0 nothing fixes the scale of the means
+        self.embed = nn.Sequential(nn.LayerNorm(2 * latent_dim), nn.Linear(2 * latent_dim, hidden), nn.ReLU())
+        self.score = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        nn.init.normal_(self.score[-1].weight, std=0.01)
+        nn.init.zeros_(self.score[-1].bias)
+
+    def log_probabilities(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
+        """log w (M, B), normalised over `observed` (M, B); equal where nothing is observed."""
+        q = q.where(observed)
+        statistics = torch.cat([q.mean, q.logvar], -1)
+        if self.detach:
+            statistics = statistics.detach()
+        own = self.embed(statistics)  # (M, B, H)
+        present = observed.unsqueeze(-1)
+        average = (own * present).sum(0) / present.sum(0).clamp(min=1)
+        scores = self.score(torch.cat([own, average.expand_as(own)], -1)).squeeze(-1).float()
+        nothing = ~observed.any(0)
+        # equal scores in place of -inf everywhere: log_softmax of -inf alone is NaN
+        return scores.masked_fill(~observed & ~nothing, -torch.inf).masked_fill(nothing, 0.0).log_softmax(0)
+
+    def mixture_kl(self, bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor, step: int) -> Tensor:
+        """The chosen stand-in for KL(q_m || h) under this gate: (M, B) nats."""
+        from mmvm.objectives.mixture_prior import mixture_kl
+
+        if self.mode == "hard":
+            # one expert: R is its KL, and every bound is exact. The weights' value is one-hot, their gradient w's.
+            p = log_weights.exp()
+            w = p + (harden(log_weights).exp() - p).detach()
+            if bound == "monte_carlo":
+                return q.log_prob(z) - (w.unsqueeze(0) * q.log_prob(z.unsqueeze(1))).sum(1)
+            return (w.unsqueeze(0) * q.pairwise_kl()).sum(1)
+        if self.mode == "gumbel" and self.training:
+            uniform = torch.rand_like(log_weights).clamp(1e-10, 1 - 1e-7)
+            log_weights = ((log_weights - (-uniform.log()).log()) / at(self.temperature, step)).log_softmax(0)
+        return mixture_kl(bound, q, z, log_weights)
+
+    def imbalance(self, log_weights: Tensor, observed: Tensor) -> Tensor:
+        """M sum_m f_m p_m - 1, one number for the batch, repeated (B,)."""
+        top = harden(log_weights).exp()
+        share, mean = top.mean(1), log_weights.exp().mean(1)
+        return (len(observed) * (share * mean).sum() - 1).expand(log_weights.shape[1])
+
+    def parts(self, log_weights: Tensor, observed: Tensor) -> dict[str, Tensor]:
+        """What to watch, each (B,): entropy (nats) and margin (nats between the largest and the smallest log-weight of
+        what is observed), weight and first place per modality."""
+        log_w = log_weights.detach()
+        w, top = log_w.exp(), harden(log_w).exp()
+        finite = log_w.masked_fill(log_w.isneginf(), 0.0)
+        smallest = log_w.masked_fill(log_w.isneginf(), torch.inf).min(0).values
+        return {"gate_entropy": -(w * finite).sum(0), "gate_margin": log_w.max(0).values - smallest,
+                **{f"gate_weight/{m}": value for m, value in enumerate(w)},
+                **{f"gate_first/{m}": value for m, value in enumerate(top)}}
+
+    def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+        """Share of the most used expert, and warnings about a gate that has collapsed or exploded."""
+        kind = "gate_first/" if self.mode == "hard" else "gate_weight/"
+        used = {name.removeprefix(kind): value for name, value in means.items() if name.startswith(kind)}
+        first = {name: value for name, value in means.items() if name.startswith("gate_first/")}
+        if not used:
+            return {}, []
+        most = max(used, key=used.get)
+        warnings = []
+        if len(used) > 1 and used[most] > COLLAPSED:
+            warnings.append(f"the gate has collapsed: modality {most} holds more than {COLLAPSED:.0%} of the weight, "
+                            "so the prior is that one posterior. Try load_balance=1 (or more), mode='gumbel' with a "
+                            "temperature that falls slowly, or weights='uniform'")
+        if means["gate_margin"] > EXPLODED:
+            warnings.append(f"the gate's log-weights differ by more than {EXPLODED:g} nats: it is saturated and "
+                            "learns no more. Try load_balance=1 (or more), a smaller learning_rate, or "
+                            "max_grad_norm=100")
+        return {"gate_most_used": max(first.values())}, warnings
+
+
+def harden(log_weights: Tensor) -> Tensor:
+    """log of the one-hot weights at the largest of log-weights (M, B): 0 there, -inf elsewhere."""
+    first = log_weights.detach().argmax(0, keepdim=True)
+    return torch.full_like(log_weights, -math.inf).scatter(0, first, 0.0)

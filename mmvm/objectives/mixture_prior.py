@@ -1,0 +1,151 @@
+"""The MMVM VAE: a data-dependent mixture of the M posteriors is the prior of each of them (paper, section 4)."""
+
+import torch
+from torch import Tensor
+
+from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
+from mmvm.objectives.base import Objective, Schedule, Shared, at, bounds_of, log_normalised, one_of
+from mmvm.objectives.gates import Gated, harden
+
+
+class MMVM(Objective):
+    """The mixture-of-experts prior h(z | X) = sum_m w_m q_m(z | x_m) (paper, equation 3), w_m = 1/M by default.
+
+    R = sum_m KL(q_m || h) has no closed form. `bound` chooses what is trained in its place:
+
+    "pairwise"     sum_m sum_n w_n KL(q_m || q_n): an upper bound by convexity, closed form and unbounded; what the
+                   released code trains
+    "variational"  -sum_m log sum_n w_n exp(-KL(q_m || q_n)): closed form, between R and "pairwise" and, like R,
+                   at most M log M with equal weights (the variational bound of Hershey and Olsen, 2007)
+    "monte_carlo"  sum_m [log q_m(z_m) - log h(z_m)] at the drawn z_m: unbiased for R, the paper's equation
+
+    weights                 "uniform", M positive numbers (normalised over the observed modalities), or a `Gated`
+                            network that reads them off the posteriors (the project's brief; not in the paper)
+    standard_normal_weight  alpha, a number in [0, 1] or a `Schedule`: R_total = (1 - alpha) R + alpha sum_m
+                            KL(q_m || N(0, I)). 0 is the paper's method, 1 is `Independent`. With 0 nothing fixes
+                            where the latents lie or how wide they are; only their agreement counts.
+    n_experts               the mixture keeps the `n_experts` largest weights of each sample and renormalises them;
+                            equal weights keep the modalities that come first. None: all. Every modality is still
+                            regularised towards the mixture, also one that is no expert.
+
+    The mixture covers the observed modalities of each sample, and only these are regularised.
+    """
+
+    BOUNDS = ("pairwise", "monte_carlo", "variational")
+
+    def __init__(self, bound: str = "pairwise", weights="uniform", standard_normal_weight: float | Schedule = 0.0,
+                 n_experts: int | None = None):
+        super().__init__()
+        self.bound = one_of(bound, self.BOUNDS, "bound")
+        self.gate = weights if isinstance(weights, Gated) else None
+        if isinstance(weights, str) and weights != "uniform":
+            raise UserError(f"unknown weights {weights!r}: use 'uniform', a sequence of M positive numbers, or Gated()")
+        if isinstance(weights, (str, Gated)):
+            weights = None
+        else:
+            weights = torch.as_tensor(weights, dtype=torch.float32)
+            if weights.ndim != 1 or not len(weights) or not bool(((weights > 0) & weights.isfinite()).all()):
+                raise UserError(f"weights must be M positive finite numbers, got {weights.tolist()}")
+        for value in bounds_of(standard_normal_weight):
+            if not 0 <= value <= 1:
+                raise UserError(f"standard_normal_weight must lie in [0, 1], got {value}")
+        if n_experts is not None and n_experts < 1:
+            raise UserError(f"n_experts must be at least 1, got {n_experts}")
+        self.standard_normal_weight = standard_normal_weight
+        self.n_experts = n_experts
+        self.register_buffer("weights", weights, persistent=False)
+
+    def log_weights(self, q, observed):
+        log_weights = self._log_weights(q, observed)
+        return harden(log_weights) if self.gate is not None and self.gate.mode == "hard" else log_weights
+
+    def _log_weights(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
+        """As `log_weights`, before a hard gate chooses one."""
+        if self.gate is not None:
+            log_weights = self.gate.log_probabilities(q, observed)
+        elif self.weights is None:
+            log_weights = super().log_weights(q, observed)
+        elif len(self.weights) != len(observed):
+            raise UserError(f"{len(self.weights)} mixture weights for {len(observed)} modalities: give one each")
+        else:
+            log_weights = log_normalised(observed * self.weights.unsqueeze(-1))
+        return log_weights if self.n_experts is None else _keep_largest(log_weights, self.n_experts)
+
+    def forward(self, q, observed, step=0):
+        q = q.where(observed)
+        z = q.sample()
+        log_weights = self._log_weights(q, observed)
+        parts = {}
+        if self.gate is not None:
+            parts.update(self.gate.parts(log_weights, observed))
+            kl_mixture = self.gate.mixture_kl(self.bound, q, z, log_weights, step)
+        else:
+            kl_mixture = mixture_kl(self.bound, q, z, log_weights)
+
+        absent = ~observed
+        kl_mixture = kl_mixture.masked_fill(absent, 0.0).sum(0)
+        kl_standard_normal = q.kl_standard_normal().masked_fill(absent, 0.0).sum(0)
+        alpha = at(self.standard_normal_weight, step)
+        # at both ends the other term is left out, not multiplied by zero: 0 * inf is NaN
+        if alpha == 0:
+            regulariser = kl_mixture
+        elif alpha == 1:
+            regulariser = kl_standard_normal
+        else:
+            regulariser = (1 - alpha) * kl_mixture + alpha * kl_standard_normal
+        parts = {"kl_mixture": kl_mixture, "kl_standard_normal": kl_standard_normal, **parts}
+        if self.gate is not None and self.gate.load_balance:
+            parts["load_balance"] = self.gate.imbalance(log_weights, observed)
+            regulariser = regulariser + self.gate.load_balance * parts["load_balance"]
+        return Shared(z.unsqueeze(0), regulariser, parts)
+
+    def importance_draws(self, q, observed, n):
+        raise UserError("the MMVM VAE has no log-likelihood: its prior h(z | X) is made of the data it should explain, "
+                        "so there is no p(z) and no joint density p(X, z) (paper, section 3). Compare its "
+                        "reconstruction and imputation errors, or a joint model's log-likelihood with another's")
+
+    def report(self, means):
+        return ({}, []) if self.gate is None else self.gate.report(means)
+
+
+def _keep_largest(log_weights: Tensor, n: int) -> Tensor:
+    """The n largest of log-weights (M, B) per sample, renormalised; the others at -inf."""
+    if n >= len(log_weights):
+        return log_weights
+    # stable: among equal weights the modality that comes first stays
+    order = log_weights.detach().argsort(dim=0, descending=True, stable=True)
+    drop = torch.ones_like(log_weights, dtype=torch.bool).scatter(0, order[:n], False)
+    return log_weights.masked_fill(drop, -torch.inf).log_softmax(0)
+
+
+def mixture_kl(bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor) -> Tensor:
+    """The chosen stand-in for KL(q_m || h): (M, B) nats."""
+    if bound == "pairwise":
+        return mixture_kl_pairwise(q, log_weights)
+    if bound == "variational":
+        return mixture_kl_variational(q, log_weights)
+    return mixture_kl_monte_carlo(q, log_weights, z)
+
+
+def mixture_kl_pairwise(q: DiagonalGaussian, log_weights: Tensor) -> Tensor:
+    """sum_n w_n KL(q_m || q_n) >= KL(q_m || h): (M, B, D), log-weights (M, B) -> (M, B) nats."""
+    return (q.pairwise_kl() * log_weights.exp()).sum(1)
+
+
+def mixture_kl_variational(q: DiagonalGaussian, log_weights: Tensor) -> Tensor:
+    """-log sum_n w_n exp(-KL(q_m || q_n)), (M, B) nats.
+
+    Between KL(q_m || h) and `mixture_kl_pairwise`; at most -log w_m, because KL(q_m || q_m) = 0.
+    """
+    return -torch.logsumexp(log_weights - q.pairwise_kl(), dim=1)
+
+
+def mixture_kl_monte_carlo(q: DiagonalGaussian, log_weights: Tensor, z: Tensor | None = None,
+                           n_samples: int = 1) -> Tensor:
+    """log q_m(z_m) - log h(z_m), (M, B) nats: unbiased for KL(q_m || h), may be negative.
+
+    z (M, B, D) are draws, z_m from q_m; without it `n_samples` draws are made and averaged.
+    """
+    draws = [q.sample() for _ in range(n_samples)] if z is None else [z]
+    return torch.stack([q.log_prob(z) - q.mixture_log_prob(z, log_weights) for z in draws]).mean(0)
