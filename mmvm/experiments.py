@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from mmvm import evaluation, paths, results, training
 from mmvm.datasets import MultimodalData, polymnist
@@ -216,6 +216,7 @@ class PolyMNIST(Parameters):
     scale: float = parameter(0.75, "size of a translated digit, 1 = 28 pixels; paper: 0.75")
     n_train: int = parameter(10_000, "training tuples; paper: 60000")
     n_test: int = parameter(2_000, "test tuples; paper: 10000")
+    missing: float = parameter(0.0, "share of training images taken away at random; one per tuple stays; paper: 0")
     network: str = parameter("conv", "conv (small) | resnet (paper)", tuple(NETWORKS))
     channels: int = parameter(16, "width of the first convolution; paper's resnet: 64")
     latent_dim: int = parameter(32, "D, per modality; released scripts: 512")
@@ -268,6 +269,8 @@ class PolyMNIST(Parameters):
                 raise UserError(f"private_dim must be below latent_dim ({self.latent_dim}), got {self.private_dim}")
             if self.kl == "drawn":
                 raise UserError("kl of mmvaeplus must be 'components' or 'mixture', got 'drawn'")
+        if not 0 <= self.missing < 1:
+            raise UserError(f"missing must be at least 0 and below 1, got {self.missing}")
         if self.mvtcae_alpha > 1:
             raise UserError(f"mvtcae_alpha must be at most 1, got {self.mvtcae_alpha}")
         with torch.random.fork_rng([]):
@@ -293,6 +296,8 @@ class PolyMNIST(Parameters):
         data = polymnist.load(split, self.root or None, n_modalities=self.n_modalities, translated=self.translated,
                               scale=self.scale, backgrounds=self.backgrounds or None, seed=self.data_seed,
                               n=self.n_train if split == "train" else self.n_test)
+        if split == "train" and self.missing:
+            data = replace(data, observed=_observed_at_random(data.observed.shape, self.missing, self.data_seed))
         likelihood = Laplace(self.likelihood_scale)
         return replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
 
@@ -511,6 +516,16 @@ def _load_classifier(path: Path, trunk: str, device: torch.device) -> nn.Module 
     except (SafetensorError, OSError, RuntimeError):
         return None
     return classifier.to(device).eval()
+
+
+def _observed_at_random(shape: tuple[int, int], missing: float, seed: int) -> Tensor:
+    """Each entry of (M, N) absent with probability `missing`; a tuple that would lose all keeps one at random."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(shape, generator=generator)
+    observed = draws >= missing
+    kept = draws.argmax(0)
+    observed[kept, torch.arange(shape[1])] = True
+    return observed
 
 
 def _parse(text: str, wanted: type, name: str):
