@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mmvm import evaluation, paths, results, training
+from mmvm import evaluation, frechet, paths, results, training
 from mmvm.datasets import MultimodalData, polymnist
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
@@ -366,12 +366,9 @@ class PolyMNIST(Parameters):
                  classifiers: list[nn.Module]) -> "Metrics":
         """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
         asked for and defined, log_likelihood and fid (M, M)."""
-        from mmvm import frechet
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
-                           "coherence": evaluation.coherence(model, test, classifiers),
-                           "imputation": evaluation.imputation_error(model, test),
-                           "classifier_distance": frechet.classifier_distance(model, test, classifiers),
+                           **frechet.cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
         metrics.notes["classifier_distance"] = f"trunk={self.network}; n={len(test)}"
         if self.n_likelihood and self.objective != "mmvm":
@@ -401,7 +398,7 @@ class PolyMNIST(Parameters):
         return {name: value for name, value in asdict(self).items() if name not in free}
 
     def rows(self, metrics: "Metrics", history: training.History, device: torch.device) -> list[dict]:
-        """Tidy rows of `evaluate`'s arrays, single entries and averages, and of the learning curve."""
+        """Tidy rows of `evaluate`'s arrays, single entries and averages, of the gate and of the learning curve."""
         common = {"experiment": self.chapter, "method": self.method(), "beta": self.beta, "seed": self.seed,
                   "profile": self.profile, "n_train": self.n_train, "epochs": self.epochs,
                   "updates": history.epochs[-1]["step"], "seconds": round(history.epochs[-1]["seconds"], 1),
@@ -422,6 +419,11 @@ class PolyMNIST(Parameters):
             note = getattr(metrics, "notes", {}).get(metric, "")
             rows += [{"metric": metric, "source": s, "target": t, "value": float(v), "note": note}
                      for s, t, v in entries]
+        for name, value in history.epochs[-1].items():
+            if name.startswith("gate_"):  # over the last epoch
+                metric, _, m = name.partition("/")
+                rows.append({"metric": metric, "source": "", "target": f"m{m}" if m else "mean", "value": value,
+                             "note": ""})
         for row in history.epochs:
             for name, value in row.items():
                 if name.startswith("curve/"):

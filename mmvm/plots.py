@@ -58,6 +58,11 @@ def modality_colour(m: int) -> str:
     return MODALITY_COLOURS[m % len(MODALITY_COLOURS)]
 
 
+def by_method(board: pd.DataFrame) -> pd.DataFrame:
+    """A table with a column `method` as one indexed by it, the methods in the book's order."""
+    return board.set_index("method").loc[[method for method in METHOD_NAMES if method in set(board["method"])]]
+
+
 def label_panels(axes, labels=None) -> None:
     """Letters (a), (b), ... or `labels` above the left corner of each panel, for captions to point at."""
     for i, ax in enumerate(axes):

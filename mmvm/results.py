@@ -3,6 +3,7 @@
 A row exists only if a run produced it. The book's tables and prose read these files; nothing is typed by hand.
 """
 
+import csv
 import fcntl
 import os
 from contextlib import contextmanager
@@ -90,10 +91,16 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
         raise UserError(f"there are no results {path}: the committed ones are {', '.join(available()) or 'none'}; of a "
                         "run, name its results.csv")
     try:
-        # as text first: an empty cell stays empty, and a label like 2026 or None stays what it is
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False).fillna("")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no csv file ({str(error).strip()}): {RESTORE}") from None
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            # as text first: an empty cell stays empty, and a label like 2026 or None stays what it is
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no csv file ({error}): {RESTORE}") from None
+    for number, line in enumerate(lines, 2):  # pandas would fill up or cut such a line
+        if len(line) != len(header):
+            raise UserError(f"{path}, line {number} has {len(line)} fields instead of {len(header)}: delete the line "
+                            "and run it again, or restore the file")
+    table = pd.DataFrame(lines, columns=header, dtype=str)
     if "note" not in table:  # files written before the column was
         table["note"] = ""
     missing = [name for name in COLUMNS if name not in table]
@@ -136,18 +143,32 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
-    """One line per profile, method and beta: mean, and standard deviation over seeds where there are several, of each
-    of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of seeds and
-    updates."""
+    """One line per profile, method, beta and number of updates: mean, and standard deviation over seeds where there are
+    several, of each of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of
+    seeds."""
     averages = ["mean", "sum"] if target == "mean" else [target]
     rows = table[table["metric"].isin(metrics) & table["target"].isin(averages) & (table["source"] == "")]
-    groups = rows.groupby(["profile", "method", "beta"])
-    board = groups.agg(seeds=("seed", "nunique"), updates=("updates", "max"))
+    keys = ["profile", "method", "beta", "updates"]
+    board = rows.groupby(keys).agg(seeds=("seed", "nunique"))
     for metric in metrics:
-        values = rows[rows["metric"] == metric].groupby(["profile", "method", "beta"])["value"]
+        values = rows[rows["metric"] == metric].groupby(keys)["value"]
         board[metric] = values.mean()
         board[f"{metric} sd"] = values.std()
     return board.reset_index()
+
+
+def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:
+    """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
+    been run with, has the highest `by`. One rule for all methods; `table` should hold one profile."""
+    first = scoreboard(table[table["seed"] == table["seed"].min()], [by])
+    chosen = first.loc[first.groupby("method")[by].idxmax(), ["profile", "method", "beta", "updates"]]
+    return chosen.merge(scoreboard(table, metrics))
+
+
+def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
+    """"mean ± standard deviation" per line of a scoreboard; the mean alone where there is one seed."""
+    return board.apply(lambda line: f"{line[metric]:.{digits}f}" + (
+        "" if pd.isna(line[f"{metric} sd"]) else f" ± {line[f'{metric} sd']:.{digits}f}"), axis=1)
 
 
 @contextmanager
