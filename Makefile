@@ -65,14 +65,14 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, unit tests, README snippets, every not
 
 lock:  ## renew requirements.lock: the newest versions that pyproject.toml allows (needs uv: pip install uv)
 	@echo "Resolving for Linux, macOS and Python 3.11 and newer; seconds. Then: make test, make notebooks"
-	@uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 \
-		--fork-strategy fewest --upgrade --no-emit-index-url --no-annotate --quiet \
+	@uv pip compile pyproject.toml --extra book --extra test --extra grid --extra fid --universal \
+		--python-version 3.11 --fork-strategy fewest --upgrade --no-emit-index-url --no-annotate --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove what was built; keeps the environment, runs/ and the data
 	@echo "Removing _build and caches; .venv, runs/ and data/ stay (make distclean removes .venv too)"
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage mmvm.egg-info
-	@find mmvm tests tools book -name __pycache__ -prune -exec rm -rf {} + -o \
+	@find mmvm tests tools book workflow -name __pycache__ -prune -exec rm -rf {} + -o \
 		-name .ipynb_checkpoints -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environment

@@ -56,6 +56,8 @@ def test_command(command, tmp_path):
             said = call([sys.executable, "-m", "papermill", chapter, str(tmp_path / "x.ipynb"), *arguments,
                          "--prepare-only"])
             assert "unknown parameter" not in said, said
+        case ["snakemake", *arguments]:
+            call([sys.executable, "-m", "snakemake", *arguments, "--dry-run"])
         case ["conda", "env", "create", "-f", file]:
             assert (ROOT / file).is_file()
         case ["git", "clone", *_] | ["cd", _] | ["conda", "activate", _]:

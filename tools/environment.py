@@ -12,6 +12,8 @@ MODULES = {
     "jupyter_book": "jupyter-book", "jupytext": "jupytext", "papermill": "papermill", "nbclient": "nbclient",
     "nbstripout": "nbstripout", "ipykernel": "ipykernel",
     "pytest": "pytest", "nbval": "nbval", "hypothesis": "hypothesis", "ruff": "ruff",
+    "snakemake": "snakemake", "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
+    "torchmetrics": "torchmetrics", "torch_fidelity": "torch-fidelity",
 }
 CURE = "run `pip install -r requirements.lock && pip install --no-deps -e .` in it, or let make build its own " \
        "environment (leave out MMVM_ENV=current)"

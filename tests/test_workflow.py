@@ -1,0 +1,190 @@
+"""The grid of workflow/: a small one is really run, in a copy of the project that the tests may edit."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmvm import results
+from mmvm.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
+MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100, "channels": 4,
+         "latent_dim": 4, "batch_size": 50, "epochs": 1, "classifier_epochs": 1, "device": "cpu"}
+GRID = {"profile": "micro", "grids": {"micro": [{"settings": {"objective": "independent"}, "betas": [0.5, 1],
+                                                 "seeds": [0]}]}}
+spec = importlib.util.spec_from_file_location("grid", ROOT / "workflow" / "grid.py")
+grid = importlib.util.module_from_spec(spec)
+sys.modules["grid"] = grid  # dataclasses look their module up
+spec.loader.exec_module(grid)
+
+
+def snakemake(folder: Path, runs: Path, *arguments: str, status: int = 0) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MMVM_RUNS": str(runs), "MMVM_DATA": str(ROOT / "data"),
+                   "XDG_CACHE_HOME": str(runs / "cache")}
+    environment.pop("SNAKEMAKE_PROFILE", None)
+    done = subprocess.run([sys.executable, "-m", "snakemake", *arguments], cwd=folder, capture_output=True, text=True,
+                          env=environment)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def jobs(said: str) -> dict[str, int]:
+    """Per rule, how many jobs were run, or would be."""
+    rules = re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE)
+    return {rule: rules.count(rule) for rule in rules if rule != "all"}
+
+
+class Copy:
+    """The code, texts and grid of the project in a folder of their own, which has been run once."""
+
+    def __init__(self, folder: Path):
+        self.root, self.runs = folder / "project", folder / "runs"
+        for part in ("mmvm", "workflow", "book/params"):
+            shutil.copytree(ROOT / part, self.root / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "book" / "polymnist.ipynb", self.root / "book")
+        (self.root / "book" / "params" / "polymnist-micro.yaml").write_text(yaml.safe_dump(MICRO))
+        (self.root / "micro.yaml").write_text(yaml.safe_dump(GRID))
+        self.table = self.root / "data" / "results" / "polymnist.csv"
+        self.first = self.grid()
+
+    def grid(self, *arguments: str, **keywords) -> str:
+        return snakemake(self.root, self.runs, "--cores", "1", "--configfile", "micro.yaml", *arguments, **keywords)
+
+    def folder(self, beta: str) -> Path:
+        return self.runs / "grid" / "micro" / f"independent-b{beta}-s0"
+
+    def edit(self, path: str, before: str, after: str) -> None:
+        text = (self.root / path).read_text()
+        assert before in text
+        (self.root / path).write_text(text.replace(before, after, 1))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Copy:
+    return Copy(tmp_path_factory.mktemp("grid"))
+
+
+# really run ----------------------------------------------------------------------------------------------------------
+
+def test_every_run_is_made_and_collected(copy):
+    assert jobs(copy.first) == {"train": 2, "collect": 1}
+    table = results.read(copy.table)
+    assert set(table["beta"]) == {0.5, 1.0} and set(table["method"]) == {"independent"}
+    assert len(table) == sum(len(results.read(copy.folder(beta) / "results.csv")) for beta in ("0.5", "1"))
+
+
+def test_prose_figures_and_new_times_rerun_nothing(copy):
+    copy.edit("mmvm/gaussian.py", "import math", "import math  # of the standard library")
+    copy.edit("mmvm/model.py", '"""', '"""Told in other words. ')
+    copy.edit("mmvm/plots.py", "import numpy as np", "import numpy as np\n\nOTHER_COLOUR = 'red'")
+    copy.edit("book/params/polymnist-micro.yaml", "epochs: 1", "epochs: 1  # one pass")
+    notebook = copy.root / "book" / "polymnist.ipynb"
+    text = json.loads(notebook.read_text())
+    next(cell for cell in text["cells"] if cell["cell_type"] == "markdown")["source"] = "Other prose."
+    notebook.write_text(json.dumps(text))
+    for path in copy.root.rglob("*"):
+        path.touch()
+    assert "Nothing to be done" in copy.grid("--dry-run")
+
+
+def test_code_that_a_run_uses_reruns_it(copy):
+    copy.edit("mmvm/evaluation.py", "import math", "import math\nOTHER = 1")
+    said = copy.grid("--dry-run")
+    assert jobs(said) == {"train": 2, "collect": 1}
+    assert "code " in said and "'weights " not in said  # measured again, not trained again
+    copy.edit("mmvm/evaluation.py", "import math\nOTHER = 1", "import math")
+
+
+def test_a_missing_output_is_the_only_one_made_again(copy):
+    weights, text = copy.folder("1") / "checkpoint.safetensors", copy.table.read_text()
+    before = weights.stat().st_mtime_ns
+    copy.table.write_text("".join(text.splitlines(keepends=True)[:5]))  # an older version, just checked out
+    assert jobs(copy.grid("--dry-run")) == {"collect": 1}
+    (copy.folder("1") / "results.csv").unlink()
+    assert jobs(copy.grid()) == {"train": 1, "collect": 1}
+    assert weights.stat().st_mtime_ns == before, "the checkpoint was kept, and was complete"
+    assert len(copy.table.read_text().splitlines()) == len(text.splitlines())
+
+
+def test_weights_of_other_code_are_not_continued(copy):
+    note, results_file = copy.folder("0.5") / "trained_with", copy.folder("0.5") / "results.csv"
+    written = note.read_text()
+    note.write_text("weights of other code\n")
+    (copy.folder("0.5") / "checkpoint.safetensors").write_text("cannot be read")
+    results_file.unlink()
+    assert jobs(copy.grid()) == {"train": 1, "collect": 1}
+    assert note.read_text() == written and results_file.exists()
+
+
+# only planned --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("target, arguments", [("chapter", ["--cores", "2", "chapters"]),
+                                               ("collect", ["--profile", "workflow/profiles/slurm"])])
+def test_the_committed_grid_is_planned(tmp_path, target, arguments):
+    n = len(grid.runs(CONFIG))
+    planned = jobs(snakemake(ROOT, tmp_path, *arguments, "--dry-run"))
+    planned.pop("chapters", None)
+    assert planned == {"train": n, target: n if target == "chapter" else 1}
+
+
+def test_every_committed_grid_names_runs():
+    for profile in CONFIG["grids"]:
+        for folder, run in grid.runs({**CONFIG, "profile": profile}).items():
+            assert run.parameters.out == folder and run.parameters.profile == Path(folder).parent.name
+
+
+def test_a_broken_setting_fails_before_any_job(tmp_path):
+    broken = {"grids": {"laptop": [{"settings": {"objektive": "mmvm"}, "betas": [1], "seeds": [0]}]}}
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(broken))
+    said = snakemake(ROOT, tmp_path, "--cores", "1", "--configfile", str(tmp_path / "broken.yaml"), status=1)
+    assert "grid laptop, entry 1: unknown parameter objektive; PolyMNIST has: profile, objective" in said
+    assert not (tmp_path / "grid").exists()
+
+
+@pytest.mark.parametrize("entry, sentence", [
+    ({"settings": {"objective": "nope"}, "betas": [1], "seeds": [0]}, "objective must be one of 'mmvm'"),
+    ({"settings": {"beta": 1}, "betas": [1], "seeds": [0]}, "it comes from betas"),
+    ({"betas": 1, "seeds": [0]}, "betas must be a list, got 1"),
+    ({"beta": [1], "seeds": [0]}, "unknown key beta; an entry has: settings, betas, seeds"),
+    ({"betas": ["many"], "seeds": [0]}, "beta must be a number, got 'many'"),
+])
+def test_every_mistake_in_the_grid_has_a_sentence(entry, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        grid.runs({"profile": "smoke", "grids": {"smoke": [entry]}})
+
+
+def test_a_profile_without_grid_is_named():
+    with pytest.raises(UserError, match="no grid for profile 'smoke'; there are: laptop"):
+        grid.runs({**CONFIG, "profile": "smoke"})
+
+
+def test_folders_tell_runs_apart():
+    def folders(*settings: dict) -> list[str]:
+        entries = [{"settings": values, "betas": [0.25], "seeds": [3]} for values in settings]
+        return [Path(folder).name for folder in grid.runs({"profile": "smoke", "grids": {"smoke": entries}})]
+    assert folders({}, {"objective": "mmvm"}) == ["mmvm-b0.25-s3"], "one run, named twice"
+    assert folders({"bound": "variational"}) == ["mmvm-variational-b0.25-s3"]
+    assert folders({"latent_dim": 8, "backgrounds": "a/b"}) == ["mmvm-latent_dim=8-backgrounds=a-b-b0.25-s3"]
+    assert folders({"compare": False}) == ["mmvm-b0.25-s3"], "of the chapter alone"
+    with pytest.raises(UserError, match="already belongs to a run with other settings"):
+        folders({"backgrounds": "a/b"}, {"backgrounds": "a-b"})
+
+
+def test_commands_name_the_same_parameters():
+    entry = {"settings": {"objective": "independent", "square_beta": True}, "betas": [0.5], "seeds": [0]}
+    run, = grid.runs({"profile": "laptop", "grids": {"laptop": [entry]}}).values()
+    words = run.train_arguments()
+    assert words.startswith("polymnist --profile laptop --set objective=independent --set square_beta=True "
+                            "--set beta=0.5 --set seed=0 --out ")
+    words = run.papermill_arguments()
+    assert "-r objective independent" in words and "-p square_beta True" in words and "-p beta 0.5" in words
+    assert "-p seed" not in words, "a default is left out"
