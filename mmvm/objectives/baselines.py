@@ -36,10 +36,11 @@ class Aggregated(Objective):
     sampling         mixtures, which component z is drawn from: "random", one per example; "stratified", every
                      component, each a source of its own (MMVAE; K times the decoding); "contiguous", by the position
                      in the batch (released code and MoPoE's own: not random, also at evaluation)
-    kl               mixtures: "components", the mean of the components' KL to N(0, I), an upper bound by convexity;
-                     "drawn", that of the drawn component (released code; the same in expectation); "mixture",
-                     log q(z | X) - log p(z) at the draw with the mixture's own density (MMVAE)
-    kl_per_modality  count R once per modality, as the released code does (`mv_joint_vae.py`): beta acts as M beta
+    kl               "components", the mean of the components' KL to N(0, I), an upper bound by convexity, exact for avg
+                     and poe; "drawn", that of the drawn component (released code; the same in expectation);
+                     "mixture", log q(z | X) - log p(z) at the draw with the mixture's own density (MMVAE)
+    kl_per_modality  count R once per modality, as the released code does (`mv_joint_vae.py`): beta acts as M beta,
+                     also on the unimodal bounds
     unimodal_elbos   poe: add the M unimodal evidence bounds in training, each of one posterior and its own decoder
                      (MVAE's sub-sampling without its random subsets); without them a unimodal posterior is never
                      asked to stand alone
@@ -159,7 +160,7 @@ class MVTCAE(Objective):
 
     loss = -(M - alpha)/M log p(X | z) + beta [(1 - alpha) KL(q || N(0, I)) + alpha/M sum_m KL(q || q_m)], where q is
     the product of the posteriors without a prior expert. The last term draws every unimodal posterior to the joint
-    one, so that one modality can stand for all.
+    one, so that one modality can stand for all. What is absent has no term; M stays the number of all modalities.
 
     alpha  in [0, 1]; None: M / (M + 1), the original's 5/6 on five modalities
     """
@@ -206,12 +207,13 @@ class ImportanceShared(Shared):
     """`Shared` with what importance weights need.
 
     log_ratio  (N, M, B)  log p(z) - log q(z | X) of draw n from source m
-    draws      the reparametrised draws, each (N, M, B, .), whose gradient DReG weighs
+    draws      the reparametrised draws, each (N, M, B, .), whose gradient DReG weighs by `hooks`
     present    (M, B)     weight of each source, sums to one
     """
 
     log_ratio: Tensor | None = None
     draws: list[Tensor] = field(default_factory=list)
+    hooks: list = field(default_factory=list)
     present: Tensor | None = None
 
 
@@ -233,7 +235,9 @@ class MMVAEPlus(Objective):
     n_samples           N draws per source
     estimator           "elbo" (mean over draws), "iwae" (log-mean-exp over draws, mean over sources) or "dreg" (the
                         same value, doubly reparametrised gradient; Tucker et al. 2019); the latter two need
-                        kl="mixture"
+                        kl="mixture". The weights hold the mixture's density, not the source's own, so with several
+                        draws and several modalities the shared part of dreg's gradient is biased; with one of either
+                        it is not
     learn_private_mean  learn the mean of r_m too (released code); the original learns its variance alone
 
     When the model imputes, an absent modality's private part comes from N(0, I) (appendix B.2.2, as in the original).
@@ -300,7 +304,7 @@ class MMVAEPlus(Objective):
             latents, regulariser,
             {"kl_shared": (present * shared.kl_standard_normal()).sum(0),
              "kl_private": (present * private.kl_standard_normal()).sum(0)},
-            weights.unsqueeze(1).expand(-1, m, -1), log_ratio, [z, w], present)
+            weights.unsqueeze(1).expand(-1, m, -1), log_ratio, [z, w], present=present)
 
     def loss(self, log_likelihood, shared, beta):
         if self.estimator == "elbo":
@@ -312,9 +316,11 @@ class MMVAEPlus(Objective):
         if self.estimator == "iwae":
             return bound
         share = log_w.detach().softmax(0)
+        while shared.hooks:
+            shared.hooks.pop().remove()  # of an earlier loss from the same draws
         for draw in shared.draws:  # the encoder's gradient gets share^2, the decoder's share
             if draw.requires_grad:
-                draw.register_hook(lambda gradient: gradient * share.unsqueeze(-1))
+                shared.hooks.append(draw.register_hook(lambda gradient: gradient * share.unsqueeze(-1)))
         surrogate = -(shared.present * (share * log_w).sum(0)).sum(0)
         return bound.detach() + surrogate - surrogate.detach()
 

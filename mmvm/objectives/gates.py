@@ -29,7 +29,8 @@ class Gated(nn.Module):
     temperature   of "gumbel": a positive number, or a `Schedule` of them over the updates
     load_balance  weight in nats of M sum_m f_m p_m - 1, with f_m the share of samples whose largest weight is m's
                   and p_m the mean weight (the balancing loss of sparse mixtures of experts; Fedus et al. 2022): 0
-                  when all are used alike, M - 1 when one takes all. It depends on the batch.
+                  when all are used alike, M - 1 when one takes all. It depends on the batch; samples with one
+                  modality have no part in it.
     detach        the encoders get no gradient through the gate's inputs, so that they cannot learn to please it
 
     What the gate minimises is linear in w where the bound is "pairwise": the expert that is cheapest for the sample
@@ -62,7 +63,9 @@ class Gated(nn.Module):
         own = self.embed(statistics)  # (M, B, H)
         present = observed.unsqueeze(-1)
         average = (own * present).sum(0) / present.sum(0).clamp(min=1)
-        scores = self.score(torch.cat([own, average.expand_as(own)], -1)).squeeze(-1).float()
+        scores = self.score(torch.cat([own, average.expand_as(own)], -1)).squeeze(-1)
+        if scores.dtype in (torch.bfloat16, torch.float16):
+            scores = scores.float()
         nothing = ~observed.any(0)
         # equal scores in place of -inf everywhere: log_softmax of -inf alone is NaN
         return scores.masked_fill(~observed & ~nothing, -torch.inf).masked_fill(nothing, 0.0).log_softmax(0)
@@ -84,10 +87,12 @@ class Gated(nn.Module):
         return mixture_kl(bound, q, z, log_weights)
 
     def imbalance(self, log_weights: Tensor, observed: Tensor) -> Tensor:
-        """M sum_m f_m p_m - 1, one number for the batch, repeated (B,)."""
-        top = harden(log_weights).exp()
-        share, mean = top.mean(1), log_weights.exp().mean(1)
-        return (len(observed) * (share * mean).sum() - 1).expand(log_weights.shape[1])
+        """M sum_m f_m p_m - 1 over the samples that leave a choice, those with two modalities or more: one number for
+        the batch, given to each of these (B,)."""
+        choice = (observed.sum(0) > 1).to(log_weights.dtype)
+        n = choice.sum().clamp(min=1)
+        share, mean = ((weights * choice).sum(1) / n for weights in (harden(log_weights).exp(), log_weights.exp()))
+        return (len(observed) * (share * mean).sum() - 1) * choice
 
     def parts(self, log_weights: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """What to watch, each (B,): entropy (nats) and margin (nats between the largest and the smallest log-weight of
