@@ -117,14 +117,15 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
                     optimizer.step()
                     run.count(norm, terms, data.names)
                     progress.update(batch_size)
-                    if stop.is_set():
+                    if stop.is_set() or run.seconds_since_save() > checkpoint_seconds:
+                        guard.look()  # a checkpoint is the last good state
                         run.save()
-                        raise TrainingInterrupted(f"stopped after update {run.step}" + (
-                            f"; run the same again to continue from {run.checkpoint}" if run.out else ""))
-                    if run.seconds_since_save() > checkpoint_seconds:
-                        run.save()
+                        if stop.is_set():
+                            raise run.interrupted()
                 guard.look()
                 run.end_epoch(steps_per_epoch * batch_size, on_epoch, progress)
+            if stop.is_set():  # during the last `on_epoch`
+                raise run.interrupted()
     model.eval()
     return run.history
 
@@ -136,7 +137,9 @@ def resolve_device(device: str) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        raise UserError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:<number>'") from None
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda"):
+        raise UserError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r} asked for, but torch sees no GPU: use device='cpu' or 'auto'")
     return resolved
@@ -238,7 +241,7 @@ class _Run:
             self.totals[name] = self.totals[name] + value if name in self.totals else value
 
     def end_epoch(self, n_samples: int, on_epoch, progress: tqdm) -> None:
-        n_updates = self.step - (self.history.epochs[-1]["step"] if self.history.epochs else 0)
+        n_updates = self.step // (self.epoch + 1)  # all epochs have as many
         means = {name: float(total) / n_updates for name, total in self.totals.items()}
         self.tick()
         before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
@@ -263,6 +266,10 @@ class _Run:
             with open(self.out / HISTORY, "a") as file:
                 file.write(json.dumps(row) + "\n")
             self.save()
+
+    def interrupted(self) -> TrainingInterrupted:
+        return TrainingInterrupted(f"stopped after update {self.step}" + (
+            f"; run the same again to continue from {self.checkpoint}" if self.out else ""))
 
     def tick(self) -> None:
         now = time.monotonic()

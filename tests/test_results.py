@@ -1,0 +1,333 @@
+"""Result files: what is written is read, nothing is lost or doubled, and a spoilt file is named with its line."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmvm import results
+from mmvm.errors import UserError
+from mmvm.experiments import METHOD_OPTIONS, PolyMNIST
+
+ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "profile": "smoke", "metric": "probe",
+       "source": "", "target": "mean", "value": 0.5, "n_train": 100, "epochs": 2, "updates": 20, "device": "cpu",
+       "seconds": 1.5, "torch": "2.14.1", "commit": "0123456789", "date": "2026-01-31", "run": "a0b1c2d3e4", "note": ""}
+METRICS = {"probe", "reconstruction", "coherence", "imputation", "classifier_distance", "classifier_accuracy",
+           "effective_beta", "log_likelihood", "fid", "probe_curve", "reconstruction_curve", "gate_entropy",
+           "gate_margin", "gate_weight", "gate_first", "gate_most_used"}
+SHARES = {"probe", "coherence", "classifier_accuracy", "probe_curve", "gate_weight", "gate_first", "gate_most_used"}
+
+
+def row(**changes):
+    return {**ROW, **changes}
+
+
+@pytest.fixture(autouse=True)
+def _runs_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMVM_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results.csv"
+
+
+# append and read
+
+def test_what_is_appended_is_read(path):
+    rows = [row(), row(target="m0", value=1 / 3, beta=4.0, note="draws=8; n=3"),
+            row(source="m1", target="m0", value=-954)]
+    returned = results.append(rows, path)
+    table = results.read(path)
+    pd.testing.assert_frame_equal(table, returned, rtol=1e-5)
+    assert list(table.columns) == list(results.COLUMNS) and len(table) == 3
+    assert table.to_dict("records")[0] == row()
+    third = table[table["target"] == "m0"].set_index("source").loc[""]
+    assert third["value"] == pytest.approx(1 / 3, rel=1e-5) and third["note"] == "draws=8; n=3"
+    assert [table[name].dtype.kind for name in ("beta", "seed", "value", "epochs")] == ["f", "i", "f", "i"]
+
+
+def test_append_makes_the_folder_and_keeps_what_is_there(tmp_path):
+    path = tmp_path / "a" / "b" / "x.csv"
+    results.append([row()], path)
+    table = results.append(pd.DataFrame([row(run="ffffffffff", seed=1)]), path)
+    assert list(table["run"]) == ["a0b1c2d3e4", "ffffffffff"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["x.csv"], "no temporary and no lock beside it"
+
+
+def test_rows_of_the_same_run_and_metric_are_replaced(path):
+    results.append([row(), row(target="m0"), row(metric="coherence", value=0.1)], path)
+    table = results.append([row(value=0.7, date="2026-02-01", seconds=9.0), row(target="m0", value=0.6)], path)
+    assert len(table) == 3
+    values = table.set_index(["metric", "target"])["value"]
+    assert values["probe", "mean"] == 0.7 and values["probe", "m0"] == 0.6 and values["coherence", "mean"] == 0.1
+    pd.testing.assert_frame_equal(results.append([row(value=0.7)], path), results.append([row(value=0.7)], path))
+
+
+@pytest.mark.parametrize("changes", [{"run": "ffffffffff"}, {"profile": "laptop"}, {"experiment": "other"},
+                                     {"metric": "coherence"}, {"source": "m0"}, {"target": "m0"}], ids=str)
+def test_other_rows_are_kept(changes, path):
+    results.append([row()], path)
+    assert len(results.append([row(**changes, value=0.9)], path)) == 2
+
+
+def test_the_file_does_not_depend_on_the_order_of_the_runs(tmp_path):
+    rows = [row(run=f"{run:010d}", seed=run, target=target) for run in range(3) for target in ("mean", "m0")]
+    for name, parts in (("a.csv", (rows[:2], rows[2:])), ("b.csv", (rows[2:], rows[:2]))):
+        for part in parts:
+            results.append(part, tmp_path / name)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_labels_stay_text(path):
+    labels = {"profile": "2026", "run": "0000000012", "commit": "1234567890", "source": "30", "torch": "2.10"}
+    results.append([row(**labels), row(profile="None", note="nan")], path)
+    table = results.read(path).set_index("profile")
+    assert table.loc["2026", list(labels)[1:]].to_dict() == {k: v for k, v in labels.items() if k != "profile"}
+    assert table.loc["None", "note"] == "nan"
+
+
+def test_text_with_commas_and_quotes_survives(path):
+    note = 'weights "a, b"; n=3'
+    results.append([row(note=note)], path)
+    assert results.read(path)["note"][0] == note
+
+
+def test_the_note_is_optional(path):
+    without = {name: value for name, value in ROW.items() if name != "note"}
+    results.append([without, row(target="m0", note="x"), row(target="m1", note=None)], path)
+    assert results.read(path).set_index("target")["note"].to_dict() == {"mean": "", "m0": "x", "m1": ""}
+
+
+def test_files_without_the_note_are_read_and_extended(path):
+    old = [name for name in results.COLUMNS if name != "note"]
+    path.write_text(",".join(old) + "\n" + ",".join(str(ROW[name]) for name in old) + "\n")
+    assert results.read(path).to_dict("records") == [row()]
+    table = results.append([row(target="m0", note="new")], path)
+    assert table.set_index("target")["note"].to_dict() == {"mean": "", "m0": "new"}
+
+
+def test_provenance_is_of_this_machine_and_day():
+    found = results.provenance(torch.device("cpu"))
+    assert found.keys() == {"device", "torch", "commit", "date"} and found["device"] == "cpu"
+    assert torch.__version__.startswith(found["torch"]) and "+" not in found["torch"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", found["date"])
+
+
+APPEND = """
+import os, sys
+from mmvm import results
+row, path = eval(sys.argv[1]), sys.argv[2]
+for worker in range(4):
+    if os.fork() == 0:
+        for i in range(6):
+            results.append([{**row, "run": f"{worker}-{i}", "target": f"m{t}"} for t in range(2)], path)
+        os._exit(0)
+sys.exit(any(os.wait()[1] for _ in range(4)))
+"""
+
+
+def test_processes_that_append_at_once_lose_nothing(path):
+    subprocess.run([sys.executable, "-c", APPEND, repr(ROW), str(path)], check=True)
+    assert len(results.read(path)) == 4 * 6 * 2
+
+
+# mistakes
+
+@pytest.mark.parametrize("rows, message", [
+    ([{name: value for name, value in ROW.items() if name != "seed"}], r"lack \['seed'\]"),
+    ([row(colour="red")], r"must not have \['colour'\]"),
+    ([], "result rows lack"),
+    ([row(), row(source="m0", target="m1", value=float("nan"))], "the value of probe m0 m1 is no number"),
+    ([row(value=None)], "the value of probe mean is no number"),
+])
+def test_append_refuses_incomplete_rows(rows, message, path):
+    with pytest.raises(UserError, match=message):
+        results.append(rows, path)
+    assert not path.exists()
+
+
+def lines_of(path):
+    results.append([row(), row(target="m0"), row(target="m1", note="n")], path)
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize("column, value, message", [
+    ("value", "nan", "value is 'nan', not a number"),
+    ("value", "", "value is '', not a number"),
+    ("value", "high", "value is 'high', not a number"),
+    ("value", "True", "value is 'True', not a number"),
+    ("beta", "0,25", "has 20 fields instead of 19"),
+    ("seed", "0.5", "seed is '0.5', not a whole number"),
+    ("epochs", "", "epochs is '', not a whole number"),
+    ("updates", "inf", "updates is 'inf', not a whole number"),
+    ("metric", "", "metric is '', not a name"),
+    ("run", "", "run is '', not a name"),
+    ("experiment", "", "experiment is '', not a name"),
+])
+def test_a_wrong_cell_is_named_with_its_line(column, value, message, path):
+    lines = lines_of(path)
+    cells = lines[2].split(",")
+    cells[list(results.COLUMNS).index(column)] = value
+    lines[2] = ",".join(cells)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=rf"^{path}, line 3:? {message}.*(delete the line|restore)"):
+        results.read(path)
+    with pytest.raises(UserError, match="line 3"):
+        results.append([row()], path)
+
+
+def test_a_line_cut_anywhere_is_named(path):
+    text = "\n".join(lines_of(path)) + "\n"
+    start = text.rstrip("\n").rfind("\n") + 1
+    for end in range(start + 1, text.rindex(",") + 1):
+        path.write_text(text[:end])
+        with pytest.raises(UserError, match=rf"^{path}, line 4 has \d+ fields instead of 19: .*restore the file"):
+            results.read(path)
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda lines: [], "lacks the columns experiment, method"),
+    (lambda lines: lines[1:], "lacks the columns"),
+    (lambda lines: [lines[0].replace("seconds,", ""), *lines[1:]], "line 2 has 19 fields instead of 18"),
+    (lambda lines: [line.replace("seconds,", "").replace("1.5,", "") for line in lines], "lacks the columns seconds"),
+    (lambda lines: [lines[0], lines[1], "", lines[2]], "line 3 has 0 fields"),
+    (lambda lines: [lines[0], lines[1] + ",more"], "line 2 has 20 fields instead of 19"),
+    (lambda lines: [lines[0], '"' + lines[1]], r"is no csv file \(unexpected end of data\)"),
+    (lambda lines: ["<<<<<<< HEAD", *lines], "line 2 has 19 fields instead of 1"),
+], ids=["empty", "no-header", "short-header", "column", "blank-line", "long-line", "quote", "conflict"])
+def test_a_malformed_file_is_named(spoil, message, path):
+    path.write_text("".join(line + "\n" for line in spoil(lines_of(path))))
+    with pytest.raises(UserError, match=rf"^{path}.*{message}.*restore"):
+        results.read(path)
+
+
+def test_a_file_that_is_no_text_is_named(path):
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match=rf"^{path} is no csv file .*restore it"):
+        results.read(path)
+
+
+def test_an_unknown_name_lists_the_committed_files():
+    with pytest.raises(UserError, match="there are no results .*/data/results/nothing.csv: the committed ones are "
+                                        f"{', '.join(results.available())}"):
+        results.read("nothing")
+
+
+# tables
+
+@pytest.fixture
+def table(path):
+    """Two seeds of mmvm at beta 1, one of them also shorter; one seed of independent at two betas."""
+    runs = [("mmvm", 1.0, 0, 20, 0.6, 10.0), ("mmvm", 1.0, 1, 20, 0.8, 30.0), ("mmvm", 1.0, 0, 5, 0.2, 90.0),
+            ("independent", 1.0, 0, 20, 0.3, 8.0), ("independent", 2.0, 0, 20, 0.4, 9.0)]
+    rows = []
+    for number, (method, beta, seed, updates, probe, error) in enumerate(runs):
+        run = row(method=method, beta=beta, seed=seed, updates=updates, run=f"run{number}")
+        rows += [{**run, "value": probe}, {**run, "target": "m0", "value": 99.0},
+                 {**run, "source": "5", "metric": "probe_curve", "value": 99.0},
+                 {**run, "metric": "reconstruction", "target": "sum", "value": error},
+                 *({**run, "metric": "coherence", "target": target, "value": value}
+                   for target, value in (("mean", probe / 2), ("cross", probe / 4), ("self", 1.0))),
+                 {**run, "metric": "coherence", "source": "m0", "target": "m0", "value": 99.0}]
+    return results.append(rows, path)
+
+
+def test_scoreboard_averages_over_seeds_and_separates_numbers_of_updates(table):
+    board = results.scoreboard(table, ["probe", "reconstruction"])
+    assert list(board.columns) == ["profile", "method", "beta", "updates", "seeds", "probe", "probe sd",
+                                   "reconstruction", "reconstruction sd"]
+    board = board.set_index(["method", "beta", "updates"])
+    assert len(board) == 4
+    both = board.loc["mmvm", 1.0, 20]
+    assert both["seeds"] == 2 and both["probe"] == pytest.approx(0.7) and both["reconstruction"] == 20
+    assert both["probe sd"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
+    alone = board.loc["mmvm", 1.0, 5]
+    assert alone["seeds"] == 1 and alone["probe"] == 0.2 and np.isnan(alone["probe sd"])
+
+
+def test_scoreboard_of_another_average(table):
+    board = results.scoreboard(table, ["coherence"], target="cross").set_index(["method", "beta", "updates"])
+    assert board.loc["mmvm", 1.0, 20]["coherence"] == pytest.approx(0.7 / 4)
+
+
+def test_a_method_without_the_metric_shows_none(table):
+    table = table[(table["metric"] != "reconstruction") | (table["method"] == "mmvm")]
+    board = results.scoreboard(table, ["probe", "reconstruction"]).set_index(["method", "beta", "updates"])
+    assert np.isnan(board.loc["independent", 1.0, 20]["reconstruction"])
+
+
+def test_per_run_has_one_line_a_run_with_averages_as_columns(table):
+    wide = results.per_run(table)
+    assert list(wide["run"]) == ["run3", "run4", "run0", "run2", "run1"], "by method, beta, seed"
+    line = wide.set_index("run").loc["run1"]
+    assert (line["probe"], line["reconstruction"], line["coherence"]) == (0.8, 30.0, 0.4)
+    assert (line["coherence cross"], line["coherence self"], line["seed"], line["updates"]) == (0.2, 1.0, 1, 20)
+    assert 99.0 not in wide.to_numpy()
+
+
+def test_at_best_beta_chooses_by_the_lowest_seed(table):
+    table = table[table["updates"] == 20]
+    best = results.at_best_beta(table, ["probe", "coherence"]).set_index("method")
+    assert best["beta"].to_dict() == {"independent": 2.0, "mmvm": 1.0}
+    assert best.loc["mmvm", "probe"] == pytest.approx(0.7) and best.loc["mmvm", "seeds"] == 2
+    shown = results.with_spread(best, "probe", 2)
+    assert shown.to_dict() == {"independent": "0.40", "mmvm": "0.70 ± 0.14"}
+
+
+# what is committed
+
+COMMITTED = results.available()
+
+
+def test_there_are_committed_results():
+    assert "polymnist" in COMMITTED
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_rows_are_complete(name):
+    table = results.read(name)
+    assert len(table)
+    text = table[["profile", "method", "target", "device", "torch"]]
+    assert (text != "").all().all()
+    assert table["commit"].str.fullmatch(r"[0-9a-f]{10}\+?").all() and table["run"].str.fullmatch("[0-9a-f]{10}").all()
+    assert table["date"].str.fullmatch(r"20\d\d-\d\d-\d\d").all()
+    assert (table[["n_train", "epochs", "updates", "seconds"]] > 0).all().all()
+    assert np.isfinite(table["value"]).all()
+    assert not table.duplicated(results.KEY).any()
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_methods_and_metrics_are_known(name):
+    table = results.read(name)
+    assert set(table["metric"]) <= METRICS
+    shares = table[table["metric"].isin(SHARES)]["value"]
+    assert shares.between(0, 1).all()
+    for method in set(table["method"]):
+        objective, *options = method.split("/")
+        known = METHOD_OPTIONS[objective]
+        for option in options:
+            name, equals, _ = option.partition("=")
+            assert name in known if equals else {"bound", "gate"} <= set(known), method
+    choices = PolyMNIST.__dataclass_fields__
+    words = {word for method in set(table["method"]) for word in method.split("/")[1:] if "=" not in word}
+    assert words <= {*choices["bound"].metadata["choices"], *choices["gate"].metadata["choices"]}
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_averages_are_those_of_their_entries(name):
+    table = results.read(name)
+    table = table[~table["metric"].str.contains("curve|gate")]
+    for (_, metric), rows in table.groupby(["run", "metric"]):
+        averages = rows[(rows["source"] == "") & ~rows["target"].str.fullmatch(r"m\d")].set_index("target")["value"]
+        entries = rows[rows["target"].str.fullmatch(r"m\d")]
+        if len(entries):
+            expected = {"mean": entries["value"].mean(), "sum": entries["value"].sum(),
+                        "cross": entries["value"][entries["source"] != entries["target"]].mean(),
+                        "self": entries["value"][entries["source"] == entries["target"]].mean()}
+            for target, value in averages.items():
+                assert value == pytest.approx(expected[target], rel=1e-4), (metric, target)
