@@ -298,7 +298,7 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
             shown = board[board["method"] == "mmvm"].sort_values("beta")
             for _, end in shown.iloc[[0, -1]].iterrows() if len(shown) else ():
                 ax.annotate(rf"$\beta$={_fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=7,
-                            textcoords="offset points", xytext=(4, 4), color=METHOD_COLOURS["mmvm"])
+                            textcoords="offset points", xytext=(0, -11), ha="center", color=METHOD_COLOURS["mmvm"])
         lowest = [ax for ax in column if ax.axison][-1]
         lowest.set_xlabel("reconstruction error, nats per tuple")
         lowest.tick_params(labelbottom=True)
@@ -311,17 +311,20 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
 
 
 def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, chance: float) -> plt.Figure:
-    """Probe accuracy per modality and reconstruction error against updates; columns target, source (updates), value."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
-    for m, (name, line) in enumerate(probe.groupby("target")):
-        left.plot(line["source"].astype(int), line["value"], color=modality_colour(m), marker=MODALITY_MARKERS[m],
-                  markersize=3, label=name)
-    left.axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
-    left.set(xlabel="updates", ylabel="linear probe, accuracy", ylim=(0, 1))
-    left.legend()
-    right.plot(error["source"].astype(int), error["value"], color=METHOD_COLOURS["mmvm"], marker="o", markersize=3)
-    right.set(xlabel="updates", ylabel="reconstruction error, nats")
-    label_panels([left, right])
+    """Probe accuracy, mean over modalities, and reconstruction error against updates, a line per method; columns
+    method, source (updates), value."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
+    for ax, rows, label in zip(axes, (probe, error), ("linear probe, accuracy", "reconstruction error, nats")):
+        for method in [method for method in METHOD_NAMES if method in set(rows["method"])]:
+            own = rows[rows["method"] == method]
+            line = own["value"].groupby(own["source"].astype(int)).mean()
+            ax.plot(line.index, line, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], markersize=3,
+                    label=METHOD_NAMES[method])
+        ax.set(xlabel="updates", ylabel=label)
+    axes[0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
+    axes[0].set_ylim(0, 1)
+    axes[0].legend()
+    label_panels(axes)
     return fig
 
 
