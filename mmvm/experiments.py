@@ -187,7 +187,7 @@ class PolyMNIST(Parameters):
     standard_normal_weight: float = parameter(0.0, "mmvm: alpha in [0, 1], weight of KL(q, N(0, I)); released code: 0")
     standard_normal_steps: int = parameter(
         0, "mmvm: updates in which alpha falls from 1; 0: constant; released: 150000")
-    gate: str = parameter("none", "mmvm: network that weighs the mixture; none (equal weights) | soft | hard | gumbel",
+    gate: str = parameter("none", "mmvm: network that weighs the mixture; none (equal) | soft | hard | gumbel",
                           ("none", *Gated.MODES))
     gate_temperature: float = parameter(1.0, "gate gumbel: temperature at the start")
     gate_temperature_steps: int = parameter(0, "gate gumbel: updates in which it falls to a tenth; 0: constant")

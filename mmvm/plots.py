@@ -208,7 +208,7 @@ def tuples(data, columns: int = 10) -> plt.Figure:
 
 def reconstructions(data, outputs: dict[str, dict], n: int = 10) -> plt.Figure:
     """Originals and, per method in `outputs` (method -> modality -> (N, 3, H, W)), their self-reconstructions."""
-    rows = [(spec, method) for spec in data.specs for method in (None, *outputs)]
+    rows, n = [(spec, method) for spec in data.specs for method in (None, *outputs)], min(n, len(data))
     fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
     for row, (spec, method) in zip(axes, rows):
         images = data.modalities[spec.name] * spec.scale if method is None else outputs[method][spec.name]
@@ -225,7 +225,7 @@ def imputations(data, outputs: dict[str, list[dict]], source: int, n: int = 10) 
     """
     spec = data.specs[source]
     targets = [other.name for m, other in enumerate(data.specs) if m != source]
-    rows = [(None, spec.name)] + [(method, name) for method in outputs for name in targets]
+    rows, n = [(None, spec.name)] + [(method, name) for method in outputs for name in targets], min(n, len(data))
     fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
     for row, (method, name) in zip(axes, rows):
         images = data.modalities[name] * spec.scale if method is None else outputs[method][name]
