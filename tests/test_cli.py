@@ -225,7 +225,9 @@ runpy.run_module("mmvm", run_name="__main__", alter_sys=True)
 
 
 def start(runs, *words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "MMVM_RUNS": str(runs)}
+    # one thread in both libraries, as in this process (conftest): another number rounds differently
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
+                   "MMVM_RUNS": str(runs)}
     return subprocess.Popen([sys.executable, *map(str, words)], env=environment, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
 

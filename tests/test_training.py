@@ -280,7 +280,7 @@ def start(tmp_path, moment, k, seconds):
     (tmp_path / "run.py").write_text(SCRIPT)
     return subprocess.Popen([sys.executable, "run.py", str(Path(__file__).parent), moment, str(k), "out", str(seconds)],
                             cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+                            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("moment, k, checkpoint_seconds, kept", [
