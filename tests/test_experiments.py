@@ -535,3 +535,12 @@ def test_nothing_is_kept_without_a_folder(runs, train, test, monkeypatch):
     before = set(runs.rglob("*"))
     assert experiments.run(PolyMNIST(**TINY), train, test).rows
     assert not written and set(runs.rglob("*")) == before
+
+
+def test_one_set_of_parameters_measures_the_models_of_others(runs, train, test):
+    """The chapter compares a method with MMVM, which has no log-likelihood, and MMVM with a method that has one."""
+    for trained, measured_with in (("mmvm", "poe"), ("poe", "mmvm")):
+        model = PolyMNIST(**TINY, objective=trained).build_model(train)
+        p = PolyMNIST(**TINY, objective=measured_with, n_likelihood=2)
+        metrics = p.evaluate(model, train, test, p.classifiers(train, test)[0])
+        assert ("log_likelihood" in metrics) == (trained == "poe")
