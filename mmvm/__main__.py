@@ -5,6 +5,7 @@ SIGTERM, during training with the checkpoint written.
 """
 
 import argparse
+import importlib
 import signal
 import sys
 from dataclasses import replace
@@ -31,14 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
                        "(default: runs/<experiment>-<hash>)")
     train.add_argument("--fresh", action="store_true", help="start over instead of continuing what is in the folder")
     train.add_argument("--dry-run", action="store_true", help="only print the parameters of the run")
-    train.epilog = "parameters and their defaults:\n" + "\n".join(
-        f"  {line}" for name in EXPERIMENTS for line in EXPERIMENTS[name].cell().splitlines())
+    train.epilog = "\n\n".join("\n  ".join([f"parameters of {name} and their defaults:", *kind.cell().splitlines()])
+                               for name, kind in EXPERIMENTS.items())
 
-    data = commands.add_parser("data", help="say what a data set consists of, or verify it",
-                               description="Describes a data set's files; --check verifies them.")
+    data = commands.add_parser("data", help="say what a data set consists of, verify it, or make a stand-in",
+                               description="Describes a data set's files; --check verifies them, --simulate writes a "
+                               "stand-in in their layout.")
     data.add_argument("experiment", choices=EXPERIMENTS)
     data.add_argument("--root", help="folder of the data (default: the data that ships)")
     data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
+    data.add_argument("--simulate", action="store_true", help="write the stand-in that takes the place of data that "
+                      "cannot be shipped")
 
     results = commands.add_parser("results", help="print the committed results",
                                   description="Means, and standard deviations over seeds, of the committed rows.")
@@ -82,13 +86,16 @@ def _train(options) -> int:
 
 
 def _data(options) -> int:
-    from mmvm.datasets import polymnist
-
-    if not options.check:
-        print(f"{polymnist.__doc__}\nVerify the files with --check.")
-        return 0
-    for line in polymnist.check(options.root):
-        print(line)
+    module = importlib.import_module(f"mmvm.datasets.{options.experiment.replace('-', '_')}")
+    if options.simulate:
+        if not hasattr(module, "simulate"):
+            raise UserError(f"{options.experiment} has no stand-in: its data ships with the project")
+        print(f"written to {module.simulate(options.root)}")
+    if options.check:
+        for line in module.check(options.root):
+            print(line)
+    if not options.simulate and not options.check:
+        print(f"{module.__doc__}\nVerify the files with --check.")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +12,15 @@ import yaml
 from mmvm import experiments, results, training
 from mmvm.datasets import polymnist
 from mmvm.errors import UserError
-from mmvm.experiments import METHOD_OPTIONS, Parameters, PolyMNIST
+from mmvm.experiments import EXPERIMENTS, METHOD_OPTIONS, Experiment, Parameters, PolyMNIST
+from mmvm.experiments.polymnist import _observed_at_random
 from mmvm.likelihoods import Laplace
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Independent, MMVAEPlus, Schedule
 from mmvm.paths import REPOSITORY
 
 TEXTS = REPOSITORY / "book" / "text"
 PROFILES = sorted((REPOSITORY / "book" / "params").glob("*.yaml"))
-CLASSES = {cls.chapter: cls for cls in Parameters.__subclasses__()}
+CLASSES = {cls.chapter: cls for cls in [*Parameters.__subclasses__(), *Experiment.__subclasses__()] if cls.chapter}
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n:tags: \[parameters[^\n]*\n\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 TINY = dict(n_modalities=2, n_train=200, n_test=60, channels=2, latent_dim=4, batch_size=32, epochs=1, n_probe=150,
             classifier_epochs=1, device="cpu")
@@ -152,7 +153,11 @@ def test_the_parameters_cell_of_the_chapter_is_the_class(cls):
     namespace = {}
     exec(cells[0], namespace)
     del namespace["__builtins__"], namespace["__annotations__"]
-    assert list(namespace) == [f.name for f in fields(cls)] and cls.from_notebook(namespace) == cls()
+    assert list(namespace) == [f.name for f in cls.ordered()] and cls.from_notebook(namespace) == cls()
+
+
+def test_every_experiment_is_known_by_its_chapter():
+    assert {cls.chapter: cls for cls in Experiment.__subclasses__()} == EXPERIMENTS
 
 
 def test_every_chapter_with_parameters_has_a_class():
@@ -338,12 +343,12 @@ def test_missing_takes_its_share_and_leaves_one_a_tuple():
     assert train.observed.float().mean(1).tolist() == pytest.approx([expected] * 3, abs=0.03)
     again = replace(p, seed=5, objective="poe").data("train")
     assert torch.equal(again.observed, train.observed), "all methods and seeds miss the same"
-    other = experiments._observed_at_random((3, 4_000), 0.4, seed=1)
+    other = _observed_at_random((3, 4_000), 0.4, seed=1)
     assert not torch.equal(other, train.observed)
 
 
 def test_what_is_kept_of_a_tuple_that_would_lose_all_is_any_of_them():
-    observed = experiments._observed_at_random((3, 3_000), 0.99, seed=0)
+    observed = _observed_at_random((3, 3_000), 0.99, seed=0)
     assert observed.any(0).all()
     assert observed.float().mean(1).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
 
@@ -522,7 +527,7 @@ def test_one_modality_has_no_cross_average(train):
     p = PolyMNIST(**{**TINY, "n_modalities": 1})
     metrics = experiments.Metrics({"coherence": np.array([[0.5]])})
     history = training.History([{"epoch": 1, "step": 6, "seconds": 0.1}])
-    rows = p.rows(metrics, history, torch.device("cpu"))
+    rows = p.rows(metrics, history, torch.device("cpu"), train.subset(slice(0, 3)))
     assert [(row["source"], row["target"], row["value"]) for row in rows] == [("m0", "m0", 0.5), ("", "mean", 0.5),
                                                                               ("", "self", 0.5)]
 

@@ -14,13 +14,14 @@ import yaml
 
 from mmvm import results
 from mmvm.errors import UserError
+from mmvm.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
 MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100, "channels": 4,
          "latent_dim": 4, "batch_size": 50, "epochs": 1, "classifier_epochs": 1, "device": "cpu"}
-GRID = {"profile": "micro", "grids": {"micro": [{"settings": {"objective": "independent"}, "betas": [0.5, 1],
-                                                 "seeds": [0]}]}}
+GRID = {"profile": "micro", "grids": {"polymnist": {"micro": [{"settings": {"objective": "independent"},
+                                                               "betas": [0.5, 1], "seeds": [0]}]}}}
 spec = importlib.util.spec_from_file_location("grid", ROOT / "workflow" / "grid.py")
 grid = importlib.util.module_from_spec(spec)
 sys.modules["grid"] = grid  # dataclasses look their module up
@@ -60,7 +61,7 @@ class Copy:
         return snakemake(self.root, self.runs, "--cores", "1", "--configfile", "micro.yaml", *arguments, **keywords)
 
     def folder(self, beta: str) -> Path:
-        return self.runs / "grid" / "micro" / f"independent-b{beta}-s0"
+        return self.runs / "grid" / "polymnist" / "micro" / f"independent-b{beta}-s0"
 
     def edit(self, path: str, before: str, after: str) -> None:
         text = (self.root / path).read_text()
@@ -71,6 +72,10 @@ class Copy:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Copy:
     return Copy(tmp_path_factory.mktemp("grid"))
+
+
+def _config(**grids) -> dict:
+    return {"experiment": "polymnist", "profile": next(iter(grids)), "grids": {"polymnist": grids}}
 
 
 # really run ----------------------------------------------------------------------------------------------------------
@@ -85,7 +90,7 @@ def test_every_run_is_made_and_collected(copy):
 def test_prose_figures_and_new_times_rerun_nothing(copy):
     copy.edit("mmvm/gaussian.py", "import math", "import math  # of the standard library")
     copy.edit("mmvm/model.py", '"""', '"""Told in other words. ')
-    copy.edit("mmvm/plots.py", "import numpy as np", "import numpy as np\n\nOTHER_COLOUR = 'red'")
+    copy.edit("mmvm/plots/common.py", "import numpy as np", "import numpy as np\n\nOTHER_COLOUR = 'red'")
     copy.edit("book/params/polymnist-micro.yaml", "epochs: 1", "epochs: 1  # one pass")
     notebook = copy.root / "book" / "polymnist.ipynb"
     text = json.loads(notebook.read_text())
@@ -137,16 +142,19 @@ def test_the_committed_grid_is_planned(tmp_path, target, arguments):
 
 
 def test_every_committed_grid_names_runs():
-    for profile in CONFIG["grids"]:
-        for folder, run in grid.runs({**CONFIG, "profile": profile}).items():
-            assert run.parameters.out == folder and run.parameters.profile == Path(folder).parent.name
+    assert set(CONFIG["grids"]) == set(EXPERIMENTS)
+    for experiment, profiles in CONFIG["grids"].items():
+        for profile in profiles:
+            for folder, run in grid.runs({**CONFIG, "experiment": experiment, "profile": profile}).items():
+                assert run.parameters.out == folder and run.parameters.profile == Path(folder).parent.name
+                assert run.parameters.chapter == experiment == Path(folder).parent.parent.name
 
 
 def test_a_broken_setting_fails_before_any_job(tmp_path):
-    broken = {"grids": {"laptop": [{"settings": {"objektive": "mmvm"}, "betas": [1], "seeds": [0]}]}}
+    broken = {"grids": {"polymnist": {"laptop": [{"settings": {"objektive": "mmvm"}, "betas": [1], "seeds": [0]}]}}}
     (tmp_path / "broken.yaml").write_text(yaml.safe_dump(broken))
     said = snakemake(ROOT, tmp_path, "--cores", "1", "--configfile", str(tmp_path / "broken.yaml"), status=1)
-    assert "grid laptop, entry 1: unknown parameter objektive; PolyMNIST has: profile, objective" in said
+    assert "grid polymnist, laptop, entry 1: unknown parameter objektive; PolyMNIST has: profile, objective" in said
     assert not (tmp_path / "grid").exists()
 
 
@@ -159,18 +167,30 @@ def test_a_broken_setting_fails_before_any_job(tmp_path):
 ])
 def test_every_mistake_in_the_grid_has_a_sentence(entry, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
-        grid.runs({"profile": "smoke", "grids": {"smoke": [entry]}})
+        grid.runs(_config(smoke=[entry]))
+
+
+def test_an_experiment_that_does_not_exist_is_named():
+    with pytest.raises(UserError, match="there is no experiment 'mnist'; there are: polymnist"):
+        grid.runs({**CONFIG, "experiment": "mnist"})
+
+
+def test_code_of_another_experiment_is_no_part_of_the_digest(monkeypatch):
+    before = grid.code_digest("polymnist")
+    monkeypatch.setitem(grid.EXPERIMENTS, "mlp", None)  # as if networks/mlp.py were another experiment's
+    assert grid.code_digest("polymnist") != before
+    assert grid.code_digest("mlp") != grid.code_digest("polymnist")
 
 
 def test_a_profile_without_grid_is_named():
-    with pytest.raises(UserError, match="no grid for profile 'smoke'; there are: laptop"):
+    with pytest.raises(UserError, match="no grid of polymnist for profile 'smoke'; there are: laptop"):
         grid.runs({**CONFIG, "profile": "smoke"})
 
 
 def test_folders_tell_runs_apart():
     def folders(*settings: dict) -> list[str]:
         entries = [{"settings": values, "betas": [0.25], "seeds": [3]} for values in settings]
-        return [Path(folder).name for folder in grid.runs({"profile": "smoke", "grids": {"smoke": entries}})]
+        return [Path(folder).name for folder in grid.runs(_config(smoke=entries))]
     assert folders({}, {"objective": "mmvm"}) == ["mmvm-b0.25-s3"], "one run, named twice"
     assert folders({"bound": "variational"}) == ["mmvm-variational-b0.25-s3"]
     assert folders({"latent_dim": 8, "backgrounds": "a/b"}) == ["mmvm-latent_dim=8-backgrounds=a-b-b0.25-s3"]
@@ -181,7 +201,7 @@ def test_folders_tell_runs_apart():
 
 def test_commands_name_the_same_parameters():
     entry = {"settings": {"objective": "independent", "square_beta": True}, "betas": [0.5], "seeds": [0]}
-    run, = grid.runs({"profile": "laptop", "grids": {"laptop": [entry]}}).values()
+    run, = grid.runs(_config(laptop=[entry])).values()
     words = run.train_arguments()
     assert words.startswith("polymnist --profile laptop --set objective=independent --set square_beta=True "
                             "--set beta=0.5 --set seed=0 --out ")

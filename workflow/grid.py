@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mmvm import paths, results
 from mmvm.errors import UserError
-from mmvm.experiments import METHOD_OPTIONS, PolyMNIST
+from mmvm.experiments import EXPERIMENTS, METHOD_OPTIONS, Experiment
 
-# Figures and the command line change no number; a new module counts until it is listed here.
-IN_NO_RUN = {"plots.py", "__main__.py"}
+# Figures and the command line change no number; a new file or folder of the module counts until it is listed here.
+IN_NO_RUN = {"plots", "__main__.py"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
 EVALUATION = {"evaluation.py", "frechet.py", "results.py"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
@@ -29,13 +29,13 @@ OF_THE_GRID = {"beta": "betas", "seed": "seeds", "out": "the folder, which follo
 class Run:
     """One point of the grid: its parameters, `out` included, and the command line's words for them."""
 
-    parameters: PolyMNIST
+    parameters: Experiment
     profile: str
     settings: tuple[str, ...]
 
     def train_arguments(self) -> str:
         """Of `python -m mmvm train`."""
-        words = ["polymnist", "--profile", self.profile]
+        words = [self.parameters.chapter, "--profile", self.profile]
         for setting in self.settings:
             words += ["--set", setting]
         return shlex.join([*words, "--out", self.parameters.out])
@@ -44,7 +44,7 @@ class Run:
         """Every parameter that is not at its default. -r keeps text text, also where it looks like a number."""
         words = []
         for name, value in asdict(self.parameters).items():
-            if value != getattr(PolyMNIST, name):
+            if value != getattr(type(self.parameters), name):
                 words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
         return shlex.join(words)
 
@@ -58,24 +58,27 @@ class Run:
 
 
 def runs(config: Mapping) -> dict[str, Run]:
-    """The runs of the grid that `config["profile"]` names, by folder. Every setting is checked before any job starts:
-    raises `UserError`, with the entry at fault."""
-    profile, grids = config["profile"], config["grids"]
+    """The runs of the grid that `config["experiment"]` and `config["profile"]` name, by folder. Every setting is
+    checked before any job starts: raises `UserError`, with the entry at fault."""
+    experiment, profile = config["experiment"], config["profile"]
+    if experiment not in EXPERIMENTS:
+        raise UserError(f"there is no experiment {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
+    grids = config["grids"].get(experiment, {})
     if profile not in grids:
-        raise UserError(f"there is no grid for profile {profile!r}; there are: {', '.join(grids)}")
+        raise UserError(f"there is no grid of {experiment} for profile {profile!r}; there are: {', '.join(grids)}")
     found: dict[str, Run] = {}
     for number, entry in enumerate(grids[profile], 1):
         try:
-            for run in _entry(profile, entry):
+            for run in _entry(EXPERIMENTS[experiment], profile, entry):
                 folder = run.parameters.out
                 if found.setdefault(folder, run).parameters != run.parameters:
                     raise UserError(f"{folder} already belongs to a run with other settings")
         except UserError as error:
-            raise UserError(f"grid {profile}, entry {number}: {error}") from None
+            raise UserError(f"grid {experiment}, {profile}, entry {number}: {error}") from None
     return found
 
 
-def _entry(profile: str, entry: Mapping) -> Iterable[Run]:
+def _entry(experiment: type[Experiment], profile: str, entry: Mapping) -> Iterable[Run]:
     unknown = sorted(set(entry) - {"settings", "betas", "seeds"})
     if unknown:
         raise UserError(f"unknown key {', '.join(unknown)}; an entry has: settings, betas, seeds")
@@ -89,16 +92,16 @@ def _entry(profile: str, entry: Mapping) -> Iterable[Run]:
     for beta in entry["betas"]:
         for seed in entry["seeds"]:
             words = tuple(f"{name}={value}" for name, value in {**settings, "beta": beta, "seed": seed}.items())
-            p = PolyMNIST.from_profile(profile).with_settings(words)
+            p = experiment.from_profile(profile).with_settings(words)
             yield Run(replace(p, out=_folder(p, settings)), profile, words)
 
 
-def _folder(p: PolyMNIST, settings: Mapping) -> str:
-    """runs/grid/<profile>/<method>-<other settings>-b<beta>-s<seed>; from the repository's root if it lies there."""
-    named = {"objective", *PolyMNIST.not_hashed, *(name for options in METHOD_OPTIONS.values() for name in options)}
+def _folder(p: Experiment, settings: Mapping) -> str:
+    """runs/grid/<experiment>/<profile>/<method>-<other settings>-b<beta>-s<seed>, from the root if it lies there."""
+    named = {"objective", *p.not_hashed, *(name for options in METHOD_OPTIONS.values() for name in options)}
     others = [f"{name}={value}" for name, value in settings.items() if name not in named]
     words = "-".join([p.method(), *others, f"b{p.beta:g}", f"s{p.seed}"])
-    return place(paths.runs_root() / "grid" / p.profile / re.sub(r"[^\w.=-]", "-", words))
+    return place(paths.runs_root() / "grid" / p.chapter / p.profile / re.sub(r"[^\w.=-]", "-", words))
 
 
 def place(path: Path) -> str:
@@ -109,10 +112,13 @@ def place(path: Path) -> str:
 
 # what results depend on ----------------------------------------------------------------------------------------------
 
-def code_digest(leave_out: Iterable[str] = ()) -> str:
-    """A digest of the module's code without the files named. Comments, docstrings and layout do not count."""
+def code_digest(experiment: str, leave_out: Iterable[str] = ()) -> str:
+    """A digest of the module's code for one experiment: without the files and folders named and without those of other
+    experiments. Comments, docstrings and layout do not count."""
     package = paths.REPOSITORY / "mmvm"
-    files = [path for path in sorted(package.rglob("*.py")) if path.name not in leave_out]
+    others = {f"{name.replace('-', '_')}.py" for name in EXPERIMENTS if name != experiment}
+    files = [path for path in sorted(package.rglob("*.py"))
+             if path.relative_to(package).parts[0] not in leave_out and path.name not in others]
     return _digest([[path.relative_to(package).as_posix(), _tree(ast.parse(path.read_text()))] for path in files])
 
 

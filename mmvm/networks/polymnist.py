@@ -1,51 +1,12 @@
-"""Encoders, decoders and the digit classifier.
+"""PolyMNIST: encoders, decoders and the digit classifier, small and as in the paper.
 
-An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D). A decoder maps z (B, D) to the parameters of
-p(x | z), for images (B, 3, 28, 28). Widths and strides are the released code's (`ConvNetworksPolyMNIST.py`).
+Widths and strides are the released code's (`ConvNetworksPolyMNIST.py`).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.errors import UserError
-
-
-class MLPEncoder(nn.Module):
-    """Flattened x -> hidden layers of `widths` -> mean and logvar; for vectors, counts and small images."""
-
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, widths: tuple[int, ...] = (128, 128)):
-        super().__init__()
-        n_in = int(torch.Size(shape).numel())
-        self.trunk = _mlp(n_in, widths)
-        n_out = widths[-1] if widths else n_in
-        self.mean = nn.Linear(n_out, latent_dim)
-        self.logvar = nn.Linear(n_out, latent_dim)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.trunk(x.flatten(1))
-        return self.mean(h), self.logvar(h)
-
-
-class MLPDecoder(nn.Module):
-    """z -> hidden layers of `widths` -> one number per entry of x, linear."""
-
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, widths: tuple[int, ...] = (128, 128)):
-        super().__init__()
-        self.shape = tuple(shape)
-        self.trunk = _mlp(latent_dim, widths)
-        self.out = nn.Linear(widths[-1] if widths else latent_dim, int(torch.Size(shape).numel()))
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.out(self.trunk(z)).view(-1, *self.shape)
-
-
-def _mlp(n_in: int, widths: tuple[int, ...]) -> nn.Sequential:
-    layers = []
-    for width in widths:
-        layers += [nn.Linear(n_in, width), nn.ReLU()]
-        n_in = width
-    return nn.Sequential(*layers)
 
 
 class ConvEncoder(nn.Module):

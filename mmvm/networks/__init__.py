@@ -1,0 +1,19 @@
+"""Encoders, decoders and classifiers, one file per data set.
+
+An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D). A decoder maps z (B, D) to the parameters of
+p(x | z), for PolyMNIST (B, 3, 28, 28).
+"""
+
+from mmvm.networks.mlp import MLPDecoder, MLPEncoder
+from mmvm.networks.polymnist import (
+    NETWORKS,
+    ConvDecoder,
+    ConvEncoder,
+    DigitClassifier,
+    ResidualBlock,
+    ResNetDecoder,
+    ResNetEncoder,
+)
+
+__all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "ResNetDecoder",
+           "ResNetEncoder", "ResidualBlock"]

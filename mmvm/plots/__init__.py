@@ -1,0 +1,27 @@
+"""Every figure of the book, in one style; a file per chapter.
+
+A function takes numbers, draws one figure and returns it; what it shows was computed by the caller.
+"""
+
+from mmvm.plots.common import (
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MODALITY_COLOURS,
+    by_method,
+    imputations,
+    learning_curves,
+    matrices,
+    modality_colour,
+    reconstructions,
+    tradeoff,
+    use_style,
+)
+from mmvm.plots.intro import idea
+from mmvm.plots.method import bounds, descent, posteriors_and_prior, schedules, sharing, toy_latents
+from mmvm.plots.polymnist import latent_maps, tuples
+
+__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "bounds", "by_method", "descent",
+           "idea", "imputations", "latent_maps", "learning_curves", "matrices", "modality_colour",
+           "posteriors_and_prior", "reconstructions", "schedules", "sharing", "toy_latents", "tradeoff", "tuples",
+           "use_style"]

@@ -1,0 +1,183 @@
+"""The style of all figures, and the figures that several chapters draw.
+
+A function takes numbers, draws one figure and returns it; what it shows was computed by the caller.
+Colours are those of Okabe and Ito, told apart with colour-vision deficiencies too, and a method or a
+modality has the same colour and marker in all figures. The background stays white in the book's dark theme.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+INK = "#333333"      # text, axes, and whatever is exact
+MUTED = "#8c8c8c"    # reference lines
+
+METHOD_COLOURS = {
+    "mmvm": "#D55E00",         # vermilion
+    "independent": "#4D4D4D",  # grey: the baseline
+    "avg": "#56B4E9",          # sky blue
+    "poe": "#009E73",          # bluish green
+    "moe": "#E69F00",          # orange
+    "mopoe": "#CC79A7",        # reddish purple
+    "mmvaeplus": "#0072B2",    # blue
+    "mvtcae": "#9A8A00",       # Okabe and Ito's yellow, darkened: the original is hardly seen on white
+    "mmvm/soft": "#E08D5B",    # gated priors: vermilion in steps
+    "mmvm/hard": "#8F3F00",
+    "mmvm/gumbel": "#F2B999",
+}
+METHOD_MARKERS = {"mmvm": "o", "independent": "s", "avg": "^", "poe": "v", "moe": "D", "mopoe": "P",
+                  "mmvaeplus": "X", "mvtcae": "*", "mmvm/soft": "h", "mmvm/hard": "p", "mmvm/gumbel": "8"}
+METHOD_NAMES = {"mmvm": "MMVM", "independent": "Independent", "avg": "AVG", "poe": "PoE", "moe": "MoE",
+                "mopoe": "MoPoE", "mmvaeplus": "MMVAE+", "mvtcae": "MVTCAE", "mmvm/soft": "MMVM, soft gate",
+                "mmvm/hard": "MMVM, hard gate", "mmvm/gumbel": "MMVM, Gumbel gate"}
+
+# the m-th modality of any data set; no colour that MMVM or the baseline has
+MODALITY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+MODALITY_MARKERS = ("o", "s", "^", "D", "v")
+
+SEQUENTIAL = "cividis"  # heat maps and continuous colour: read the same with and without colour vision
+WIDTH = 7.2             # inches: the text's width on the page
+
+
+def use_style() -> None:
+    """Sets matplotlib's defaults for the book; call it once per notebook."""
+    plt.rcParams.update({
+        "figure.dpi": 80, "savefig.dpi": 80, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "figure.constrained_layout.use": True, "figure.figsize": (WIDTH, 3.0),
+        "font.size": 10.0, "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": 9.0,
+        "ytick.labelsize": 9.0, "legend.fontsize": 9.0, "legend.frameon": False,
+        "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
+        "xtick.color": INK, "ytick.color": INK,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
+        "axes.grid": False, "lines.linewidth": 1.8, "lines.markersize": 5.0, "image.cmap": SEQUENTIAL,
+    })
+
+
+def modality_colour(m: int) -> str:
+    """The colour of modality number m; they repeat after five."""
+    return MODALITY_COLOURS[m % len(MODALITY_COLOURS)]
+
+
+def by_method(board: pd.DataFrame) -> pd.DataFrame:
+    """A table with a column `method` as one indexed by it, the methods in the book's order."""
+    return board.set_index("method").loc[[method for method in METHOD_NAMES if method in set(board["method"])]]
+
+
+def label_panels(axes, labels=None) -> None:
+    """Letters (a), (b), ... or `labels` above the left corner of each panel, for captions to point at."""
+    for i, ax in enumerate(axes):
+        ax.set_title(labels[i] if labels else f"({chr(97 + i)})", loc="left")
+
+
+def show_image(ax, image) -> None:
+    ax.imshow(np.clip(np.moveaxis(np.asarray(image, dtype=float), 0, -1), 0, 1), interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def row_label(ax, text: str) -> None:
+    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def fraction(beta: float) -> str:
+    return f"{beta:g}" if beta >= 1 else f"1/{1 / beta:g}"
+
+
+def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits: tuple[float, float],
+             fmt: str = ".2f") -> plt.Figure:
+    """One (M, M) matrix per method, [source, target], the numbers written in."""
+    fig, axes = plt.subplots(1, len(values), figsize=(1.1 + 2.9 * len(values), 2.7), squeeze=False)
+    for ax, (method, matrix) in zip(axes[0], values.items()):
+        picture = ax.imshow(matrix, vmin=limits[0], vmax=limits[1])
+        for (s, t), value in np.ndenumerate(matrix):
+            dark = (value - limits[0]) / (limits[1] - limits[0]) < 0.5
+            ax.text(t, s, f"{value:{fmt}}", ha="center", va="center", color="white" if dark else "black")
+        ax.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names,
+               xlabel="target", ylabel="source", title=METHOD_NAMES[method])
+    fig.colorbar(picture, ax=axes[0], label=label, shrink=0.9)
+    return fig
+
+
+def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
+             shared_axes: bool = True) -> plt.Figure:
+    """`metrics` (column -> label) against the reconstruction error, one line per method over beta, one column of
+    panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics). A column "<metric> sd"
+    is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out."""
+    fig, axes = plt.subplots(len(metrics), len(boards), figsize=(WIDTH, 2.5 * len(metrics)), squeeze=False,
+                             sharex="col", sharey="row" if shared_axes else False)
+    handles = {}
+    for column, (title, board) in zip(axes.T, boards.items()):
+        column[0].set_title(title, loc="left")
+        for ax, metric in zip(column, metrics):
+            if metric not in board:
+                ax.axis("off")
+                continue
+            ax.axvline(floors[title], color=MUTED, linewidth=0.8, linestyle=":")
+            for method in sorted(set(board["method"]), key=list(METHOD_NAMES).index, reverse=True):
+                line = board[board["method"] == method].sort_values("beta")
+                spread = {axis: line.get(f"{name} sd") for axis, name in (("xerr", "reconstruction"), ("yerr", metric))}
+                handles[method] = ax.errorbar(
+                    line["reconstruction"], line[metric], **spread, color=METHOD_COLOURS[method],
+                    marker=METHOD_MARKERS[method], linewidth=1.2, capsize=2, elinewidth=1, label=METHOD_NAMES[method],
+                    zorder=3 if method == "mmvm" else 2)
+            shown = board[board["method"] == "mmvm"].sort_values("beta")
+            for _, end in shown.iloc[[0, -1]].iterrows() if len(shown) else ():
+                ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=7,
+                            textcoords="offset points", xytext=(0, -11), ha="center", color=METHOD_COLOURS["mmvm"])
+        lowest = [ax for ax in column if ax.axison][-1]
+        lowest.set_xlabel("reconstruction error, nats per tuple")
+        lowest.tick_params(labelbottom=True)
+    for ax, label in zip(axes[:, 0], metrics.values()):
+        ax.set_ylabel(label)
+    order = [method for method in METHOD_NAMES if method in handles]
+    fig.legend([handles[method] for method in order], [METHOD_NAMES[method] for method in order],
+               loc="outside lower center", ncols=4)
+    return fig
+
+
+def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, chance: float) -> plt.Figure:
+    """Probe accuracy, mean over modalities, and reconstruction error against updates, a line per method; columns
+    method, source (updates), value."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
+    for ax, rows, label in zip(axes, (probe, error), ("linear probe, accuracy", "reconstruction error, nats")):
+        for method in [method for method in METHOD_NAMES if method in set(rows["method"])]:
+            own = rows[rows["method"] == method]
+            line = own["value"].groupby(own["source"].astype(int)).mean()
+            ax.plot(line.index, line, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], markersize=3,
+                    label=METHOD_NAMES[method])
+        ax.set(xlabel="updates", ylabel=label)
+    axes[0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
+    axes[0].set_ylim(0, 1)
+    axes[0].legend()
+    label_panels(axes)
+    return fig
+
+
+def reconstructions(data, outputs: dict[str, dict], n: int = 10) -> plt.Figure:
+    """Originals and, per method in `outputs` (method -> modality -> (N, 3, H, W)), their self-reconstructions."""
+    rows, n = [(spec, method) for spec in data.specs for method in (None, *outputs)], min(n, len(data))
+    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
+    for row, (spec, method) in zip(axes, rows):
+        images = data.modalities[spec.name] * spec.scale if method is None else outputs[method][spec.name]
+        for ax, image in zip(row, images):
+            show_image(ax, image)
+        row_label(row[0], f"{spec.name}, {'data' if method is None else METHOD_NAMES[method]}")
+    return fig
+
+
+def imputations(data, outputs: dict[str, list[dict]], source: int, n: int = 10) -> plt.Figure:
+    """What each method imagines of the other modalities from `source` alone.
+
+    `outputs[method]` is modality -> (N, 3, H, W); the first row shows the source's own images.
+    """
+    spec = data.specs[source]
+    targets = [other.name for m, other in enumerate(data.specs) if m != source]
+    rows, n = [(None, spec.name)] + [(method, name) for method in outputs for name in targets], min(n, len(data))
+    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
+    for row, (method, name) in zip(axes, rows):
+        images = data.modalities[name] * spec.scale if method is None else outputs[method][name]
+        for ax, image in zip(row, images):
+            show_image(ax, image)
+        row_label(row[0], f"{name}, given" if method is None else f"{name}, {METHOD_NAMES[method]}")
+    return fig
