@@ -25,6 +25,10 @@ def _sum_event(x: Tensor, event_ndim: int) -> Tensor:
     return x.flatten(x.ndim - event_ndim).sum(-1) if event_ndim else x
 
 
+def _event_size(x: Tensor, event_ndim: int) -> int:
+    return x.shape[x.ndim - event_ndim:].numel()
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """Base class. `params` and x have the same event shape, except for `Categorical`.
@@ -62,8 +66,10 @@ class Laplace(Likelihood):
     def __post_init__(self):
         _positive("Laplace scale", self.scale)
 
-    def elementwise(self, params, x):
-        return -(params - x).abs() / self.scale - math.log(2 * self.scale)
+    def log_prob(self, params, x, event_ndim):
+        # scale and constant after the sum: once a sample instead of once a pixel
+        distance = (_widen(params) - x).abs()
+        return -_sum_event(distance, event_ndim) / self.scale - self.floor(_event_size(distance, event_ndim))
 
     def sample(self, params, generator=None):
         params = _widen(params)
@@ -83,8 +89,10 @@ class Normal(Likelihood):
     def __post_init__(self):
         _positive("Normal scale", self.scale)
 
-    def elementwise(self, params, x):
-        return -0.5 * ((params - x) / self.scale) ** 2 - math.log(self.scale) - 0.5 * math.log(2 * math.pi)
+    def log_prob(self, params, x, event_ndim):
+        squared = (_widen(params) - x).square()
+        return (-0.5 / self.scale**2 * _sum_event(squared, event_ndim)
+                - self.floor(_event_size(squared, event_ndim)))
 
     def sample(self, params, generator=None):
         params = _widen(params)

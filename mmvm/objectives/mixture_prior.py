@@ -130,8 +130,7 @@ def mixture_kl(bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor) 
 
 def mixture_kl_pairwise(q: DiagonalGaussian, log_weights: Tensor) -> Tensor:
     """sum_n w_n KL(q_m || q_n) >= KL(q_m || h): (M, B, D), log-weights (M, B) -> (M, B) nats."""
-    # what has no weight is left out, not multiplied by zero: 0 * inf is NaN
-    return (q.pairwise_kl().masked_fill(log_weights.isneginf(), 0.0) * log_weights.exp()).sum(1)
+    return q.mean_kl(log_weights.exp())
 
 
 def mixture_kl_variational(q: DiagonalGaussian, log_weights: Tensor) -> Tensor:
