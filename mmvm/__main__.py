@@ -65,18 +65,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options) -> int:
-    from mmvm import experiments, paths, training
+    from mmvm import distributed, experiments, paths, training
 
     p = experiments.EXPERIMENTS[options.experiment].from_profile(options.profile).with_settings(options.set)
     p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.chapter}-{p.run_hash()}"))
-    for name, value in vars(p).items():
-        print(f"{name:24} {value}")
-    if options.dry_run:
+    with distributed.started() as ranks:
+        if ranks.rank == 0:
+            for name, value in vars(p).items():
+                print(f"{name:24} {value}")
+            for name in (training.CHECKPOINT, training.HISTORY) if options.fresh and not options.dry_run else ():
+                (p.folder() / name).unlink(missing_ok=True)
+        if options.dry_run:
+            return 0
+        result = experiments.run(p)
+    if result is None:
         return 0
-    if options.fresh:
-        for name in (training.CHECKPOINT, training.HISTORY):
-            (p.folder() / name).unlink(missing_ok=True)
-    result = experiments.run(p)
     print()
     for row in result.rows:
         if row["source"] == "":

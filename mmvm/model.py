@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmvm.datasets.base import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
+from mmvm.networks.grouped import forward_grouped
 from mmvm.objectives import Objective
 
 
@@ -57,6 +58,7 @@ class MultimodalVAE(nn.Module):
         self.decoders = nn.ModuleList(decoders)
         self.objective = objective
         self.beta = beta
+        self.grouped = False  # run the M networks as one; set by `mmvm.speed.Plan`
 
     def forward(self, x: Sequence[Tensor], observed: Tensor | None = None, step: int = 0) -> Terms:
         """The training terms of a batch; `step` (updates so far) drives schedules."""
@@ -109,7 +111,8 @@ class MultimodalVAE(nn.Module):
             raise UserError(f"{len(x)} tensors for {len(self.modalities)} modalities: give one each, in the order "
                             f"{[m.name for m in self.modalities]}, and mark absent ones in `observed`")
         x = [modality.prepare(x_m) for modality, x_m in zip(self.modalities, x)]
-        if observed is None:
+        complete = observed is None
+        if complete:
             observed = torch.ones(len(x), len(x[0]), dtype=torch.bool, device=x[0].device)
         if observed.shape != (len(x), len(x[0])) or observed.dtype != torch.bool:
             raise UserError(f"`observed` must be a bool tensor of shape (M, B) = {(len(x), len(x[0]))}, it is "
@@ -119,21 +122,28 @@ class MultimodalVAE(nn.Module):
                 raise UserError(f"modality {modality.name!r} must be of shape {(len(x[0]), *modality.shape)}, it is "
                                 f"{tuple(x_m.shape)}: give the same B samples of every modality, as `modalities` "
                                 "describes them")
+        if complete:
+            return x, observed
         # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
         x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
              for x_m, present in zip(x, observed)]
         return x, observed
 
     def _encode(self, x: list[Tensor]) -> DiagonalGaussian:
-        return DiagonalGaussian.stack([DiagonalGaussian(*encoder(x_m)) for encoder, x_m in zip(self.encoders, x)])
+        return DiagonalGaussian.stack([DiagonalGaussian(*out) for out in self._run(self.encoders, x)])
 
     def _log_likelihood(self, x: list[Tensor], observed: Tensor, latents: Tensor) -> Tensor:
         """log p(x_m | z_m) for latents (S, M, B, D): (S, M, B), 0 where not observed."""
         terms = []
-        for modality, decoder, x_m, z_m in zip(self.modalities, self.decoders, x, latents.unbind(1)):
-            parameters = decoder(z_m.flatten(0, 1)).unflatten(0, z_m.shape[:2])  # (S, B, ...)
+        outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in latents.unbind(1)])
+        for modality, out, x_m in zip(self.modalities, outputs, x):
+            parameters = out.unflatten(0, (len(latents), -1))  # (S, B, ...)
             terms.append(modality.likelihood.log_prob(parameters, x_m, len(modality.shape)))
         return torch.stack(terms, 1).masked_fill(~observed, 0.0)
+
+    def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor]) -> list:
+        """Each network on its own input."""
+        return forward_grouped(networks, inputs) if self.grouped else [net(x) for net, x in zip(networks, inputs)]
 
     def _means(self, latents: Tensor, targets: Sequence[str] | None) -> dict[str, Tensor]:
         names = [m.name for m in self.modalities]

@@ -9,9 +9,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +24,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from mmvm import paths
+from mmvm import distributed, paths, speed
 from mmvm.datasets.base import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
@@ -50,9 +54,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 class History:
     """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
     parts, and log_likelihood/<modality>; means over the epoch's samples, nats. `seconds` is training time alone,
-    added up over resumed pieces."""
+    added up over resumed pieces. `plan` is how the updates were computed."""
 
     epochs: list[dict] = field(default_factory=list)
+    plan: speed.Plan = speed.Plan()
 
     def __getitem__(self, name: str) -> list[float]:
         return [row[name] for row in self.epochs if name in row]
@@ -60,14 +65,17 @@ class History:
 
 def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: int = 256,
         learning_rate: float = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
-        compile: bool = False, max_grad_norm: float | None = None, out: str | os.PathLike | None = None,
-        config: dict | None = None, checkpoint_seconds: float = 60.0, on_epoch=None) -> History:
+        compile: bool = False, plan: str = "plain", max_grad_norm: float | None = None,
+        out: str | os.PathLike | None = None, config: dict | None = None, checkpoint_seconds: float = 60.0,
+        on_epoch=None) -> History:
     """Trains `model` in place on `data` and returns its `History`. The model ends on `device`, in eval mode.
 
     device              "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
     precision           "float32", "bfloat16" (autocast; weights and loss stay float32), or "auto": bfloat16 where the
                         hardware has it
     compile             torch.compile the forward pass (the first step takes about a minute more)
+    plan                how an update is computed, a text as of `mmvm.speed.Plan`: "plain", "auto" (measured on this
+                        machine; a run that is continued keeps the plan of its checkpoint), "channels_last+keep_memory"
     max_grad_norm       clip the gradient's norm; None measures it only
     out                 folder for checkpoint.safetensors and history.jsonl; an unfinished run there is continued, a
                         finished one is extended when `epochs` is larger. None keeps nothing.
@@ -77,50 +85,56 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
                         it cannot disturb the run's random numbers
 
     An epoch is a fresh permutation cut into batches; the remainder (fewer than `batch_size` samples, others in every
-    epoch) is left out. Raises `TrainingDiverged` at the first non-finite gradient, `UserError` where the folder
-    holds another run, `TrainingInterrupted` after Ctrl-C or SIGTERM.
+    epoch) is left out. Under `mmvm.distributed.started`, `batch_size` is that of all processes together. Raises
+    `TrainingDiverged` at the first non-finite gradient, `UserError` where the folder holds another run,
+    `TrainingInterrupted` after Ctrl-C or SIGTERM.
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", learning_rate)):
         if not value > 0:
             raise UserError(f"{name} must be positive, got {value}")
+    ranks = distributed.ranks()
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     model.to(device)
     data = _place(data, device)
     batch_size = min(batch_size, len(data))
+    if batch_size % ranks.size:
+        raise UserError(f"a batch of {batch_size} samples cannot be shared by {ranks.size} processes: choose a "
+                        "batch_size that is a multiple of their number")
     steps_per_epoch = len(data) // batch_size
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     config = {**(config or {}), "n_train": len(data), "batch_size": batch_size, "learning_rate": learning_rate,
               "seed": seed, "precision": precision, "max_grad_norm": max_grad_norm}
-    forward = torch.compile(model) if compile else model
+    run = _Run(model, optimizer, config, None if out is None else Path(out), ranks)
+    plan = run.history.plan = _plan(plan, run, data, batch_size, precision, device)
 
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), plan.applied(model):
         torch.manual_seed(seed)
-        run = _Run(model, optimizer, config, None if out is None else Path(out))
         run.resume()
-        guard = _Guard(run, data.names, device)
-        progress = tqdm(total=epochs * steps_per_epoch * batch_size, initial=run.step * batch_size,
-                        unit=" samples", unit_scale=True, smoothing=0.05, disable=None)
+        if ranks.size > 1:  # other draws in every process and after every start
+            torch.manual_seed(hash((seed, run.step, ranks.rank)) % 2**63)
+        update = _Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph)
+        guard = _Guard(run, device)
+        progress = tqdm(total=epochs * steps_per_epoch * batch_size, initial=run.step * batch_size, unit=" samples",
+                        unit_scale=True, smoothing=0.05, disable=True if ranks.rank else None)
         model.train()
         with progress, _stop_between_updates() as stop:
             while run.epoch < epochs:
                 order = torch.randperm(len(data), generator=_generator(seed, run.epoch))
                 order = order[:steps_per_epoch * batch_size].to(data.device)
-                for index in order.split(batch_size)[run.step - run.epoch * steps_per_epoch:]:
-                    batch = _to(data.batch(index), device)
-                    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                        terms = forward(batch.x, batch.observed, run.step)
-                    optimizer.zero_grad(set_to_none=True)
-                    terms.loss.mean().backward()
-                    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
-                    guard.check(norm, terms)
-                    optimizer.step()
-                    run.count(norm, terms, data.names)
+                left = order.split(batch_size)[run.step - run.epoch * steps_per_epoch:]
+                for batch in _batches(data, [ranks.share(index) for index in left], device):
+                    norm, terms = update.gradients(batch, run.step)
+                    names, values = _means(norm, terms, data.names)
+                    stopped = _agree(ranks, values, stop.is_set())
+                    guard.check(names, values)
+                    update.apply()
+                    run.count(names, values)
                     progress.update(batch_size)
-                    if stop.is_set() or run.seconds_since_save() > checkpoint_seconds:
+                    if stopped or run.seconds_since_save() > checkpoint_seconds:
                         guard.look()  # a checkpoint is the last good state
                         run.save()
-                        if stop.is_set():
+                        if stopped:
                             raise run.interrupted()
                 guard.look()
                 run.end_epoch(steps_per_epoch * batch_size, on_epoch, progress)
@@ -130,8 +144,114 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     return run.history
 
 
+def _plan(plan: str, run: "_Run", data: MultimodalData, batch_size: int, precision: str,
+          device: torch.device) -> speed.Plan:
+    """The plan that was asked for; "auto" is that of the run to be continued, or else measured by process 0."""
+    if plan != "auto":
+        return speed.Plan.parse(plan)
+    found = run.recorded_plan()
+    if found is None and run.ranks.rank == 0:
+        batch = _to(data.batch(torch.arange(batch_size // run.ranks.size, device=data.device)), device)
+        found = str(speed.measured_plan(run.model, batch, precision, say=lambda line: print(line, file=sys.stderr)))
+    return speed.Plan.parse(run.ranks.told(found))
+
+
+def _batches(data: MultimodalData, indices: list[Tensor], device: torch.device) -> Iterator[Batch]:
+    """The batches on `device`. What comes from a disk, or goes to a GPU, is gathered one batch ahead."""
+    if not data.streamed and data.device.type == device.type:
+        yield from map(data.batch, indices)
+        return
+
+    def gather(index: Tensor) -> Batch:
+        batch = data.batch(index)
+        if device.type == "cuda":
+            batch = Batch([x.pin_memory() for x in batch.x], batch.observed.pin_memory())
+        return batch
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(gather, indices[0]) if indices else None
+        for i in range(len(indices)):
+            batch = ahead.result()
+            ahead = reader.submit(gather, indices[i + 1]) if i + 1 < len(indices) else None
+            yield _to(batch, device)
+
+
+class _Update:
+    """One update: `gradients` of a batch, then `apply`. On a GPU the plan's `graph` records both once, with all their
+    kernels, and replays them: the host then says one word an update instead of a thousand."""
+
+    WARM_UP = 3  # updates before recording, in which the libraries choose their kernels
+
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, data: MultimodalData, precision: str,
+                 device: torch.device, max_grad_norm: float | None, compile: bool, graph: bool):
+        self.model, self.optimizer, self.precision, self.device = model, optimizer, precision, device
+        self.max_grad_norm = max_grad_norm or float("inf")
+        self.complete = bool(data.observed.all())
+        forward = torch.compile(model) if compile else model
+        if distributed.ranks().size > 1:
+            forward = DistributedDataParallel(forward)
+        self.forward = forward
+        if graph and device.type != "cuda":
+            raise UserError("plan 'graph' records CUDA kernels: leave it out on a CPU")
+        self.graph, self.recorded, self.updates = graph, None, 0
+
+    def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
+        """The gradients' norm and the batch's terms; a recorded update is applied by this too."""
+        self.updates += 1
+        if not self.graph or self.updates <= self.WARM_UP or step < self.model.objective.settled_at:
+            return self._gradients(batch, step)
+        if self.recorded is None:
+            self._record(batch, step)
+        for own, new in zip([*self.batch.x, self.batch.observed], [*batch.x, batch.observed]):
+            own.copy_(new)
+        self.recorded.replay()
+        return self.norm, self.terms
+
+    def apply(self) -> None:
+        if self.recorded is None:
+            self.optimizer.step()
+
+    def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
+        with speed.autocast(self.precision, self.device):
+            # without a mask where nothing is missing: a pass over all pixels less
+            terms = self.forward(batch.x, None if self.complete else batch.observed, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.loss.mean().backward()
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm), terms
+
+    def _record(self, batch: Batch, step: int) -> None:
+        self.batch = Batch([x.clone() for x in batch.x], batch.observed.clone())
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+        self.optimizer.zero_grad(set_to_none=True)  # the recording's own gradients are written over by each replay
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recorded):
+            self.norm, self.terms = self._gradients(self.batch, step)
+            self.optimizer.step()
+        self.recorded = recorded
+
+
+def _means(norm: Tensor, terms: Terms, names: list[str]) -> tuple[list[str], Tensor]:
+    """What an update is watched by: names, and their means over the batch as one float64 vector."""
+    values = {"grad_norm": norm, "loss": terms.loss.mean(), "regulariser": terms.regulariser.mean(),
+              **{f"log_likelihood/{name}": ll.mean() for name, ll in zip(names, terms.log_likelihood)},
+              **{name: part.mean() for name, part in terms.parts.items()}}
+    return list(values), torch.stack([value.detach() for value in values.values()]).double()
+
+
+def _agree(ranks: distributed.Ranks, values: Tensor, stop: bool) -> bool:
+    """Averages `values` over the processes, in place, and says whether one of them was told to stop: all stop after the
+    same update."""
+    if ranks.size == 1:
+        return stop
+    both = ranks.average(torch.cat([values, values.new_tensor([float(stop)])]))
+    values.copy_(both[:-1])
+    return bool(both[-1] > 0)
+
+
 def resolve_device(device: str) -> torch.device:
-    """"auto" -> a GPU if there is one. Raises `UserError` for a GPU that is not there."""
+    """"auto" -> a GPU if there is one; each of several processes its own. Raises `UserError` for a GPU that is not
+    there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -142,6 +262,9 @@ def resolve_device(device: str) -> torch.device:
         raise UserError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r} asked for, but torch sees no GPU: use device='cpu' or 'auto'")
+    ranks = distributed.ranks()
+    if ranks.size > 1 and resolved == torch.device("cuda"):
+        resolved = torch.device("cuda", ranks.local)
     return resolved
 
 
@@ -187,16 +310,17 @@ class _Guard:
     """Stops at the first non-finite gradient or loss. On a GPU the finding is kept on the device and looked at
     every `GUARD_INTERVAL` updates, so that the host does not wait for each one."""
 
-    def __init__(self, run: "_Run", names: list[str], device: torch.device):
-        self.run, self.names = run, names
+    def __init__(self, run: "_Run", device: torch.device):
+        self.run = run
         self.interval = 1 if device.type == "cpu" else GUARD_INTERVAL
         self.found = torch.full((), -1, dtype=torch.long, device=device)
-        self.terms = None
+        self.names, self.values = [], None
 
-    def check(self, norm: Tensor, terms: Terms) -> None:
-        now = torch.stack([norm, terms.loss.mean(), terms.regulariser.mean(), *terms.log_likelihood.mean(1)]).detach()
-        first = (self.found < 0) & ~(now[:2].isfinite().all())
-        self.terms = now if self.terms is None else torch.where(first, now, self.terms)
+    def check(self, names: list[str], values: Tensor) -> None:
+        """`_means` of an update that is about to be made; gradient norm and loss come first."""
+        self.names = names
+        first = (self.found < 0) & ~(values[:2].isfinite().all())
+        self.values = values if self.values is None else torch.where(first, values, self.values)
         self.found = torch.where(first, self.run.step, self.found)
         if (self.run.step + 1) % self.interval == 0:
             self.look()
@@ -205,8 +329,10 @@ class _Guard:
         step = int(self.found)
         if step < 0:
             return
-        labels = ["gradient norm", "loss", "regulariser", *(f"log p({name})" for name in self.names)]
-        values = ", ".join(f"{label} {value:.4g}" for label, value in zip(labels, self.terms.tolist()))
+        values = dict(zip(self.names, self.values.tolist()))
+        labels = {"grad_norm": "gradient norm", "loss": "loss", "regulariser": "regulariser",
+                  **{name: f"log p({name.partition('/')[2]})" for name in self.names if "log_likelihood/" in name}}
+        values = ", ".join(f"{label} {values[name]:.4g}" for name, label in labels.items())
         saved = self.run.out is not None and self.run.checkpoint.exists()
         kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
         raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. Try a smaller "
@@ -216,11 +342,13 @@ class _Guard:
 class _Run:
     """Where a run stands, and how that is written and read back."""
 
-    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict, out: Path | None):
-        self.model, self.optimizer, self.config, self.out = model, optimizer, config, out
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict, out: Path | None,
+                 ranks: distributed.Ranks):
+        self.model, self.optimizer, self.config, self.out, self.ranks = model, optimizer, config, out, ranks
         self.step = self.epoch = 0
         self.seconds = 0.0                      # of training, before the clock was last started
-        self.totals: dict[str, Tensor] = {}     # sums over the running epoch's updates
+        self.names: list[str] = []              # of what is summed up
+        self.totals: Tensor | None = None       # sums over the running epoch's updates
         self.history = History()
         self.warned: set[str] = set()
         self.commit = git_commit()              # at the start: the tree may change while the run goes on
@@ -230,23 +358,21 @@ class _Run:
     def checkpoint(self) -> Path:
         return self.out / CHECKPOINT
 
-    def count(self, norm: Tensor, terms: Terms, names: list[str]) -> None:
-        """One update made: adds its terms to the epoch's sums, in float64."""
+    def count(self, names: list[str], values: Tensor) -> None:
+        """One update made: adds what `_means` says of it to the epoch's sums, in float64."""
         self.step += 1
-        now = {"grad_norm": norm, "loss": terms.loss.mean(), "regulariser": terms.regulariser.mean(),
-               **{name: part.mean() for name, part in terms.parts.items()},
-               **{f"log_likelihood/{name}": ll.mean() for name, ll in zip(names, terms.log_likelihood)}}
-        for name, value in now.items():
-            value = value.detach().double()
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
+        if self.names != names and self.totals is not None:  # out of a checkpoint, which has its own order
+            self.totals = self.totals[[self.names.index(name) for name in names]]
+        self.names = names
+        self.totals = values if self.totals is None else self.totals + values
 
     def end_epoch(self, n_samples: int, on_epoch, progress: tqdm) -> None:
         n_updates = self.step // (self.epoch + 1)  # all epochs have as many
-        means = {name: float(total) / n_updates for name, total in self.totals.items()}
+        means = {name: total / n_updates for name, total in zip(self.names, self.totals.tolist())}
         self.tick()
         before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
         self.epoch += 1
-        self.totals = {}
+        self.totals = None
         watched, advice = self.model.objective.report(means)
         for sentence in advice:
             if sentence not in self.warned:  # once a run, not once an epoch
@@ -254,15 +380,16 @@ class _Run:
                 warnings.warn(sentence, TrainingWarning, stacklevel=3)
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
                "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **watched}
-        if on_epoch is not None:
+        if on_epoch is not None and self.ranks.rank == 0:
             training = self.model.training
             with torch.random.fork_rng(self._cuda_devices()):
                 row.update(on_epoch(self.model, self.epoch) or {})
             self.model.train(training)
             self.clock = time.monotonic()  # evaluation is not training time
         self.history.epochs.append(row)
+        self.ranks.wait()
         progress.set_postfix(epoch=self.epoch, loss=f"{means['loss']:.1f}", refresh=False)
-        if self.out is not None:
+        if self.out is not None and self.ranks.rank == 0:
             with open(self.out / HISTORY, "a") as file:
                 file.write(json.dumps(row) + "\n")
             self.save()
@@ -280,19 +407,21 @@ class _Run:
 
     def save(self) -> None:
         """Writes everything into one file, beside it first and then in its place: a checkpoint is whole or absent."""
-        if self.out is None:
+        if self.out is None or self.ranks.rank:
+            self.saved = time.monotonic()
             return
         self.tick()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{i}.{name}": value for name, value in state.items()})
-        tensors.update({f"totals.{name}": value for name, value in self.totals.items()})
+        if self.totals is not None:
+            tensors.update({f"totals.{name}": value for name, value in zip(self.names, self.totals)})
         tensors["random.cpu"] = torch.get_rng_state()
         for device in self._cuda_devices():
             tensors["random.cuda"] = torch.cuda.get_rng_state(device)
         write_safetensors(self.checkpoint, tensors, {
             "format": FORMAT, "config": json.dumps(self.config), "commit": self.commit,
-            "versions": json.dumps(versions()),
+            "versions": json.dumps(versions()), "plan": str(self.history.plan),
             "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
         self.saved = self.clock = time.monotonic()
 
@@ -300,10 +429,12 @@ class _Run:
         """Continues the run in `out`, if there is one."""
         if self.out is None:
             return
-        self.out.mkdir(parents=True, exist_ok=True)
+        if self.ranks.rank == 0:
+            self.out.mkdir(parents=True, exist_ok=True)
+            if not self.checkpoint.exists():
+                (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
+        self.ranks.wait()
         if not self.checkpoint.exists():
-            if (self.out / HISTORY).exists():
-                (self.out / HISTORY).unlink()  # of a run killed before its first checkpoint
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
         theirs = json.loads(metadata["config"])
@@ -314,14 +445,20 @@ class _Run:
             raise UserError(f"{self.checkpoint} belongs to another run: {what}. Choose another folder, or delete it "
                             "to start over")
         load_weights(self.model, self.checkpoint)
+        parameters = list(self.model.parameters())
         state: dict[int, dict[str, Tensor]] = {}
+        totals: dict[str, Tensor] = {}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             if kind == "optimizer":
                 i, _, entry = rest.partition(".")
+                if value.shape == parameters[int(i)].shape:  # in its layout: the fused Adam walks through both alike
+                    value = torch.empty_like(parameters[int(i)], dtype=value.dtype).copy_(value)
                 state.setdefault(int(i), {})[entry] = value
             elif kind == "totals":
-                self.totals[rest] = value.to(next(self.model.parameters()).device)
+                totals[rest] = value
+        if totals:
+            self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["random.cpu"])
         for device in self._cuda_devices():
@@ -330,8 +467,15 @@ class _Run:
         progress = json.loads(metadata["progress"])
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         # a line of an epoch that the checkpoint does not have yet will be written again
-        self.history = History([row for row in read_history(self.out) if row["epoch"] <= self.epoch])
-        write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
+        self.history.epochs = [row for row in read_history(self.out) if row["epoch"] <= self.epoch]
+        if self.ranks.rank == 0:
+            write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
+
+    def recorded_plan(self) -> str | None:
+        """The plan of the run that is to be continued."""
+        if self.out is None or not self.checkpoint.exists():
+            return None
+        return read_checkpoint(self.checkpoint)[1].get("plan", "plain")
 
     def _cuda_devices(self) -> list[torch.device]:
         device = next(self.model.parameters()).device

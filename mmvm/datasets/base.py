@@ -53,6 +53,7 @@ class MultimodalData:
     observed    (M, N) bool; None means that everything is present
     ids         one name per sample for error messages, or None
     n_classes   C, where the labels are class numbers
+    streamed    the arrays are memory-mapped and may be larger than memory: training reads one batch ahead
 
     Raises `UserError` where the pieces do not fit together.
     """
@@ -63,6 +64,7 @@ class MultimodalData:
     observed: Tensor | None = None
     ids: list[str] | None = None
     n_classes: int | None = None
+    streamed: bool = False
 
     def __post_init__(self):
         names = [spec.name for spec in self.specs]
@@ -121,9 +123,10 @@ class MultimodalData:
         on_device = index.to(self.device)
         batch = self.batch(on_device)
         return replace(self, modalities=dict(zip(self.names, batch.x)), labels=batch.labels, observed=batch.observed,
-                       ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
+                       streamed=False, ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
 
     def to(self, device) -> "MultimodalData":
-        return replace(self, modalities={name: x.to(device) for name, x in self.modalities.items()},
+        return replace(self, streamed=self.streamed and torch.device(device) == self.device,
+                       modalities={name: x.to(device) for name, x in self.modalities.items()},
                        labels=None if self.labels is None else self.labels.to(device),
                        observed=self.observed.to(device))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmvm import evaluation, paths, results, training
+from mmvm import distributed, evaluation, paths, results, speed, training
 from mmvm.datasets import MultimodalData
 from mmvm.errors import UserError
 from mmvm.experiments.parameters import Parameters, parameter
@@ -40,7 +40,7 @@ class Experiment(Parameters):
     """The method's parameters and the loop's. A data set's class redeclares a field whose default or paper's value is
     its own, adds fields, and supplies `n_modalities` and the steps that raise NotImplementedError here."""
 
-    not_hashed: typing.ClassVar[tuple[str, ...]] = (*Parameters.not_hashed, "compare", "curve_every")
+    not_hashed: typing.ClassVar[tuple[str, ...]] = (*Parameters.not_hashed, "compare", "curve_every", "plan")
     # what a checkpoint may differ in and still be continued: nothing the weights depend on
     free: typing.ClassVar[tuple[str, ...]] = ("epochs",)
 
@@ -89,6 +89,8 @@ class Experiment(Parameters):
     precision: str = parameter("float32", "float32 | bfloat16 | auto (bfloat16 where the hardware has it)",
                                ("float32", "bfloat16", "auto"), last=True)
     compile: bool = parameter(False, "torch.compile the forward pass", last=True)
+    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | e.g. channels_last+keep_memory",
+                          last=True)
     root: str = parameter("", "folder of the data; empty: what ships with the project", last=True)
     out: str = parameter("", "folder for checkpoint and rows, from the repository's root; empty: keep nothing",
                          last=True)
@@ -113,6 +115,8 @@ class Experiment(Parameters):
                 raise UserError("kl of mmvaeplus must be 'components' or 'mixture', got 'drawn'")
         if self.mvtcae_alpha > 1:
             raise UserError(f"mvtcae_alpha must be at most 1, got {self.mvtcae_alpha}")
+        if self.plan != "auto":
+            speed.Plan.parse(self.plan)
         with torch.random.fork_rng([]):
             self.build_objective()  # what the classes refuse is refused now, not after the data is made
 
@@ -174,8 +178,8 @@ class Experiment(Parameters):
     def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch=None) -> training.History:
         history = training.fit(model, train, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
                                learning_rate=self.learning_rate, device=self.device, precision=self.precision,
-                               compile=self.compile, max_grad_norm=self.max_grad_norm or None, out=self.folder(),
-                               config=self.config(), on_epoch=on_epoch)
+                               compile=self.compile, plan=self.plan, max_grad_norm=self.max_grad_norm or None,
+                               out=self.folder(), config=self.config(), on_epoch=on_epoch)
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
         if trained != self.epochs:  # rows of such a model would claim what no run did
             raise UserError(f"{self.folder() / training.HISTORY} ends at epoch {trained}, the run asks for "
@@ -274,12 +278,15 @@ class Result:
     rows: list[dict]
 
 
-def run(p: Experiment, train: MultimodalData | None = None, test: MultimodalData | None = None) -> Result:
-    """One run from parameters to rows. With `p.out` the rows also go to <out>/results.csv."""
+def run(p: Experiment, train: MultimodalData | None = None, test: MultimodalData | None = None) -> Result | None:
+    """One run from parameters to rows. With `p.out` the rows also go to <out>/results.csv. Of several processes only
+    the first evaluates; the others return None."""
     train = p.data("train") if train is None else train
     test = p.data("test") if test is None else test
     model = p.build_model(train)
     history = p.fit(model, train, p.curve(train, test) if p.curve_every else None)
+    if distributed.ranks().rank:
+        return None
     classifiers, accuracy = p.classifiers(train, test)
     metrics = p.evaluate(model, train, test, classifiers)
     device = next(model.parameters()).device

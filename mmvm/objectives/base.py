@@ -49,6 +49,8 @@ class Shared:
 class Objective(nn.Module):
     """Base class of all methods."""
 
+    settled_at = 0  # number of updates after which no schedule moves any more
+
     def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         """Posteriors (M, B, D), `observed` (M, B) bool, number of updates made so far -> `Shared`."""
         raise NotImplementedError

@@ -56,6 +56,11 @@ class MMVM(Objective):
         self.n_experts = n_experts
         self.register_buffer("weights", weights, persistent=False)
 
+    @property
+    def settled_at(self):
+        moving = [self.standard_normal_weight, self.gate.temperature if self.gate is not None else 0.0]
+        return max(value.steps if isinstance(value, Schedule) else 0 for value in moving)
+
     def log_weights(self, q, observed):
         log_weights = self._log_weights(q, observed)
         return harden(log_weights) if self.gate is not None and self.gate.mode == "hard" else log_weights

@@ -1,0 +1,85 @@
+"""M networks of one shape computed as one: grouped convolutions and batched matrix products.
+
+The weights stay in the M networks, so checkpoints, optimiser and everything else see no difference; each call lays
+them side by side. Whether that is faster than M calls depends on the machine: see `mmvm.speed`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvm.networks.mlp import MLPDecoder, MLPEncoder
+from mmvm.networks.polymnist import ConvDecoder, ConvEncoder, ResidualBlock, ResNetDecoder, ResNetEncoder
+
+ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.AvgPool2d, nn.Upsample)  # the same for all channels
+KNOWN = (*ELEMENTWISE, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Flatten, nn.Sequential, ResidualBlock, ConvEncoder,
+         ResNetEncoder, MLPEncoder, ConvDecoder, ResNetDecoder, MLPDecoder)
+
+
+def can_group(networks: Sequence[nn.Module]) -> bool:
+    """Whether the M networks are of one shape and made of layers that `forward_grouped` knows."""
+    def shape(network: nn.Module) -> list:
+        return [repr(network), *(tuple(p.shape) for p in network.parameters())]
+    return (all(type(layer) in KNOWN for layer in networks[0].modules())
+            and all(shape(network) == shape(networks[0]) for network in networks))
+
+
+def forward_grouped(networks: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list:
+    """[network(x) for ...], for M networks that `can_group` and M inputs (B, ...) of one shape."""
+    first = networks[0]
+    x = torch.cat(list(inputs), 1) if inputs[0].ndim == 4 else torch.stack(list(inputs))
+    if isinstance(first, (ConvEncoder, ResNetEncoder, MLPEncoder)):
+        if isinstance(first, MLPEncoder):
+            x = _flat(x, len(networks))
+        h = _forward([network.trunk for network in networks], x)
+        means, logvars = (_forward([getattr(network, head) for network in networks], h) for head in ("mean", "logvar"))
+        return list(zip(means, logvars))
+    if isinstance(first, MLPDecoder):
+        x = _forward([network.out for network in networks], _forward([network.trunk for network in networks], x))
+        return [out.view(-1, *first.shape) for out in x]
+    if isinstance(first, (ConvDecoder, ResNetDecoder)):
+        side = 4 if isinstance(first, ConvDecoder) else 7
+        x = _forward([network.project for network in networks], x)                  # (M, B, C * side^2)
+        x = x.transpose(0, 1).reshape(x.shape[1], -1, side, side)                   # (B, M * C, side, side)
+        x = _forward([network.trunk for network in networks], x)
+    else:
+        x = _forward(networks, x)
+    return list(x.unbind(0)) if x.ndim == 3 else list(x.chunk(len(networks), 1))
+
+
+def _forward(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """M layers of one kind at once. Pictures are (B, M * C, H, W), vectors (M, B, F)."""
+    first, n = layers[0], len(layers)
+    if isinstance(first, nn.Sequential):
+        for children in zip(*layers):
+            x = _forward(children, x)
+        return x
+    if isinstance(first, ResidualBlock):
+        dx = _forward([layer.conv0 for layer in layers], F.leaky_relu(x, 0.2))
+        dx = _forward([layer.conv1 for layer in layers], F.leaky_relu(dx, 0.2))
+        return _forward([layer.shortcut for layer in layers], x) + 0.1 * dx
+    if isinstance(first, nn.Conv2d):
+        return F.conv2d(x, _side_by_side(layers, "weight"), _side_by_side(layers, "bias"), first.stride, first.padding,
+                        first.dilation, groups=n)
+    if isinstance(first, nn.ConvTranspose2d):
+        return F.conv_transpose2d(x, _side_by_side(layers, "weight"), _side_by_side(layers, "bias"), first.stride,
+                                  first.padding, first.output_padding, groups=n, dilation=first.dilation)
+    if isinstance(first, nn.Linear):
+        weight = torch.stack([layer.weight for layer in layers])
+        bias = torch.stack([layer.bias for layer in layers]).unsqueeze(1)
+        return torch.baddbmm(bias, x, weight.transpose(1, 2))
+    if isinstance(first, nn.Flatten):
+        return _flat(x, n)
+    return first(x)
+
+
+def _side_by_side(layers: Sequence[nn.Module], name: str) -> Tensor | None:
+    values = [getattr(layer, name) for layer in layers]
+    return None if values[0] is None else torch.cat(values)
+
+
+def _flat(x: Tensor, n: int) -> Tensor:
+    """(B, M * C, H, W) or (M, B, ...) -> (M, B, F)."""
+    return x.reshape(len(x), n, -1).transpose(0, 1) if x.ndim == 4 else x.flatten(2)

@@ -1,0 +1,270 @@
+"""Plans: the same numbers however they are computed, chosen by measurement, remembered by the checkpoint."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mmvm import (
+    MMVM,
+    Batch,
+    DiagonalGaussian,
+    Laplace,
+    Modality,
+    MultimodalData,
+    MultimodalVAE,
+    Normal,
+    UserError,
+    fit,
+    speed,
+    training,
+)
+from mmvm.experiments import METHOD_OPTIONS, PolyMNIST
+from mmvm.networks import NETWORKS, MLPDecoder, MLPEncoder
+from mmvm.networks.grouped import can_group, forward_grouped
+from mmvm.objectives import mixture_kl_pairwise
+from mmvm.speed import Plan
+
+M, B, D = 3, 6, 4
+SHAPE = (3, 28, 28)
+# not the Laplace: its gradient is a sign, which rounding can turn over
+SPECS = tuple(Modality(f"m{m}", SHAPE, Normal(0.75), scale=1 / 255) for m in range(M))
+PLANS = ["channels_last", "grouped", "keep_memory", "threads:1", "channels_last+grouped+keep_memory+threads:1"]
+
+
+def pictures(n: int = B) -> MultimodalData:
+    generator = torch.Generator().manual_seed(5)
+    x = {spec.name: torch.randint(0, 256, (n, *SHAPE), dtype=torch.uint8, generator=generator) for spec in SPECS}
+    return MultimodalData(x, SPECS)
+
+
+def model_of(objective=None, network: str = "conv", channels: int = 4) -> MultimodalVAE:
+    torch.manual_seed(0)
+    encoder, decoder = NETWORKS[network]
+    return MultimodalVAE(SPECS, [encoder(D, channels) for _ in SPECS], [decoder(D, channels) for _ in SPECS],
+                         objective or MMVM(), 0.5)
+
+
+def loss_and_gradients(model, plan: str, precision: str = "float32", observed=None):
+    torch.manual_seed(1)
+    with Plan.parse(plan).applied(model), speed.autocast(precision, torch.device("cpu")):
+        loss = model(pictures().batch(torch.arange(B)).x, observed).loss.mean()
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def relative(a, b) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+# the same numbers
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_plan_gives_the_plain_loss_and_gradients(plan, network):
+    loss, gradients = loss_and_gradients(model_of(network=network), "plain")
+    other, others = loss_and_gradients(model_of(network=network), plan)
+    assert other == pytest.approx(loss, rel=1e-5) and relative(others, gradients) < 1e-5
+
+
+@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+def test_every_objective_agrees_with_the_plain_loop(objective):
+    settings = {"private_dim": 2} if objective == "mmvaeplus" else {}
+    p = PolyMNIST(objective=objective, latent_dim=D, n_modalities=M, **settings)
+    observed = torch.tensor([[True, True, False, True, True, False]] * 2 + [[True] * B])
+    for mask in (None, observed):
+        loss, gradients = loss_and_gradients(model_of(p.build_objective()), "plain", observed=mask)
+        other, others = loss_and_gradients(model_of(p.build_objective()), PLANS[-1], observed=mask)
+        assert other == pytest.approx(loss, rel=1e-5) and relative(others, gradients) < 1e-5
+
+
+@pytest.mark.parametrize("plan", ["plain", "channels_last", "grouped", "float32:conv",
+                                  "channels_last+float32:conv_transpose+float32:linear"])
+def test_bfloat16_differs_by_its_rounding(plan):
+    """bfloat16 has 8 bits: 0.4 % an operation. The loss, summed in float32, is far closer than a gradient."""
+    loss, gradients = loss_and_gradients(model_of(), "plain")
+    other, others = loss_and_gradients(model_of(), plan, "bfloat16")
+    assert other == pytest.approx(loss, rel=1e-3) and 0 < relative(others, gradients) < 0.05
+
+
+def test_layers_kept_in_float32_are():
+    seen = {}
+    model = model_of()
+    for kind, layers in speed.KINDS.items():
+        for layer in model.modules():
+            if isinstance(layer, layers):
+                layer.register_forward_hook(lambda *call, kind=kind: seen.update({kind: call[-1].dtype}))
+    loss_and_gradients(model, "float32:conv_transpose", "bfloat16")
+    assert seen == {"conv": torch.bfloat16, "conv_transpose": torch.float32, "linear": torch.bfloat16}
+
+
+def test_without_a_mask_nothing_is_missing():
+    a = loss_and_gradients(model_of(), "plain")
+    b = loss_and_gradients(model_of(), "plain", observed=torch.ones(M, B, dtype=torch.bool))
+    assert a[0] == b[0] and torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("m", [1, 2, 7])
+def test_the_bound_in_linear_time_is_the_double_loop(m):
+    torch.manual_seed(m)
+    q = DiagonalGaussian(3 * torch.randn(m, B, D, dtype=torch.double), torch.randn(m, B, D, dtype=torch.double))
+    weights = torch.rand(m, B, dtype=torch.double)
+    weights = weights / weights.sum(0)
+    pairs = q.pairwise_kl()
+    expected = torch.stack([sum(weights[n] * pairs[k, n] for n in range(m)) for k in range(m)])
+    torch.testing.assert_close(q.mean_kl(weights), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mixture_kl_pairwise(q, weights.log()), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_bound_is_exact_where_posteriors_nearly_agree_far_from_zero():
+    mean = torch.full((3, 1, 1), 100.0, dtype=torch.double) + torch.tensor([0.0, 1e-4, 2e-4]).double().view(3, 1, 1)
+    q = DiagonalGaussian(mean, torch.full_like(mean, -12.0))
+    weights = torch.full((3, 1), 1 / 3, dtype=torch.double)
+    rounded = DiagonalGaussian((mean - 100).float(), q.logvar.float())
+    torch.testing.assert_close(rounded.mean_kl(weights.float()).double(), q.mean_kl(weights), rtol=1e-5, atol=0)
+
+
+# grouped networks
+
+def test_what_cannot_be_grouped_is_refused_with_the_reason():
+    unequal = [MLPEncoder((4,), D), MLPEncoder((5,), D)]
+    assert not can_group(unequal)
+    assert not can_group([torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())] * 2), "an unknown layer"
+    specs = (Modality("a", (4,), Laplace()), Modality("b", (5,), Laplace()))
+    model = MultimodalVAE(specs, unequal, [MLPDecoder((4,), D), MLPDecoder((5,), D)], MMVM())
+    with pytest.raises(UserError, match="plan 'grouped' needs M encoders of one shape"), \
+            Plan(grouped=True).applied(model):
+        pass
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 4, 4)])
+def test_grouped_perceptrons_are_the_loop(shape):
+    torch.manual_seed(0)
+    encoders, decoders = [MLPEncoder(shape, D) for _ in range(M)], [MLPDecoder(shape, D) for _ in range(M)]
+    x, z = [torch.randn(B, *shape) for _ in range(M)], [torch.randn(B, D) for _ in range(M)]
+    for (mean, logvar), encoder, value in zip(forward_grouped(encoders, x), encoders, x):
+        torch.testing.assert_close((mean, logvar), encoder(value))
+    for out, decoder, value in zip(forward_grouped(decoders, z), decoders, z):
+        torch.testing.assert_close(out, decoder(value))
+
+
+# plans as texts
+
+@pytest.mark.parametrize("text", ["plain", *PLANS, "channels_last+float32:conv+float32:linear", "graph"])
+def test_a_plan_is_its_text(text):
+    assert str(Plan.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["fast", "channels_last,grouped", "float32", "float32:pool", "threads", "threads:0",
+                                  "threads:-1", "grouped:yes", ""])
+def test_no_plan_is_named_with_what_exists(text):
+    with pytest.raises(UserError, match=rf"plan {re.escape(repr(text))}: .* is no part of a plan; write plain, auto"):
+        Plan.parse(text)
+    with pytest.raises(UserError, match="is no part of a plan"):
+        PolyMNIST(plan=text)
+
+
+def test_a_plan_leaves_no_trace():
+    model, threads = model_of(), torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), Plan.parse(PLANS[-1] + "+float32:conv").applied(model):
+        assert model.grouped and any("forward" in vars(layer) for layer in model.modules())
+        raise ZeroDivisionError
+    assert not model.grouped and torch.get_num_threads() == threads
+    assert not any("forward" in vars(layer) for layer in model.modules())
+    assert all(p.is_contiguous() for p in model.parameters())
+
+
+# the measurement
+
+def test_the_measurement_takes_what_is_faster_and_says_so(monkeypatch):
+    worth = {"channels_last": 0.5, "keep_memory": 0.99, "float32": 1.2, "grouped": 0.6, "threads": 2.0}
+
+    def seconds(model, batch, plan, *_):
+        return float(np.prod([worth[word.partition(":")[0]] for word in str(plan).split("+") if word in worth]))
+    monkeypatch.setattr(speed, "_seconds", seconds)
+    said = []
+    batch = pictures().batch(torch.arange(B))
+    found = speed.measured_plan(model_of(), batch, "bfloat16", say=said.append)
+    assert found == Plan(channels_last=True, grouped=True), "0.99 is within the spread"
+    assert any("channels_last+grouped 20 samples/s, without the last 12: taken" in line for line in said)
+
+
+def test_the_measurement_disturbs_nothing():
+    model, batch = model_of(), pictures().batch(torch.arange(B))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert isinstance(speed.measured_plan(model, batch, rounds=1, say=lambda _: None), Plan)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+# in training
+
+def trained(plan: str, out=None, epochs: int = 3, data=None, precision: str = "float32", seed: int = 0):
+    model = model_of()
+    history = fit(model, data or pictures(24), epochs=epochs, batch_size=8, learning_rate=3e-3, device="cpu", seed=seed,
+                  precision=precision, plan=plan, out=out)
+    return model.state_dict(), history
+
+
+@pytest.mark.parametrize("plan", ["plain", "channels_last", "channels_last+grouped+keep_memory"])
+def test_a_run_that_was_stopped_ends_with_the_same_weights(plan, tmp_path):
+    whole, _ = trained(plan)
+    trained(plan, tmp_path, epochs=1)
+    pieces, history = trained(plan, tmp_path)
+    assert str(history.plan) == plan
+    assert all(torch.equal(value, pieces[name]) for name, value in whole.items())
+
+
+def test_auto_is_measured_once_and_then_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "measured_plan", lambda *_, **__: Plan(grouped=True))
+    assert trained("auto", tmp_path, epochs=1)[1].plan == Plan(grouped=True)
+    monkeypatch.setattr(speed, "measured_plan", pytest.fail)
+    assert trained("auto", tmp_path)[1].plan == Plan(grouped=True)
+    assert training.read_checkpoint(tmp_path / training.CHECKPOINT)[1]["plan"] == "grouped"
+
+
+def test_another_plan_continues_a_run(tmp_path):
+    plain, _ = trained("plain")
+    trained("channels_last", tmp_path, epochs=1)
+    mixed, _ = trained("grouped", tmp_path)
+    assert all(relative(value, plain[name]) < 1e-3 for name, value in mixed.items())
+
+
+def test_recording_needs_a_gpu():
+    with pytest.raises(UserError, match="plan 'graph' records CUDA kernels"):
+        trained("graph")
+
+
+def test_bfloat16_learns_like_another_seed_would():
+    """The learning curve in bfloat16 lies within the spread of float32 curves over seeds."""
+    data = pictures(64)
+    curves = np.array([trained("plain", epochs=6, data=data, seed=seed)[1]["loss"] for seed in range(4)])
+    half = np.array(trained("channels_last", epochs=6, data=data, precision="bfloat16")[1]["loss"])
+    spread = curves.max(0) - curves.min(0)
+    assert (np.abs(half - curves[0]) <= spread).all()
+
+
+def test_streamed_data_trains_to_the_same_weights(tmp_path):
+    data = pictures(24)
+    for name, x in data.modalities.items():
+        np.save(tmp_path / f"{name}.npy", x.numpy())
+    mapped = {name: torch.from_numpy(np.load(tmp_path / f"{name}.npy", mmap_mode="c")) for name in data.modalities}
+    streamed = replace(data, modalities=mapped, streamed=True)
+    a, b = trained("plain", data=data)[0], trained("plain", data=streamed)[0]
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+    assert not streamed.subset(slice(0, 3)).streamed, "a copy in memory"
+
+
+def test_reading_ahead_gives_every_batch_in_order():
+    data = replace(pictures(10), streamed=True)
+    indices = list(torch.arange(10).split(3))
+    found = list(training._batches(data, indices, torch.device("cpu")))
+    assert len(found) == 4 and all(isinstance(batch, Batch) for batch in found)
+    for batch, index in zip(found, indices):
+        assert torch.equal(batch.x[1], data.modalities["m1"][index])
+    assert list(training._batches(data, [], torch.device("cpu"))) == []
