@@ -98,7 +98,7 @@ def chance(hits: np.ndarray, labels: np.ndarray, groups: np.ndarray, n: int = 1_
     np.add.at(per_group, group, hits)
     of_group = np.asarray(labels)[first]
     if not (of_group[group] == labels).all():
-        raise UserError("a group has samples of several classes: permute over groups inside which the label is constant")
+        raise UserError("a group has samples of several classes: permute over groups with one label each")
     random = np.random.default_rng(seed)
     rows = np.arange(len(names))
     scores = np.array([per_group[rows, of_group[random.permutation(len(names))]].sum() for _ in range(n)])
@@ -130,8 +130,8 @@ def silhouettes(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> di
 
 def linear_recovery(z: np.ndarray, truth: np.ndarray, z_test: np.ndarray,
                     truth_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much of a known latent (M, N, K) a linear map of the means (M, N, D) predicts on test samples: R^2, (M,) with a
-    map per modality and (M,) with one map for all, which needs them aligned. At most 1; below 0 where the mean is the
+    """How much of a known latent (M, N, K) a linear map of the means (M, N, D) predicts on test samples: R^2, (M,) with
+    a map per modality and (M,) with one map for all, which needs them aligned. At most 1; below 0 where the mean is the
     better guess."""
     from sklearn.linear_model import LinearRegression
     from sklearn.metrics import r2_score

@@ -35,8 +35,8 @@ def deviance_explained(model: MultimodalVAE, train: MultimodalData, test: Multim
 
 def explained_by_label(train: MultimodalData, test: MultimodalData, times: tuple[Tensor, Tensor]) -> np.ndarray:
     """(M,): share of the deviance that the peristimulus time histogram explains, each unit's mean training count for
-    this class and time. `times`: (N,) numbers of the training and the test samples, say of the window. A prediction that
-    knows the label, so about what is to be had from another animal that shares nothing else."""
+    this class and time. `times`: (N,) numbers of the training and the test samples, say of the window. A prediction
+    that knows the label, so about what is to be had from another animal that shares nothing else."""
     found = []
     for m in range(len(train.specs)):
         null, x, x_test = _null(train, m), *(data.modalities[data.names[m]][data.observed[m]].double()

@@ -5,7 +5,7 @@ are indexed [source, target]. Draws are seeded and leave the caller's random sta
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -162,20 +162,22 @@ def summarise(matrix: np.ndarray) -> dict[str, float]:
 
 def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, trunk: str = "conv", epochs: int = 10,
                      batch_size: int = 128, learning_rate: float = 3e-3, n_classes: int = 10, seed: int = 0,
-                     device: str | torch.device = "cpu") -> DigitClassifier:
-    """The digit classifier of one modality: cross-entropy on stored images x (N, 3, 28, 28), Adam with a learning rate
-    that rises to `learning_rate` and falls to zero (one cycle). The paper's (B.4): Adam 1e-3, batch 256, 10 epochs."""
+                     device: str | torch.device = "cpu", build: Callable[[], nn.Module] | None = None,
+                     weight_decay: float = 0.0) -> nn.Module:
+    """A classifier of one modality, cross-entropy on stored x (N, ...), Adam with a learning rate that rises to
+    `learning_rate` and falls to zero (one cycle). `build` makes the network; None: the digit classifier, for which the
+    paper (B.4) has Adam 1e-3, batch 256, 10 epochs."""
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        classifier = DigitClassifier(trunk, n_classes=n_classes).to(device)
-        optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
+        classifier = (build() if build else DigitClassifier(trunk, n_classes=n_classes)).to(device)
+        optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
         steps = epochs * -(-len(x) // batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
         for _ in range(epochs):
             for index in torch.randperm(len(x)).split(batch_size):
-                images = modality.prepare(x.index_select(0, index.to(x.device)).to(device))
-                loss = F.cross_entropy(classifier(images), labels.index_select(0, index.to(labels.device)).to(device))
+                batch = modality.prepare(x.index_select(0, index.to(x.device)).to(device))
+                loss = F.cross_entropy(classifier(batch), labels.index_select(0, index.to(labels.device)).to(device))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

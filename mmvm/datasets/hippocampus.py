@@ -8,8 +8,8 @@ Reads the layout of the rat release (Dryad doi:10.7280/D14X30; Shahbaba et al. 2
 plain or gzipped (.npy.gz). The numbers of animals, units, trials and bins come from the files. `from_sessions` takes
 arrays of your own in place of files.
 
-No two animals share a trial, only the odor: a *tuple* is one trial of every animal with the same odor, and sample w of a
-tuple is the w-th window of each. Tuples, and so trials, are split into folds before windows are cut: neighbouring
+No two animals share a trial, only the odor: a *tuple* is one trial of every animal with the same odor, and sample w of
+a tuple is the w-th window of each. Tuples, and so trials, are split into folds before windows are cut: neighbouring
 windows overlap, and a test window that shares bins with training windows tests nothing. The released code trains and
 tests on the same trials; `split="in_sample"` does as it does.
 """
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mmvm import paths
+from mmvm.datasets import hippocampus_simulator
 from mmvm.datasets.base import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Normal, Poisson
@@ -38,6 +39,7 @@ SPLITS = ("train", "test", "in_sample")
 PAIRINGS = ("seeded", "index")
 UNEQUAL = ("min", "missing")
 LIKELIHOODS = ("squared_error", "poisson")
+LENGTH = 25                         # bins that the paper cuts windows from
 SPIKES, INFO = "_spike_data_binned.npy", "_trial_info.npy"
 
 
@@ -45,7 +47,8 @@ SPIKES, INFO = "_spike_data_binned.npy", "_trial_info.npy"
 class Session:
     """One animal's recording, aligned to an event.
 
-    spikes       (trials, units, bins) spikes per bin; other amounts that are not negative (calcium events) work too
+    spikes       (trials, units, bins) spikes per bin, of any number type; other amounts that are not negative (calcium
+                 events) work too
     odor         (trials,) class numbers from 0
     correct      (trials,) bool or None
     in_sequence  (trials,) bool or None
@@ -76,12 +79,12 @@ class Windows(MultimodalData):
 
 
 def load(split: str, root: str | os.PathLike | None = None, *, animals: Sequence[str] | None = None,
-         starts: Mapping[str, int] | None = None, **options) -> Windows:
-    """Windows of the animals in `root`, default data/hippocampus (simulate it first, or see `write`).
+         starts: Mapping[str, int] | int | None = None, **options) -> Windows:
+    """Windows of the animals in `root`, default data/hippocampus, which `simulate` makes.
 
     animals   names of folders; None: all, sorted
-    starts    first bin of the first window, per animal; None: the paper's for its five rats (`STARTS`), 0 for
-              recordings that hold one window's stretch and no more
+    starts    first bin of the first window, per animal or for all; None: the paper's for its five rats (`STARTS`), 0
+              for recordings of at most 25 bins
     options   see `from_sessions`
 
     Raises `UserError` where a file is missing, cut, of another shape, or holds NaN or negative values.
@@ -89,10 +92,11 @@ def load(split: str, root: str | os.PathLike | None = None, *, animals: Sequence
     return from_sessions(read(root, animals=animals, starts=starts), split, **options)
 
 
-def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 10, stride: int = 1, length: int = 25,
-                  odors: str | Sequence[int] = "ABCD", correct_only: bool = False, in_sequence_only: bool = False,
-                  pairing: str = "seeded", unequal: str = "min", shuffle_odors: bool = False, n_folds: int = 5,
-                  fold: int = 0, seed: int = 0, likelihood: str = "squared_error") -> Windows:
+def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 10, stride: int = 1,
+                  length: int = LENGTH, odors: str | Sequence[int] = "ABCD", correct_only: bool = False,
+                  in_sequence_only: bool = False, pairing: str = "seeded", unequal: str = "min",
+                  shuffle_odors: bool = False, n_folds: int = 5, fold: int = 0, seed: int = 0,
+                  likelihood: str = "squared_error") -> Windows:
     """Trials paired across animals, split, and cut into windows; one modality (units, window) per animal.
 
     split          "train": all folds but `fold`; "test": `fold`; "in_sample": all trials, for training and testing
@@ -103,13 +107,13 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     correct_only, in_sequence_only   leave out the other trials (paper: False)
     pairing        "seeded": a random order of each animal's trials of an odor; "index": the order of the session
                    (released code)
-    unequal        an odor has more trials in one animal than in another: "min" drops the excess (paper), "missing" keeps
-                   it in tuples in which the other animals are not observed
+    unequal        an odor has more trials in one animal than in another: "min" drops the excess (paper), "missing"
+                   keeps it in tuples in which the other animals are not observed
     shuffle_odors  a control: the odors of each animal are permuted over its trials first, so that pairs and labels
                    mean nothing
     n_folds, fold  every n_folds-th tuple of an odor belongs to the same fold
-    likelihood     "squared_error": of count / 10, as in the paper: Normal with variance 1/2, whose -log p is the squared
-                   error plus a constant; "poisson": of counts
+    likelihood     "squared_error": of count / 10, as in the paper: Normal with variance 1/2, whose -log p is the
+                   squared error plus a constant; "poisson": of counts
 
     Stored are spikes per bin, (N, units, window), as uint8 where they are whole numbers below 256.
     """
@@ -127,8 +131,8 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     for name, session in sessions.items():
         check_session(session, name)
     classes = [ODORS.index(odor) if odor in tuple(ODORS) else odor for odor in odors]
-    labels, trials = _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors, n_folds,
-                             fold, split, seed)
+    labels, trials = _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors,
+                             n_folds, fold, split, seed)
     cut = {name: _cut(session, name, window, stride, length) for name, session in sessions.items()}
     n_windows = {name: x.shape[1] for name, x in cut.items()}
     if len(set(n_windows.values())) > 1:
@@ -137,7 +141,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     n = next(iter(n_windows.values()))
 
     modalities, specs = {}, []
-    for (name, session), rows in zip(sessions.items(), trials):
+    for name, rows in zip(sessions, trials):
         chosen = cut[name][np.maximum(rows, 0)]                                     # (tuples, windows, units, window)
         chosen = chosen.reshape(-1, *chosen.shape[2:])
         whole = chosen.dtype.kind == "u"
@@ -186,15 +190,23 @@ def default_root() -> Path:
     return paths.data_root() / "hippocampus"
 
 
+def simulate(root: str | os.PathLike | None = None, seed: int = 0) -> Path:
+    """Writes five simulated rats in the release's layout (seconds; 5 MB). `UserError` where `root` holds anything."""
+    return hippocampus_simulator.write(root or default_root(), seed)
+
+
 def read(root: str | os.PathLike | None = None, *, animals: Sequence[str] | None = None,
-         starts: Mapping[str, int] | None = None) -> dict[str, Session]:
+         starts: Mapping[str, int] | int | None = None) -> dict[str, Session]:
     """The sessions of a folder in the release's layout; arguments as in `load`."""
     root = Path(root) if root else default_root()
     found = sorted(path.name for path in root.iterdir() if _find(path, SPIKES)) if root.is_dir() else []
     if not found:
-        raise UserError(f"{root} holds no folders <Animal>/<animal>{SPIKES}: simulate five rats with `python -m mmvm data "
-                        "hippocampus --simulate`, or unpack the release (Dryad doi:10.7280/D14X30) and name its folder")
+        raise UserError(f"{root} holds no folders <Animal>/<animal>{SPIKES}: simulate five rats with `python -m mmvm "
+                        "data hippocampus --simulate`, or unpack the release (Dryad doi:10.7280/D14X30) and name its "
+                        "folder")
     animals = found if animals is None else list(animals)
+    if isinstance(starts, int):
+        starts = dict.fromkeys(animals, starts)
     for what, names in (("animals", animals), ("starts", starts or ())):
         unknown = [name for name in names if name not in found]
         if unknown:
@@ -220,22 +232,30 @@ def _read_session(folder: Path, starts: Mapping[str, int]) -> Session:
                         f"{len(ODORS)} (A to E): correct the row, or leave the trial out of both files")
     session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1)
     check_session(session, folder.name, str(path))
-    start = starts.get(folder.name, 0)
-    if folder.name not in starts and spikes.shape[2] > 25 or start >= spikes.shape[2]:
-        if folder.name in starts and start >= spikes.shape[2]:
-            raise UserError(f"{path} has {spikes.shape[2]} bins, windows of {folder.name} start at bin {start}: give "
-                            f"starts={{'{folder.name}': <bin>}}")
-        raise UserError(f"{path} has {spikes.shape[2]} bins, and where the windows start is not known: give "
-                        f"starts={{'{folder.name}': <bin>}} (the release: 225, that is 250 ms after port entry)")
+    bins, start = spikes.shape[2], starts.get(folder.name)
+    if start is None and bins <= LENGTH:
+        start = 0
+    if start is None or not 0 <= start < bins:
+        why = "is not known" if start is None else f"is bin {start}"
+        raise UserError(f"{path} has {bins} bins, and where the windows start {why}: give starts={{'{folder.name}': "
+                        "<bin>} (the release: 225, that is 250 ms after port entry)")
     return replace(session, spikes=_per_bin(spikes), start=start)
 
 
 def _per_bin(means: np.ndarray) -> np.ndarray:
-    """Mean of ten samples -> sum: whole numbers as uint8. Half precision stores 0.1 as 0.09998, so a little is
-    forgiven."""
+    """Mean of ten samples -> sum; of counts exactly, also from half precision, which stores 0.1 as 0.09998."""
     sums = means.astype(np.float32) * SAMPLES_PER_BIN
-    whole = np.rint(sums)
-    return whole.astype(np.uint8) if whole.max() < 256 and np.abs(sums - whole).max() < 0.02 else sums
+    amounts = sums[sums > 0]  # few, so this costs less than comparing all
+    return np.rint(sums) if np.abs(amounts - np.rint(amounts)).max(initial=0) < 0.02 else sums
+
+
+def _stored(spikes: np.ndarray) -> np.ndarray:
+    """Whole numbers below 256 as uint8, everything else as float32."""
+    if spikes.dtype == np.uint8:
+        return spikes
+    amounts = spikes[spikes > 0]
+    whole = amounts.max(initial=0) < 256 and (amounts == np.rint(amounts)).all()
+    return spikes.astype(np.uint8 if whole else np.float32)
 
 
 def _find(folder: Path, suffix: str) -> Path | None:
@@ -261,9 +281,10 @@ def check(root: str | os.PathLike | None = None) -> list[str]:
     for name, session in sessions.items():
         trials, units, bins = session.spikes.shape
         odors = ", ".join(f"{ODORS[odor]} {n}" for odor, n in enumerate(np.bincount(session.odor, minlength=5)) if n)
-        whole = "counts" if session.spikes.dtype == np.uint8 else "amounts, no counts"
-        report.append(f"{name}: {trials} trials, {units} units, {bins} bins, {whole}, {session.spikes.mean():.4f} per bin; "
-                      f"odors {odors}; {int(session.correct.sum())} correct, {int(session.in_sequence.sum())} in sequence")
+        whole = "counts" if _stored(session.spikes).dtype == np.uint8 else "amounts, no counts"
+        report.append(f"{name}: {trials} trials, {units} units, {bins} bins, {whole}, {session.spikes.mean():.4f} per "
+                      f"bin; odors {odors}; {int(session.correct.sum())} correct, {int(session.in_sequence.sum())} in "
+                      "sequence")
     return report
 
 
@@ -283,9 +304,9 @@ def _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal,
         n = min(counts.values()) if unequal == "min" else max(counts.values())
         if n < n_folds or min(counts.values()) == 0:
             fewest = min(counts, key=counts.get)
-            raise UserError(f"odor {ODORS[odor] if odor < len(ODORS) else odor} has {counts[fewest]} trials in {fewest} "
-                            f"and {n} tuples, {n_folds} folds need at least as many: leave the odor or the animal out, "
-                            "or lower n_folds")
+            name = ODORS[odor] if odor < len(ODORS) else odor
+            raise UserError(f"odor {name} has {counts[fewest]} trials in {fewest} and {n} tuples, {n_folds} folds need "
+                            "at least as many: leave the odor or the animal out, or lower n_folds")
         table = np.stack([np.pad(rows, (0, max(n - len(rows), 0)), constant_values=-1)[:n] for rows in trials.values()])
         number = np.arange(n) % n_folds
         wanted = {"train": number != fold, "test": number == fold, "in_sample": number >= 0}[split]
@@ -318,10 +339,10 @@ def _order(n: int, seed: int, odor: int, name: str) -> np.ndarray:
 
 def _cut(session: Session, name: str, window: int, stride: int, length: int) -> np.ndarray:
     """A view (trials, windows, units, window) of the stretch."""
-    stretch = session.spikes[:, :, session.start:session.start + length]
+    stretch = _stored(session.spikes[:, :, session.start:session.start + length])
     if stretch.shape[2] < window:
-        raise UserError(f"{name} has {stretch.shape[2]} bins from bin {session.start} on, a window needs {window}: move "
-                        "its start, or shorten the window")
+        raise UserError(f"{name} has {stretch.shape[2]} bins from bin {session.start} on, a window needs {window}: "
+                        "move its start, or shorten the window")
     views = np.lib.stride_tricks.sliding_window_view(stretch, window, axis=2)[:, :, ::stride]
     return views.transpose(0, 2, 1, 3)
 

@@ -5,10 +5,10 @@ each in or out of sequence; a wrong answer ends the sequence. Unit u of an anima
 
     count ~ min(Poisson(rate), 10),    log rate = log baseline_u + odor + time + state + theta
 
-odor    a two-dimensional trajectory x_i(t), the same for all animals but for its onset (`ONSETS`): it leaves the origin,
-        reaches the odor's corner of a pentagon and turns a little on its way back. Trials scale it (attention), shift it
-        by some 20 ms and add noise; in wrong trials it is weak and often goes to the odor that was due, not the one
-        that came. Odor units read it along a preferred direction.
+odor    a two-dimensional trajectory x_i(t), the same for all animals but for its onset (`ONSETS`): it leaves the
+        origin, reaches the odor's corner of a pentagon and turns a little on its way back. Trials scale it (attention),
+        shift it by some 20 ms and add noise; in wrong trials it is weak and often goes to the odor that was due, not
+        the one that came. Odor units read it along a preferred direction.
 time    a field at the unit's own time after port entry, the same for all odors
 state   slow fluctuations y_i(t) of arousal and movement, of this trial and this animal alone: what an autoencoder
         finds first, because many units follow them, and what no other animal can know
@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmvm.datasets.base import MultimodalData
 from mmvm.errors import UserError
 
 UNITS = {"Barat": 92, "Buchanan": 79, "Mitt": 104, "Stella": 49, "SuperChris": 46}      # as in the release
@@ -102,6 +103,28 @@ def write(root: str | os.PathLike, seed: int = 0, rats: dict[str, SimulatedRat] 
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return root
+
+
+def has_truth(root: str | os.PathLike, data: MultimodalData) -> bool:
+    """Whether the animals of `data` were simulated into `root`."""
+    path = Path(root) / TRUTH
+    if not path.is_file():
+        return False
+    with np.load(path) as truth:
+        return all(f"{name}_odor" in truth for name in data.names)
+
+
+def window_truth(root: str | os.PathLike, data: MultimodalData, what: str, *, window: int, stride: int,
+                 starts: dict[str, int]) -> np.ndarray:
+    """The latent "odor" or "state" of every sample of `data` (`hippocampus.Windows`), averaged over its window:
+    (M, N, 2). `starts` are the first bins of the animals' sessions."""
+    found = []
+    with np.load(Path(root) / TRUTH) as truth:
+        for name, trials in zip(data.names, data.trials.numpy()):
+            latent = truth[f"{name}_{what}"].astype(np.float32)                                 # (trials, 400, 2)
+            first = starts[name] + stride * data.window.numpy()
+            found.append(latent[trials[:, None], first[:, None] + np.arange(window)].mean(1))
+    return np.stack(found)
 
 
 # one animal ----------------------------------------------------------------------------------------------------------

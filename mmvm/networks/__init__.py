@@ -4,6 +4,7 @@ An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D). A decoder
 p(x | z), for PolyMNIST (B, 3, 28, 28).
 """
 
+from mmvm.networks.hippocampus import OdorClassifier, SpikeDecoder, SpikeEncoder
 from mmvm.networks.mlp import MLPDecoder, MLPEncoder
 from mmvm.networks.polymnist import (
     NETWORKS,
@@ -15,5 +16,5 @@ from mmvm.networks.polymnist import (
     ResNetEncoder,
 )
 
-__all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "ResNetDecoder",
-           "ResNetEncoder", "ResidualBlock"]
+__all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "OdorClassifier",
+           "ResNetDecoder", "ResNetEncoder", "ResidualBlock", "SpikeDecoder", "SpikeEncoder"]

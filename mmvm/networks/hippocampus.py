@@ -1,0 +1,68 @@
+"""Multilayer perceptrons for spike counts (paper, appendix B.8; the released code of the rat experiment)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SpikeEncoder(nn.Module):
+    """x (B, units, bins), flattened to n -> two hidden layers -> D numbers, and from these alone mean and logvar.
+
+    The paper's: hidden layers as wide as the input, leaky ReLUs (0.01) after every layer but the heads, so that mean
+    and logvar are affine functions of the same D numbers. The released code calls the second head logvar and uses it as
+    log standard deviation; here it is what its name says.
+
+    width    of the hidden layers; 0: n, the paper's
+    gain     x is multiplied by it first: means of 1-ms samples are small numbers
+    dropout  share of the inputs that are dropped in training; few trials and many inputs are easily learned by heart
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 0, gain: float = 1.0,
+                 dropout: float = 0.0):
+        super().__init__()
+        n = int(torch.Size(shape).numel())
+        width = width or n
+        self.gain = gain
+        self.trunk = nn.Sequential(nn.Dropout(dropout), nn.Linear(n, width), nn.LeakyReLU(), nn.Linear(width, width),
+                                   nn.LeakyReLU(), nn.Linear(width, latent_dim), nn.LeakyReLU())
+        self.mean = nn.Linear(latent_dim, latent_dim)
+        self.logvar = nn.Linear(latent_dim, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(self.gain * x.flatten(1))
+        return self.mean(h), self.logvar(h)
+
+
+class SpikeDecoder(nn.Module):
+    """z (B, D) -> two hidden layers -> one number per unit and bin: the mean, or the log rate of a Poisson likelihood.
+
+    start_at (units, bins) is what the untrained decoder gives on average: few updates are then not spent on finding the
+    units' mean rates. None: zero, the paper's.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 0, start_at: Tensor | None = None):
+        super().__init__()
+        self.shape = tuple(shape)
+        n = int(torch.Size(shape).numel())
+        width = width or n
+        self.trunk = nn.Sequential(nn.Linear(latent_dim, width), nn.LeakyReLU(), nn.Linear(width, width),
+                                   nn.LeakyReLU())
+        self.out = nn.Linear(width, n)
+        if start_at is not None:
+            with torch.no_grad():
+                self.out.bias.copy_(start_at.expand(self.shape).flatten())
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.out(self.trunk(z)).view(-1, *self.shape)
+
+
+class OdorClassifier(nn.Module):
+    """x (B, units, bins) -> hidden layers of `widths` -> logits (B, C). The paper's widths: 1024, 512, 256, 64."""
+
+    def __init__(self, shape: tuple[int, ...], n_classes: int, widths: tuple[int, ...] = (1024, 512, 256, 64)):
+        super().__init__()
+        sizes = [int(torch.Size(shape).numel()), *widths]
+        hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+        self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], n_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
