@@ -14,7 +14,7 @@ from mmvm.errors import UserError
 from mmvm.evaluation import encode_means
 from mmvm.model import MultimodalVAE
 
-MOST_POINTS = 3_000  # of a silhouette, whose cost grows with their square
+MOST_POINTS = 2_000  # of a silhouette, whose cost grows with their square
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def silhouettes(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> di
     "modality"  by modality: near 0 or below where the modalities lie on top of each other, towards 1 where each has its
                 own place. Benchmarks of data integration use it as the batch silhouette (Luecken et al. 2022).
 
-    On at most 3,000 random points.
+    On at most 2,000 random points.
     """
     from sklearn.metrics import silhouette_score
 

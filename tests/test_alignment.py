@@ -1,4 +1,4 @@
-"""Probes across modalities, silhouettes, permuted chance, recovery, and deviance explained: on latents that are known."""
+"""Probes across modalities, silhouettes, chance by permutation, recovery, and deviance: on latents that are known."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_chance_permutes_whole_trials():
     hits = np.eye(4)[labels]
     by_trial, by_window = chance(hits, labels, groups), chance(hits, labels, np.arange(160))
     assert by_trial.mean == pytest.approx(0.25, abs=0.02) and by_trial.p == pytest.approx(1 / 1001)
-    assert by_trial.upper > by_window.upper + 0.05                                  # 20 trials say less than 160 windows
+    assert by_trial.upper > by_window.upper + 0.05                          # 20 trials say less than 160 windows
     nothing = chance(np.eye(4)[np.zeros(160, dtype=int)], labels, groups)
     assert nothing.mean == nothing.upper == 0.25 and nothing.p == 1
     with pytest.raises(UserError, match="several classes"):
@@ -159,7 +159,7 @@ def test_what_knows_the_class_explains_as_much_as_the_histogram():
 
 
 def test_a_decoder_that_says_the_mean_explains_nothing():
-    (train, log_rate), (test, _) = firing(), firing(seed=1)
+    (train, _), (test, _) = firing(), firing(seed=1)
     mean = torch.stack([train.modalities[name].mean((0, 2)).log() for name in ("a", "b")])
     model = MultimodalVAE(train.specs, [Knows(mean[:1].expand(2, -1)) for _ in range(2)],
                           [Says(4) for _ in range(2)], Independent())

@@ -157,7 +157,7 @@ def _session(draws: "_Draws", n_units: int, n_trials: int, onset: float) -> Simu
     return SimulatedRat(counts, info, odor, state, kind, np.exp(log_baseline))
 
 
-ODOR_GAIN, STATE_GAIN = 1.2, 0.9  # nats of log rate per unit of the latent
+ODOR_GAIN, STATE_GAIN = 1.6, 1.0  # nats of log rate per unit of the latent
 
 
 def _task(draws: "_Draws", n_trials: int) -> np.ndarray:

@@ -31,13 +31,14 @@ class Hippocampus(Experiment):
     private_dim: int = parameter(1, "mmvaeplus: private ones among the latent_dim; 0: MMVAE", at_least=0)
     latent_dim: int = parameter(2, "D, per animal; paper: 2", at_least=1)
     batch_size: int = parameter(64, "windows per update; paper: 128", at_least=1)
-    learning_rate: float = parameter(1e-2, "Adam; paper: 1e-3", positive=True)
+    learning_rate: float = parameter(5e-3, "Adam; paper: 1e-3", positive=True)
     epochs: int = parameter(12, "passes over the training windows; paper: 1000", at_least=1)
     likelihood: str = parameter("squared_error", "squared_error (paper) of count / 10 | poisson of counts",
                                 hippocampus.LIKELIHOODS)
     width: int = parameter(64, "width of the hidden layers; 0: as wide as the input (paper)", at_least=0)
     input_scale: float = parameter(1.0, "what an encoder sees of one spike; paper: 0.1", positive=True)
-    dropout: float = parameter(0.5, "share of an encoder's inputs dropped in training; paper: 0", at_least=0)
+    dropout: float = parameter(0.5, "share of the units silenced while an encoder is trained; paper: 0", at_least=0)
+    start_logvar: float = parameter(-6.0, "log variance of the untrained encoders; paper: about 0")
     start_at_mean: bool = parameter(True, "decoders start at the units' mean rates; paper: False")
     n_modalities: int = parameter(5, "animals: the first M of the folder by name; paper: 5", at_least=1)
     odors: str = parameter("ABCD", "odors that are used, of A to E; paper: ABCD")
@@ -56,7 +57,7 @@ class Hippocampus(Experiment):
     evaluation: str = parameter("out_of_sample", "out_of_sample | in_sample (released code: tested on training trials)",
                                 ("out_of_sample", "in_sample"))
     n_folds: int = parameter(5, "parts that the trials are cut into; one is for testing", at_least=2)
-    fold: int = parameter(0, "the part for testing", at_least=0)
+    fold: int = parameter(-1, "the part for testing; -1: seed modulo n_folds, so that seeds are folds too", at_least=-1)
     classifier_epochs: int = parameter(10, "epochs of the odor classifiers behind the coherence; paper: 51", at_least=1)
     classifier_width: int = parameter(64, "their hidden layers: this and half of it; 0: 1024, 512, 256, 64 (paper)",
                                       at_least=0)
@@ -96,7 +97,8 @@ class Hippocampus(Experiment):
             sessions, "in_sample" if self.evaluation == "in_sample" else split, window=self.window, stride=self.stride,
             length=self.length, odors=self.odors, correct_only=self.correct_only,
             in_sequence_only=self.in_sequence_only, pairing=self.pairing, unequal=self.unequal,
-            shuffle_odors=self.shuffle_odors, n_folds=self.n_folds, fold=self.fold, seed=self.data_seed,
+            shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
+            fold=self.fold if self.fold >= 0 else self.seed % self.n_folds, seed=self.data_seed,
             likelihood=self.likelihood)
 
     def build_networks(self, data):
@@ -105,7 +107,7 @@ class Hippocampus(Experiment):
             mean = x.float().mean((0, 2)).unsqueeze(-1)  # (units, 1) per bin, as stored
             start_at = (mean + 1e-3).log() if self.likelihood == "poisson" else mean * spec.scale
             encoders.append(SpikeEncoder(spec.shape, self.latent_dim, self.width, self.input_scale / spec.scale,
-                                         self.dropout))
+                                         self.dropout, self.start_logvar))
             decoders.append(SpikeDecoder(spec.shape, self.latent_dim, self.width,
                                          start_at if self.start_at_mean else None))
         return encoders, decoders
@@ -163,6 +165,14 @@ class Hippocampus(Experiment):
                 [spec.likelihood.floor(int(np.prod(spec.shape))) for spec in test.specs])
         metrics.update(self._recovery(model, train, test))
         return metrics
+
+    def rows(self, metrics, history, device, train):
+        """As everywhere, but of pairs of animals the averages alone, and single animals of the two probes alone: a run
+        has 190 numbers, and hundreds of runs are committed. The note says what a control did."""
+        control = ["in sample"] * (self.evaluation == "in_sample") + ["odors permuted"] * self.shuffle_odors
+        rows = [row for row in super().rows(metrics, history, device, train) if not row["source"] and (
+            row["target"] not in train.names or row["metric"] in ("probe", "probe_shared"))]
+        return [{**row, "note": "; ".join(filter(None, [*control, row["note"]]))} for row in rows]
 
     def _recovery(self, model: MultimodalVAE, train: Windows, test: Windows) -> dict[str, np.ndarray]:
         """R^2 of a linear map from the means to the simulation's latents; empty for recordings."""

@@ -11,24 +11,30 @@ class SpikeEncoder(nn.Module):
     and logvar are affine functions of the same D numbers. The released code calls the second head logvar and uses it as
     log standard deviation; here it is what its name says.
 
-    width    of the hidden layers; 0: n, the paper's
-    gain     x is multiplied by it first: means of 1-ms samples are small numbers
-    dropout  share of the inputs that are dropped in training; few trials and many inputs are easily learned by heart
+    width         of the hidden layers; 0: n, the paper's
+    gain          x is multiplied by it first: means of 1-ms samples are small numbers
+    dropout       share of the units that are silenced in training, other ones in each sample: few trials and many units
+                  are easily learned by heart. The paper's: 0
+    start_logvar  log variance of the untrained encoder: where it is about 0 (the paper's), hundreds of updates go by
+                  before a decoder hears anything but noise
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 0, gain: float = 1.0,
-                 dropout: float = 0.0):
+                 dropout: float = 0.0, start_logvar: float = 0.0):
         super().__init__()
         n = int(torch.Size(shape).numel())
         width = width or n
         self.gain = gain
-        self.trunk = nn.Sequential(nn.Dropout(dropout), nn.Linear(n, width), nn.LeakyReLU(), nn.Linear(width, width),
-                                   nn.LeakyReLU(), nn.Linear(width, latent_dim), nn.LeakyReLU())
+        self.silence = nn.Dropout1d(dropout)
+        self.trunk = nn.Sequential(nn.Linear(n, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(),
+                                   nn.Linear(width, latent_dim), nn.LeakyReLU())
         self.mean = nn.Linear(latent_dim, latent_dim)
         self.logvar = nn.Linear(latent_dim, latent_dim)
+        if start_logvar:
+            nn.init.constant_(self.logvar.bias, start_logvar)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.trunk(self.gain * x.flatten(1))
+        h = self.trunk(self.gain * self.silence(x).flatten(1))
         return self.mean(h), self.logvar(h)
 
 

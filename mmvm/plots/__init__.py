@@ -17,11 +17,19 @@ from mmvm.plots.common import (
     tradeoff,
     use_style,
 )
+from mmvm.plots.hippocampus import (
+    in_and_out_of_sample,
+    odor_maps,
+    over_beta,
+    rasters,
+    trajectories,
+    unit_by_odor,
+)
 from mmvm.plots.intro import idea
 from mmvm.plots.method import bounds, descent, posteriors_and_prior, schedules, sharing, toy_latents
 from mmvm.plots.polymnist import latent_maps, tuples
 
 __all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "bounds", "by_method", "descent",
-           "idea", "imputations", "latent_maps", "learning_curves", "matrices", "modality_colour",
-           "posteriors_and_prior", "reconstructions", "schedules", "sharing", "toy_latents", "tradeoff", "tuples",
-           "use_style"]
+           "idea", "imputations", "in_and_out_of_sample", "latent_maps", "learning_curves", "matrices",
+           "modality_colour", "odor_maps", "over_beta", "posteriors_and_prior", "rasters", "reconstructions",
+           "schedules", "sharing", "toy_latents", "tradeoff", "trajectories", "tuples", "unit_by_odor", "use_style"]

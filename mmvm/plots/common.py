@@ -100,7 +100,7 @@ def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits
 
 
 def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
-             shared_axes: bool = True) -> plt.Figure:
+             shared_axes: bool = True, error: str = "reconstruction error, nats per tuple") -> plt.Figure:
     """`metrics` (column -> label) against the reconstruction error, one line per method over beta, one column of
     panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics). A column "<metric> sd"
     is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out."""
@@ -126,7 +126,7 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
                 ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=7,
                             textcoords="offset points", xytext=(0, -11), ha="center", color=METHOD_COLOURS["mmvm"])
         lowest = [ax for ax in column if ax.axison][-1]
-        lowest.set_xlabel("reconstruction error, nats per tuple")
+        lowest.set_xlabel(error)
         lowest.tick_params(labelbottom=True)
     for ax, label in zip(axes[:, 0], metrics.values()):
         ax.set_ylabel(label)
