@@ -154,7 +154,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     per_window = np.repeat(trials, n, axis=1)
     ids = [f"odor {odors[y]}, tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
-                   ids, len(classes), torch.from_numpy(per_window), torch.arange(n).repeat(len(labels)))
+                   ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)))
 
 
 def trial_numbers(data: Windows) -> np.ndarray:
