@@ -329,10 +329,13 @@ def test_odor_trajectories_are_shared_and_time_locked():
     assert np.abs(means[0] - means[1]).max() < 0.25 and np.linalg.norm(means[0], axis=1).max() > 0.7
 
 
-def test_truth_of_a_window_is_the_mean_of_its_bins(root, rats):
+def test_truth_of_a_window_is_the_mean_of_its_bins(root, rats, sessions):
     data = load("test", root)
-    assert hippocampus_simulator.has_truth(root, data) and not hippocampus_simulator.has_truth(root.parent, data)
-    found = hippocampus_simulator.window_truth(root, data, "odor", window=10, stride=1, starts=hippocampus.STARTS)
+    assert hippocampus_simulator.has_truth(data) and hippocampus_simulator.has_truth(data.subset([0, 3]))
+    assert not hippocampus_simulator.has_truth(from_sessions(sessions, "test"))     # an animal's name is no proof
+    found = hippocampus_simulator.window_truth(data, "odor", window=10, stride=1, starts=hippocampus.STARTS)
     assert found.shape == (3, len(data), 2)
     sample, trial, first = 21, int(data.trials[1][21]), 250 + int(data.window[21])
     assert np.allclose(found[1, sample], rats["Mitt"].odor[trial, first:first + 10].mean(0), atol=1e-2)
+    (root / "truth.npz").unlink()
+    assert not hippocampus_simulator.has_truth(load("test", root))

@@ -53,6 +53,7 @@ class Session:
     correct      (trials,) bool or None
     in_sequence  (trials,) bool or None
     start        first bin of the first window
+    source       folder of the files, for who reads them
     """
 
     spikes: np.ndarray
@@ -60,18 +61,21 @@ class Session:
     correct: np.ndarray | None = None
     in_sequence: np.ndarray | None = None
     start: int = 0
+    source: str = ""
 
 
 @dataclass
 class Windows(MultimodalData):
     """`MultimodalData` that remembers where its samples come from.
 
-    trials  (M, N) row of each animal's session, -1 where the animal has no trial in the tuple
-    window  (N,)   number of the window in its trial
+    trials   (M, N) row of each animal's session, -1 where the animal has no trial in the tuple
+    window   (N,)   number of the window in its trial
+    sources  folder of each session's files, empty for arrays
     """
 
     trials: Tensor | None = None
     window: Tensor | None = None
+    sources: tuple[str, ...] = ()
 
     def subset(self, index) -> "Windows":
         index = torch.arange(len(self))[index]
@@ -154,7 +158,8 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     per_window = np.repeat(trials, n, axis=1)
     ids = [f"odor {odors[y]}, tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
-                   ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)))
+                   ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)),
+                   sources=tuple(session.source for session in sessions.values()))
 
 
 def trial_numbers(data: Windows) -> np.ndarray:
@@ -230,7 +235,7 @@ def _read_session(folder: Path, starts: Mapping[str, int]) -> Session:
     if len(wrong):
         raise UserError(f"{info_path}, row {wrong[0, 0]}: the odor is {info[wrong[0, 0], 3]}, expected 1 to "
                         f"{len(ODORS)} (A to E): correct the row, or leave the trial out of both files")
-    session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1)
+    session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1, source=str(folder))
     check_session(session, folder.name, str(path))
     bins, start = spikes.shape[2], starts.get(folder.name)
     if start is None and bins <= LENGTH:

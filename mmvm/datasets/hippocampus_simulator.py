@@ -26,11 +26,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmvm.datasets.base import MultimodalData
 from mmvm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmvm.datasets import hippocampus
 
 UNITS = {"Barat": 92, "Buchanan": 79, "Mitt": 104, "Stella": 49, "SuperChris": 46}      # as in the release
 TRIALS = {"Barat": 247, "Buchanan": 219, "Mitt": 292, "Stella": 208, "SuperChris": 245}  # two known, three chosen
@@ -105,21 +108,18 @@ def write(root: str | os.PathLike, seed: int = 0, rats: dict[str, SimulatedRat] 
     return root
 
 
-def has_truth(root: str | os.PathLike, data: MultimodalData) -> bool:
-    """Whether the animals of `data` were simulated into `root`."""
-    path = Path(root) / TRUTH
-    if not path.is_file():
-        return False
-    with np.load(path) as truth:
-        return all(f"{name}_odor" in truth for name in data.names)
+def has_truth(data: "hippocampus.Windows") -> bool:
+    """Whether all animals of `data` were read from a folder that `write` made."""
+    folders = {Path(source).parent for source in data.sources if source}
+    return len(folders) == 1 and all(data.sources) and (folders.pop() / TRUTH).is_file()
 
 
-def window_truth(root: str | os.PathLike, data: MultimodalData, what: str, *, window: int, stride: int,
+def window_truth(data: "hippocampus.Windows", what: str, *, window: int, stride: int,
                  starts: dict[str, int]) -> np.ndarray:
-    """The latent "odor" or "state" of every sample of `data` (`hippocampus.Windows`), averaged over its window:
-    (M, N, 2). `starts` are the first bins of the animals' sessions."""
+    """The latent "odor" or "state" of every sample of simulated `data`, averaged over its window: (M, N, 2). `starts`
+    are the first bins of the animals' windows."""
     found = []
-    with np.load(Path(root) / TRUTH) as truth:
+    with np.load(Path(data.sources[0]).parent / TRUTH) as truth:
         for name, trials in zip(data.names, data.trials.numpy()):
             latent = truth[f"{name}_{what}"].astype(np.float32)                                 # (trials, 400, 2)
             first = starts[name] + stride * data.window.numpy()

@@ -54,15 +54,14 @@ class Hippocampus(Experiment):
     unequal: str = parameter("min", "odors with unequal trial numbers: min (paper) | missing (modalities)",
                              hippocampus.UNEQUAL)
     shuffle_odors: bool = parameter(False, "control: permute each animal's odors before pairing")
-    evaluation: str = parameter("out_of_sample", "out_of_sample | in_sample (released code: tested on training trials)",
-                                ("out_of_sample", "in_sample"))
+    in_sample: bool = parameter(False, "test on the trials that are trained on; released code and paper: True")
     n_folds: int = parameter(5, "parts that the trials are cut into; one is for testing", at_least=2)
     fold: int = parameter(-1, "the part for testing; -1: seed modulo n_folds, so that seeds are folds too", at_least=-1)
     classifier_epochs: int = parameter(10, "epochs of the odor classifiers behind the coherence; paper: 51", at_least=1)
     classifier_width: int = parameter(64, "their hidden layers: this and half of it; 0: 1024, 512, 256, 64 (paper)",
                                       at_least=0)
     seed: int = parameter(0, "seed of weights, order and draws", last=True)
-    data_seed: int = parameter(0, "seed of pairs and folds, and of the simulation", last=True)
+    data_seed: int = parameter(0, "seed of pairs and folds", last=True)
     root: str = parameter("", "folder in the release's layout; empty: data/hippocampus, simulated if absent", last=True)
 
     def __post_init__(self):
@@ -94,7 +93,7 @@ class Hippocampus(Experiment):
     def windows(self, sessions: dict[str, Session], split: str) -> Windows:
         """The windows of any sessions, as these parameters ask for them."""
         return hippocampus.from_sessions(
-            sessions, "in_sample" if self.evaluation == "in_sample" else split, window=self.window, stride=self.stride,
+            sessions, "in_sample" if self.in_sample else split, window=self.window, stride=self.stride,
             length=self.length, odors=self.odors, correct_only=self.correct_only,
             in_sequence_only=self.in_sequence_only, pairing=self.pairing, unequal=self.unequal,
             shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
@@ -169,20 +168,19 @@ class Hippocampus(Experiment):
     def rows(self, metrics, history, device, train):
         """As everywhere, but of pairs of animals the averages alone, and single animals of the two probes alone: a run
         has 190 numbers, and hundreds of runs are committed. The note says what a control did."""
-        control = ["in sample"] * (self.evaluation == "in_sample") + ["odors permuted"] * self.shuffle_odors
+        control = ["in sample"] * (self.in_sample) + ["odors permuted"] * self.shuffle_odors
         rows = [row for row in super().rows(metrics, history, device, train) if not row["source"] and (
             row["target"] not in train.names or row["metric"] in ("probe", "probe_shared"))]
         return [{**row, "note": "; ".join(filter(None, [*control, row["note"]]))} for row in rows]
 
     def _recovery(self, model: MultimodalVAE, train: Windows, test: Windows) -> dict[str, np.ndarray]:
         """R^2 of a linear map from the means to the simulation's latents; empty for recordings."""
-        root = self.root or hippocampus.default_root()
-        if not hippocampus_simulator.has_truth(root, train) or not (train.observed.all() and test.observed.all()):
+        if not hippocampus_simulator.has_truth(train) or not (train.observed.all() and test.observed.all()):
             return {}
         z, z_test = (evaluation.encode_means(model, data).numpy() for data in (train, test))
         starts = dict.fromkeys(train.names, self.start) if self.start >= 0 else hippocampus.STARTS
         odor, odor_test, state, state_test = (
-            hippocampus_simulator.window_truth(root, data, what, window=self.window, stride=self.stride, starts=starts)
+            hippocampus_simulator.window_truth(data, what, window=self.window, stride=self.stride, starts=starts)
             for what in ("odor", "state") for data in (train, test))
         own, shared = alignment.linear_recovery(z, odor, z_test, odor_test)
         return {"odor_recovery": own, "odor_recovery_shared": shared,
