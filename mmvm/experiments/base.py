@@ -297,9 +297,10 @@ def run(p: Experiment, train: MultimodalData | None = None, test: MultimodalData
     return Result(p, model, history, metrics, rows)
 
 
-def load(folder: str | Path) -> tuple[Experiment, MultimodalVAE]:
+def load(folder: str | Path, **settings) -> tuple[Experiment, MultimodalVAE]:
     """Parameters and trained model of a run's folder (from the repository's root, like `out`); the data is read to
-    know its shapes. What the training does not depend on (n_test, n_probe, ...) is at its default."""
+    know its shapes. What the training does not depend on (n_test, n_probe, ...) is at its default. A checkpoint does
+    not know where the data lies, because folders move: where that is not the default, give it as `root`."""
     from mmvm.experiments import EXPERIMENTS
 
     checkpoint = paths.REPOSITORY / folder / training.CHECKPOINT
@@ -312,7 +313,7 @@ def load(folder: str | Path) -> tuple[Experiment, MultimodalVAE]:
     config["epochs"] = max(config["epoch"], 1)
     config["max_grad_norm"] = config["max_grad_norm"] or 0.0  # the loop knows no clipping as None
     known = {f.name for f in fields(kind)}
-    p = kind.from_dict({name: value for name, value in config.items() if name in known})
+    p = kind.from_dict({**{name: value for name, value in config.items() if name in known}, **settings})
     model = p.build_model(p.few().data("train"))
     training.load_weights(model, checkpoint)
     return p, model.eval()

@@ -1,0 +1,226 @@
+"""The chapter's networks, experiment and commands, on rats of a few units: every step of a run, tiny."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mmvm import evaluation, experiments, plots, results
+from mmvm.__main__ import main
+from mmvm.datasets import hippocampus, hippocampus_simulator
+from mmvm.datasets.hippocampus import Session
+from mmvm.errors import UserError
+from mmvm.experiments import METHOD_OPTIONS, Hippocampus
+from mmvm.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
+
+TINY = dict(n_modalities=3, width=8, epochs=1, stride=5, n_folds=2, classifier_epochs=1, classifier_width=8,
+            device="cpu")
+PER_ANIMAL = {"probe", "probe_shared", "deviance_label", "reconstruction", "squared_error", "odor_recovery",
+              "odor_recovery_shared", "state_recovery"}
+PAIRS = {"probe_transfer", "coherence", "imputation", "deviance_explained"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    rats = hippocampus_simulator.simulate(0, {"Barat": 6, "Mitt": 5, "Stella": 4}, dict.fromkeys(
+        ("Barat", "Mitt", "Stella"), 90))
+    return str(hippocampus_simulator.write(tmp_path_factory.mktemp("data") / "rats", 0, rats))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """MMVM_RUNS, so that the kept classifiers are the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("runs")
+        patch.setenv("MMVM_RUNS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def finished(root, runs):
+    return experiments.run(Hippocampus(root=root, out=str(runs / "one"), **TINY))
+
+
+# networks ------------------------------------------------------------------------------------------------------------
+
+def test_the_papers_layers():
+    encoder, decoder = SpikeEncoder((92, 10), 2), SpikeDecoder((92, 10), 2)
+    shapes = [tuple(layer.weight.shape) for layer in encoder.modules() if isinstance(layer, torch.nn.Linear)]
+    assert shapes == [(920, 920), (920, 920), (2, 920), (2, 2), (2, 2)]
+    shapes = [tuple(layer.weight.shape) for layer in decoder.modules() if isinstance(layer, torch.nn.Linear)]
+    assert shapes == [(920, 2), (920, 920), (920, 920)]
+    shapes = [tuple(layer.weight.shape) for layer in OdorClassifier((46, 10), 4).modules()
+              if isinstance(layer, torch.nn.Linear)]
+    assert shapes == [(1024, 460), (512, 1024), (256, 512), (64, 256), (4, 64)]
+
+
+def test_mean_and_logvar_are_read_off_the_same_numbers():
+    encoder = SpikeEncoder((5, 10), 2, width=16).eval()
+    mean, logvar = encoder(torch.rand(30, 5, 10))
+    both = torch.cat([mean, logvar], 1)
+    assert torch.linalg.matrix_rank(both - both.mean(0), atol=1e-5) <= 2
+
+
+def test_whole_units_are_silenced_in_training_alone():
+    encoder = SpikeEncoder((5, 10), 2, width=16, dropout=0.5)
+    silenced = encoder.silence(torch.ones(200, 5, 10))
+    assert set(silenced.unique().tolist()) == {0.0, 2.0} and (silenced.std(2) == 0).all()
+    x = torch.rand(4, 5, 10)
+    encoder.eval()
+    assert torch.equal(encoder(x)[0], encoder(x)[0])
+
+
+@pytest.mark.parametrize("likelihood", hippocampus.LIKELIHOODS)
+def test_untrained_decoders_start_at_the_mean_rates(root, likelihood):
+    p = Hippocampus(root=root, likelihood=likelihood, **TINY)
+    train = p.data("train")
+    model = p.build_model(train)
+    for spec, decoder, x in zip(train.specs, model.decoders, train.modalities.values()):
+        predicted = spec.likelihood.mean(decoder.out.bias.view(spec.shape)) / spec.scale
+        assert torch.allclose(predicted, x.float().mean((0, 2)).unsqueeze(1).expand(spec.shape), atol=2e-3)
+    mean, logvar = model.encoders[0](torch.zeros(3, *train.specs[0].shape))
+    assert (logvar + 6).abs().max() < 3
+    papers = replace(p, start_at_mean=False, start_logvar=0.0, width=0)
+    assert papers.build_model(train).encoders[0].trunk[0].weight.shape == (60, 60)
+
+
+# a run ---------------------------------------------------------------------------------------------------------------
+
+def test_a_run_measures_everything(finished):
+    metrics = finished.metrics
+    assert {name for name, value in metrics.items() if value.shape == (3,)} == PER_ANIMAL | {"classifier_accuracy"}
+    assert {name for name, value in metrics.items() if value.shape == (3, 3)} == PAIRS
+    assert all(np.isfinite(value).all() for value in metrics.values())
+    for name in ("probe", "probe_shared", "probe_transfer", "coherence", "classifier_accuracy"):
+        assert (metrics[name] >= 0).all() and (metrics[name] <= 1).all()
+    assert (metrics["probe"] == np.diag(metrics["probe_transfer"])).all()
+    variance = [(x.float() / 10).var(0).sum() for x in finished.parameters.data("test").modalities.values()]
+    assert metrics["squared_error"] == pytest.approx(np.array(variance), rel=0.3)      # hardly trained: the mean, or so
+    assert "95th percentile" in metrics.notes["probe_chance"]
+
+
+def test_the_papers_probe_is_the_diagonal(finished):
+    p = finished.parameters
+    train, test = p.data("train"), p.data("test")
+    assert evaluation.linear_probe(finished.model, train, test, n=None) == pytest.approx(finished.metrics["probe"])
+
+
+def test_rows_are_averages_and_the_animals_of_the_probes(finished, runs):
+    rows = results.read(runs / "one" / "results.csv")
+    assert (rows["source"] == "").all() and set(rows["experiment"]) == {"hippocampus"}
+    single = rows[rows["target"].isin(["Barat", "Mitt", "Stella"])]
+    assert set(single["metric"]) == {"probe", "probe_shared"} and len(single) == 6
+    assert set(rows[rows["target"] == "cross"]["metric"]) == PAIRS
+    assert results.per_run(rows)["probe_shared"].iloc[0] == pytest.approx(finished.metrics["probe_shared"].mean(), 1e-4)
+
+
+def test_load_gives_the_model_back(finished, runs, root):
+    p, model = experiments.load(runs / "one", root=root)
+    assert isinstance(p, Hippocampus) and p.width == 8
+    test = finished.parameters.data("test")
+    again = evaluation.encode_means(model, test)
+    assert torch.equal(again, evaluation.encode_means(finished.model, test))
+
+
+@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+def test_every_method_runs_with_both_likelihoods(objective, root, runs):
+    for likelihood in hippocampus.LIKELIHOODS:
+        p = Hippocampus(root=root, likelihood=likelihood, **TINY).with_method(objective)
+        found = experiments.run(p)
+        assert np.isfinite(found.metrics["deviance_explained"]).all()
+        assert ("squared_error" in found.metrics) == (likelihood == "squared_error")
+
+
+def test_missing_modalities_train_and_are_measured(root, runs):
+    p = Hippocampus(root=root, unequal="missing", **TINY)
+    train = p.data("train")
+    assert not train.observed.all()
+    found = experiments.run(p)
+    assert np.isfinite(found.metrics["probe_shared"]).all() and "odor_recovery" not in found.metrics
+
+
+def test_controls_are_named_in_the_rows(root, runs):
+    p = Hippocampus(root=root, in_sample=True, shuffle_odors=True, **TINY)
+    train, test = p.data("train"), p.data("test")
+    assert torch.equal(train.trials, test.trials)
+    found = experiments.run(p)
+    assert all(row["note"].startswith("in sample; odors permuted") for row in found.rows)
+
+
+def test_seeds_are_folds_too_unless_one_is_named(root):
+    p = Hippocampus(root=root, **{**TINY, "n_folds": 3})
+    folds = [replace(p, seed=seed).data("test").trials for seed in range(4)]
+    assert torch.equal(folds[0], folds[3]) and not torch.equal(folds[0][:, :4], folds[1][:, :4])
+    assert torch.equal(replace(p, seed=1, fold=0).data("test").trials, folds[0])
+
+
+@pytest.mark.parametrize("settings, words", [
+    (dict(fold=5), "fold must be below n_folds"), (dict(odors="ABX"), "odors must be different letters"),
+    (dict(odors="AA"), "odors must be different letters"), (dict(dropout=1.0), "dropout must be below 1"),
+    (dict(objective="mmvaeplus", private_dim=2), "private_dim must be below latent_dim")])
+def test_impossible_settings(settings, words):
+    with pytest.raises(UserError, match=words):
+        Hippocampus(**settings)
+
+
+def test_too_few_animals(root):
+    with pytest.raises(UserError, match="holds 3 animals, n_modalities asks for 5"):
+        Hippocampus(root=root).data("train")
+
+
+def test_rats_are_simulated_where_there_are_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMVM_DATA", str(tmp_path))
+    small = {name: 3 for name in hippocampus.STARTS}
+    made = hippocampus_simulator.simulate(0, small, dict.fromkeys(small, 60))
+    monkeypatch.setattr(hippocampus_simulator, "simulate", lambda seed=0: made)
+    assert Hippocampus(odors="AB").data("test").names == list(hippocampus.STARTS)
+    assert (tmp_path / "hippocampus" / "truth.npz").exists()
+    with pytest.raises(UserError, match="holds no folders"):
+        Hippocampus(root=str(tmp_path / "elsewhere")).data("train")
+
+
+# your own sessions, and the command line -----------------------------------------------------------------------------
+
+def test_arrays_go_straight_into_the_pipeline(runs):
+    """The snippet of the chapter, with checks: a strong code is found, and shared by a probe."""
+    random = np.random.default_rng(0)
+
+    def session(n_units):
+        stimulus = random.permutation(np.repeat([0, 1, 2], 30))
+        rate = random.gamma(0.5, 0.4, (3, n_units))
+        return Session(random.poisson(rate[stimulus][:, :, None], (90, n_units, 25)), stimulus)
+    mine = {"Ada": session(30), "Barat": session(22), "Cy": session(41)}        # a name of the release means nothing
+    p = Hippocampus(n_modalities=3, odors="ABC", likelihood="poisson", beta=1.0, max_grad_norm=100.0, epochs=20,
+                    device="cpu")
+    found = experiments.run(p, p.windows(mine, "train"), p.windows(mine, "test"))
+    assert found.metrics["probe"].min() > 0.8 and found.metrics["probe_shared"].mean() > 0.7
+    assert found.metrics["deviance_explained"].min() > 0.1
+    assert "odor_recovery" not in found.metrics
+
+
+def test_commands(tmp_path, root, capsys, monkeypatch):
+    made = hippocampus_simulator.simulate(0, {"Barat": 3}, {"Barat": 60})
+    monkeypatch.setattr(hippocampus_simulator, "simulate", lambda seed=0: made)
+    assert main(["data", "hippocampus", "--simulate", "--root", str(tmp_path / "new")]) == 0
+    assert main(["data", "hippocampus", "--check", "--root", str(tmp_path / "new")]) == 0
+    assert "Barat: 60 trials, 3 units, 400 bins, counts" in capsys.readouterr().out
+    assert main(["data", "hippocampus", "--simulate", "--root", str(tmp_path / "new")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["data", "hippocampus", "--check", "--root", str(tmp_path / "none")]) == 2
+    assert main(["data", "hippocampus"]) == 0
+    assert "Dryad" in capsys.readouterr().out
+
+
+# figures -------------------------------------------------------------------------------------------------------------
+
+def test_figures_show_every_animal_and_odor(root):
+    sessions = hippocampus.read(root)
+    assert len(plots.rasters(sessions, 0, slice(150, 300)).axes) == 3
+    left, right = plots.unit_by_odor(sessions["Mitt"], 0, "ABCD", slice(150, 300)).axes
+    assert len(right.lines) == 4
+    data = hippocampus.load("test", root)
+    z = {method: np.random.default_rng(0).standard_normal((3, len(data), 2)) for method in ("mmvm", "independent")}
+    for figure in (plots.odor_maps(z, data.labels.numpy(), data.names, "ABCD"),
+                   plots.trajectories(z, data.labels.numpy(), data.window.numpy(), data.names, "ABCD")):
+        assert len(figure.axes) == 6 and figure.axes[0].get_ylabel() == "MMVM"
