@@ -27,7 +27,7 @@ class Hippocampus(Experiment):
     chapter: typing.ClassVar[str] = "hippocampus"
     free: typing.ClassVar[tuple[str, ...]] = (*Experiment.free, "classifier_epochs", "classifier_width")
 
-    beta: float = parameter(1e-3, "weight of the regulariser; paper: 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 1e-2", at_least=0)
+    beta: float = parameter(1e-4, "weight of the regulariser; paper: 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 1e-2", at_least=0)
     private_dim: int = parameter(1, "mmvaeplus: private ones among the latent_dim; 0: MMVAE", at_least=0)
     latent_dim: int = parameter(2, "D, per animal; paper: 2", at_least=1)
     batch_size: int = parameter(64, "windows per update; paper: 128", at_least=1)
@@ -36,6 +36,7 @@ class Hippocampus(Experiment):
     likelihood: str = parameter("squared_error", "squared_error (paper) of count / 10 | poisson of counts",
                                 hippocampus.LIKELIHOODS)
     width: int = parameter(64, "width of the hidden layers; 0: as wide as the input (paper)", at_least=0)
+    bottleneck: bool = parameter(False, "encoders squeeze into D numbers before their two heads; paper: True")
     input_scale: float = parameter(1.0, "what an encoder sees of one spike; paper: 0.1", positive=True)
     dropout: float = parameter(0.5, "share of the units silenced while an encoder is trained; paper: 0", at_least=0)
     start_logvar: float = parameter(-6.0, "log variance of the untrained encoders; paper: about 0")
@@ -106,7 +107,7 @@ class Hippocampus(Experiment):
             mean = x.float().mean((0, 2)).unsqueeze(-1)  # (units, 1) per bin, as stored
             start_at = (mean + 1e-3).log() if self.likelihood == "poisson" else mean * spec.scale
             encoders.append(SpikeEncoder(spec.shape, self.latent_dim, self.width, self.input_scale / spec.scale,
-                                         self.dropout, self.start_logvar))
+                                         self.dropout, self.start_logvar, self.bottleneck))
             decoders.append(SpikeDecoder(spec.shape, self.latent_dim, self.width,
                                          start_at if self.start_at_mean else None))
         return encoders, decoders

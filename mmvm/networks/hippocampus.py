@@ -5,12 +5,12 @@ from torch import Tensor, nn
 
 
 class SpikeEncoder(nn.Module):
-    """x (B, units, bins), flattened to n -> two hidden layers -> D numbers, and from these alone mean and logvar.
+    """x (B, units, bins), flattened to n -> two hidden layers of leaky ReLUs (0.01) -> mean and logvar.
 
-    The paper's: hidden layers as wide as the input, leaky ReLUs (0.01) after every layer but the heads, so that mean
-    and logvar are affine functions of the same D numbers. The released code calls the second head logvar and uses it as
-    log standard deviation; here it is what its name says.
-
+    bottleneck    the paper's: the hidden layers are followed by D numbers with a leaky ReLU of their own, from which
+                  alone both heads read. Where one of the D starts negative for all samples it stays nearly constant,
+                  and the latents fill a line or a point of their plane; so the default leaves it out. The released code
+                  calls the second head logvar and uses it as log standard deviation; here it is what its name says
     width         of the hidden layers; 0: n, the paper's
     gain          x is multiplied by it first: means of 1-ms samples are small numbers
     dropout       share of the units that are silenced in training, other ones in each sample: few trials and many units
@@ -20,16 +20,19 @@ class SpikeEncoder(nn.Module):
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int = 0, gain: float = 1.0,
-                 dropout: float = 0.0, start_logvar: float = 0.0):
+                 dropout: float = 0.0, start_logvar: float = 0.0, bottleneck: bool = False):
         super().__init__()
         n = int(torch.Size(shape).numel())
         width = width or n
         self.gain = gain
         self.silence = nn.Dropout1d(dropout)
-        self.trunk = nn.Sequential(nn.Linear(n, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(),
-                                   nn.Linear(width, latent_dim), nn.LeakyReLU())
-        self.mean = nn.Linear(latent_dim, latent_dim)
-        self.logvar = nn.Linear(latent_dim, latent_dim)
+        layers = [nn.Linear(n, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU()]
+        if bottleneck:
+            layers += [nn.Linear(width, latent_dim), nn.LeakyReLU()]
+        self.trunk = nn.Sequential(*layers)
+        n_read = latent_dim if bottleneck else width
+        self.mean = nn.Linear(n_read, latent_dim)
+        self.logvar = nn.Linear(n_read, latent_dim)
         if start_logvar:
             nn.init.constant_(self.logvar.bias, start_logvar)
 
