@@ -81,7 +81,7 @@ def row_label(ax, text: str) -> None:
 
 
 def fraction(beta: float) -> str:
-    return f"{beta:g}" if beta >= 1 else f"1/{1 / beta:g}"
+    return f"{beta:g}" if beta >= 1 or beta < 1e-3 else f"1/{1 / beta:g}"
 
 
 def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits: tuple[float, float],

@@ -60,7 +60,8 @@ def odor_maps(means: dict[str, np.ndarray], labels: np.ndarray, names: list[str]
         low, high = (np.nanquantile(z, q, axis=(0, 1)) for q in (0.005, 0.995))
         order = np.random.default_rng(0).permutation(len(labels))  # no odor lies on top of the others
         for ax, animal in zip(row, z):
-            ax.scatter(*animal[order].T, s=3, c=[ODOR_COLOURS[y] for y in labels[order]], linewidths=0, alpha=0.7)
+            ax.scatter(*animal[order].T, s=3, c=[ODOR_COLOURS[y] for y in labels[order]], linewidths=0,
+                       antialiased=False)  # a third of the bytes
             _centres(ax, animal, labels)
             margin = 0.08 * (high - low) + 1e-9
             ax.set(xticks=[], yticks=[], xlim=(low[0] - margin[0], high[0] + margin[0]),
@@ -94,9 +95,10 @@ def trajectories(means: dict[str, np.ndarray], labels: np.ndarray, window: np.nd
     return fig
 
 
-def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float]) -> plt.Figure:
+def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],
+              limits: dict[str, tuple[float, float]]) -> plt.Figure:
     """`metrics` (column -> label) against beta, one line per method, bars are standard deviations; `lines` are drawn
-    dotted (chance, or the best that is to be had)."""
+    dotted (chance, or the best that is to be had); `limits` cut an axis."""
     rows = -(-len(metrics) // 2)
     fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.35 * rows + 0.4), sharex=True, squeeze=False)
     for ax, (metric, label) in zip(axes.flat, metrics.items()):
@@ -107,7 +109,7 @@ def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, flo
                         capsize=1.5, markersize=4, zorder=3 if method == "mmvm" else 2)
         if metric in lines:
             ax.axhline(lines[metric], color=MUTED, linewidth=0.9, linestyle=":")
-        ax.set(xscale="log", ylabel=label)
+        ax.set(xscale="log", ylabel=label, ylim=limits.get(metric))
     for ax in axes[-1]:
         ax.set_xlabel(r"$\beta$")
     handles, names = axes[0, 0].get_legend_handles_labels()
