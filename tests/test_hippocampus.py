@@ -254,7 +254,7 @@ def test_cut_and_missing_files(root, tmp_path):
 @pytest.mark.parametrize("options, words", [
     ({"fold": 5}, "fold=5"), ({"n_folds": 1}, "n_folds=1"), ({"window": 0}, "window=0"), ({"length": 5}, "length=5"),
     ({"pairing": "random"}, "pairing"), ({"unequal": "max"}, "unequal"), ({"likelihood": "gamma"}, "likelihood"),
-    ({"n_folds": 50}, "50 folds"), ({"odors": [9]}, "odor 9 has 0 trials")])
+    ({"n_folds": 50}, "50 folds"), ({"odors": [9]}, "odor J has 0 trials")])
 def test_impossible_options(sessions, options, words):
     with pytest.raises(UserError, match=words):
         from_sessions(sessions, "train", **options)

@@ -16,6 +16,7 @@ tests on the same trials; `split="in_sample"` does as it does.
 
 import gzip
 import os
+import string
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ from mmvm.datasets.base import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Normal, Poisson
 
-ODORS = "ABCDE"
+ODORS = "ABCDE"                     # of the release; arrays may have up to 26 classes
+LETTERS = string.ascii_uppercase    # names of classes 0, 1, ...
 SAMPLES_PER_BIN = 10                # the release's values are means of ten 1-ms samples
 # first bin of the 250 ms that the paper cuts into windows: 250 or 500 ms after port entry, which is bin 200
 STARTS = {"Barat": 225, "Buchanan": 225, "Mitt": 250, "Stella": 250, "SuperChris": 225}
@@ -134,7 +136,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
         raise UserError("there is no session: give at least one animal")
     for name, session in sessions.items():
         check_session(session, name)
-    classes = [ODORS.index(odor) if odor in tuple(ODORS) else odor for odor in odors]
+    classes = [LETTERS.index(odor) if odor in tuple(LETTERS) else odor for odor in odors]
     labels, trials = _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors,
                              n_folds, fold, split, seed)
     cut = {name: _cut(session, name, window, stride, length) for name, session in sessions.items()}
@@ -309,7 +311,7 @@ def _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal,
         n = min(counts.values()) if unequal == "min" else max(counts.values())
         if n < n_folds or min(counts.values()) == 0:
             fewest = min(counts, key=counts.get)
-            name = ODORS[odor] if odor < len(ODORS) else odor
+            name = LETTERS[odor] if odor < len(LETTERS) else odor
             raise UserError(f"odor {name} has {counts[fewest]} trials in {fewest} and {n} tuples, {n_folds} folds need "
                             "at least as many: leave the odor or the animal out, or lower n_folds")
         table = np.stack([np.pad(rows, (0, max(n - len(rows), 0)), constant_values=-1)[:n] for rows in trials.values()])

@@ -42,7 +42,7 @@ class Hippocampus(Experiment):
     start_logvar: float = parameter(-6.0, "log variance of the untrained encoders; paper: about 0")
     start_at_mean: bool = parameter(True, "decoders start at the units' mean rates; paper: False")
     n_modalities: int = parameter(5, "animals: the first M of the folder by name; paper: 5", at_least=1)
-    odors: str = parameter("ABCD", "odors that are used, of A to E; paper: ABCD")
+    odors: str = parameter("ABCD", "classes that are used, A the first; paper: ABCD")
     start: int = parameter(-1, "first bin of the windows in all animals; -1: the paper's for its rats, else 0",
                            at_least=-1)
     window: int = parameter(10, "bins (of 10 ms) per window; paper: 10", at_least=1)
@@ -71,9 +71,9 @@ class Hippocampus(Experiment):
             raise UserError(f"dropout must be below 1, got {self.dropout}")
         if self.fold >= self.n_folds:
             raise UserError(f"fold must be below n_folds ({self.n_folds}), got {self.fold}")
-        unknown = [odor for odor in self.odors if odor not in hippocampus.ODORS]
+        unknown = [odor for odor in self.odors if odor not in hippocampus.LETTERS]
         if unknown or not self.odors or len(set(self.odors)) < len(self.odors):
-            raise UserError(f"odors must be different letters of {hippocampus.ODORS}, got {self.odors!r}")
+            raise UserError(f"odors must be different letters from A on, got {self.odors!r}")
 
     # the steps, in the order in which a run takes them ---------------------------------------------------------------
 

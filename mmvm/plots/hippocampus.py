@@ -6,7 +6,8 @@ import pandas as pd
 
 from mmvm.plots.common import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, WIDTH, label_panels
 
-ODOR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # A to E
+# A to E, then what is left; they repeat
+ODOR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#9A8A00") * 4
 SHADE = "#dddddd"                                                       # the bins that windows are cut from
 
 
