@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import timing
 from benchmarks.training import LADDER, MODALITIES, images, memory, model_of, update_step
-from mmvm import MMVM, DiagonalGaussian, speed
+from mmvm import DiagonalGaussian, speed
 
 COUNTS, LATENTS = (2, 3, 5, 10, 20), (32, 128, 512)
 FAST = "bfloat16, channels last"
@@ -33,19 +33,15 @@ def scaling(batch: int, rounds: int) -> list[dict]:
 
 
 def _term(modalities: int, batch: int, latent_dim: int, pairs: bool = False):
-    """Forward and backward pass of the regulariser alone, in O(M) or with all M x M pairs."""
+    """Forward and backward pass of what MMVM adds to M separate VAEs, in O(M) or with all M x M pairs."""
     torch.manual_seed(0)
     mean, logvar = (torch.randn(modalities, batch, latent_dim, requires_grad=True) for _ in range(2))
     weights = torch.full((modalities, batch), 1 / modalities)
-    observed = torch.ones(modalities, batch, dtype=torch.bool)
 
     def step() -> float:
         start = time.perf_counter()
-        q = DiagonalGaussian(mean, logvar)
-        if pairs:
-            (q.pairwise_kl() * weights).sum().backward()
-        else:
-            MMVM()(q, observed).regulariser.sum().backward()
+        q = DiagonalGaussian._limited(mean, logvar)
+        (q.pairwise_kl() * weights if pairs else q.mean_kl(weights)).sum().backward()
         mean.grad = logvar.grad = None
         return time.perf_counter() - start
     return step

@@ -119,6 +119,20 @@ def test_the_bound_in_linear_time_is_the_double_loop(m):
     torch.testing.assert_close(mixture_kl_pairwise(q, weights.log()), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_bounds_gradient_is_the_double_loops():
+    torch.manual_seed(3)
+    inputs = [(3 * torch.randn(3, 2, D)).double().requires_grad_(), torch.randn(3, 2, D).double().requires_grad_(),
+              torch.rand(3, 2).double().requires_grad_()]
+
+    def values(kind):
+        q, weights = DiagonalGaussian(*inputs[:2]), inputs[2].softmax(0)
+        kl = q.mean_kl(weights) if kind == "sums" else (q.pairwise_kl() * weights).sum(1)
+        return torch.autograd.grad((kl * torch.tensor([[1.0, 0.0], [2.0, 1.0], [-1.0, 0.5]])).sum(), inputs)
+    for found, expected in zip(values("sums"), values("pairs")):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradcheck(lambda m, v, w: DiagonalGaussian(m, v).mean_kl(w.softmax(0)), inputs)
+
+
 def test_the_bound_is_exact_where_posteriors_nearly_agree_far_from_zero():
     mean = torch.full((3, 1, 1), 100.0, dtype=torch.double) + torch.tensor([0.0, 1e-4, 2e-4]).double().view(3, 1, 1)
     q = DiagonalGaussian(mean, torch.full_like(mean, -12.0))
