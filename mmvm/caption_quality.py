@@ -11,12 +11,13 @@ import numpy as np
 from mmvm.datasets.captions import COLOUR_WORDS
 from mmvm.errors import UserError
 
-NOUNS = frozenset("""bird birds beak bill bills wing wings feather feathers breast chest belly abdomen underside head crown
-    cap forehead face cheek cheeks throat chin neck nape back upperparts body tail rectrices rump eye eyes eyering feet
-    foot leg legs tarsus tarsals secondaries primaries coverts wingbar wingbars patch stripe stripes streaks spots vent
-    side sides flank flanks superciliary eyebrow plumage color""".split())
-BETWEEN = frozenset("""and or , colored coloured dark light bright pale jet glossy pure plain warm deep royal lemon long
-    short thick thin pointed pointy curved small large tiny big sharp round stout heavy hooked very mostly""".split())
+NOUNS = frozenset("""bird birds beak bill bills wing wings feather feathers breast chest belly abdomen underside head
+    crown cap forehead face cheek cheeks throat chin neck nape back upperparts body tail rectrices rump eye eyes eyering
+    feet foot leg legs tarsus tarsals secondaries primaries coverts wingbar wingbars patch stripe stripes streaks spots
+    vent side sides flank flanks superciliary eyebrow plumage color""".split())
+BETWEEN = frozenset("""and or , colored coloured dark light bright pale jet glossy pure plain warm deep royal lemon
+    long short thick thin pointed pointy curved small large tiny big sharp round stout heavy hooked very
+    mostly""".split())
 COPULAS = frozenset(("is", "are"))
 
 

@@ -1,9 +1,9 @@
 """Scores where a sample has several labels, C of them, each present or not: probe, classifiers and coherence.
 
 The paper's protocol (appendix B.2) with one binary task per label. Every function gives each label its own number; the
-mean over labels is the paper's. Ranking scores (average precision, AUROC) are from real-valued scores; the released code
-feeds them hard 0/1 predictions (`utils/eval.py`), which `..._hard` repeats for comparison: it is the mean of sensitivity
-and specificity under another name, and lower.
+mean over labels is the paper's. Ranking scores (average precision, AUROC) are from real-valued scores; the released
+code feeds them hard 0/1 predictions (`utils/eval.py`), which `..._hard` repeats for comparison: AUROC becomes the mean
+of sensitivity and specificity, and both become lower.
 
 Letters: M modalities, N samples, B batch, C labels.
 """
@@ -26,8 +26,8 @@ METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard",
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Each of `METRICS` as (C,) from logits (N, C), present above 0, and labels (N, C).
 
-    accuracy is the share of right answers to "is the label present". Ranking scores are NaN for a label that all samples
-    have, or none: leave it out of a mean with `np.nanmean`.
+    accuracy is the share of right answers to "is the label present". Ranking scores are NaN for a label that all
+    samples have, or none: leave it out of a mean with `np.nanmean`.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -139,8 +139,8 @@ def imagined(model: MultimodalVAE, data: MultimodalData, source: str, target: st
         if name not in names:
             raise UserError(f"there is no modality {name!r}: use one of {', '.join(names)}")
     s, t = names.index(source), names.index(target)
-    found = [readable(data.specs[t], out[t]).cpu() for own, _, _, out in _from_each_source(model, data, seed) if own == s]
-    return torch.cat(found)
+    return torch.cat([readable(data.specs[t], out[t]).cpu()
+                      for own, _, _, out in _from_each_source(model, data, seed) if own == s])
 
 
 def readable(spec: Modality, parameters: Tensor) -> Tensor:

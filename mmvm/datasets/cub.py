@@ -8,7 +8,8 @@ Files, as the archives unpack, under one root:
     trainvalclasses.txt, testclasses.txt     (in the root or in text_c10) the class split of Reed et al.
 
 Every caption makes a row with its image: the paper's 88,550 + 29,330 pairs of 8,855 + 2,933 images. A split is of
-images or of whole classes, so no image is in both. `mmvm.datasets.cub_standin.simulate` writes painted birds in this layout.
+images or of whole classes, so no image is in both. `simulate` writes painted birds in this layout, `check` verifies a
+copy of the files.
 """
 
 import os
@@ -24,10 +25,11 @@ from mmvm.datasets import cub_attributes
 from mmvm.datasets.base import Modality, MultimodalData
 from mmvm.datasets.captions import COLOUR_GROUPS, PAD, Vocabulary, colour_groups, tokenise
 from mmvm.datasets.cub_cache import cached, fingerprint
-from mmvm.datasets.cub_index import Index, present, read_index, split_of
+from mmvm.datasets.cub_check import check
+from mmvm.datasets.cub_index import Index, default_root, present, read_index, split_of
+from mmvm.datasets.cub_standin import simulate
 from mmvm.errors import UserError
 from mmvm.likelihoods import Categorical, Laplace
-from mmvm.paths import data_root
 
 SIDE = 64               # pixels of an image's edge
 LENGTH = 32             # tokens of a caption, <eos> among them
@@ -36,6 +38,8 @@ MENTIONS = 0.3          # labels="captions": share of an image's captions that m
 LABELS = ("attributes", "captions", "classes")
 SPLITS = ("classes", "official")
 CROPS = ("squash", "centre")
+
+__all__ = ["CaptionedImages", "Repeated", "check", "load", "read_captions", "read_image", "read_index", "simulate"]
 
 
 
@@ -96,7 +100,7 @@ def load(split: str, root: str | os.PathLike | None = None, *, split_by: str = "
     """Modalities "image" (N, 3, 64, 64) uint8 and "text" (N, 32) int16 token numbers, one row per caption.
 
     split               "train" or "test"
-    root                folder of the files; by default data/cub
+    root                folder of the files; by default data/cub where that holds them, else the stand-in in it
     split_by            "classes": whole classes, as in the paper, by the two class lists; where these are absent every
                         fourth class is for testing (then it is not the paper's split). "official": train_test_split.txt
     labels              "attributes": (N, 6) bool, the paper's six groups of primary colours; "captions": the same
@@ -119,7 +123,7 @@ def load(split: str, root: str | os.PathLike | None = None, *, split_by: str = "
             raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     if captions_per_image is not None and captions_per_image < 1:
         raise UserError(f"captions_per_image must be at least 1, or None for all, got {captions_per_image}")
-    root = data_root() / "cub" if root is None else Path(root)
+    root = default_root() if root is None else Path(root)
     index = read_index(root)
     is_train, how = split_of(index, split_by)
     index, is_train, skipped = present(index, is_train, missing)

@@ -6,11 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from mmvm.errors import UserError
+from mmvm.paths import data_root
 
 CLASS_LISTS = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
 WHERE = ("CUB_200_2011.tgz (1.1 GB, MD5 97eceeb196236b17998738112f37df78) from "
          "https://www.vision.caltech.edu/datasets/cub_200_2011/ and the folder text_c10 of cvpr2016_cub.tar.gz, which "
          "https://github.com/reedscot/cvpr2016 links to")
+
+
+def default_root() -> Path:
+    """data/cub where the official files were put there, else the stand-in that `simulate` writes by default."""
+    root = data_root() / "cub"
+    return root if (root / "CUB_200_2011").is_dir() else root / "standin-3000-0"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mmvm.datasets.bird_species import GREYS, Bird, Species, draw_bird, draw_spe
 from mmvm.datasets.birds import Picture, paint
 from mmvm.datasets.cub_attributes import NAMES
 from mmvm.errors import UserError
+from mmvm.paths import data_root
 
 VERSION = 1                 # of the painter and the grammar: sets of another version are not mistaken for this one's
 SETTINGS = "standin.json"   # written last, so a set that has it is complete
@@ -33,15 +34,20 @@ COLOURED = {"wing": "wings", "upperparts": "back", "underparts": "belly", "back"
             "nape": "head", "belly": "belly", "leg": "legs", "bill": "beak", "crown": "crown"}
 
 
-def simulate(root: str | os.PathLike, n_images: int = 3_000, n_species: int = 200, seed: int = 0) -> Path:
+def simulate(root: str | os.PathLike | None = None, n_images: int = 3_000, n_species: int | None = None,
+             seed: int = 0) -> Path:
     """Writes `n_images` painted birds of `n_species` classes to `root` (which must not exist) and returns it.
+
+    root       by default data/cub/standin-<n_images>-<seed>
+    n_species  by default 200 as in CUB, or half as many as images if those are fewer than 400
 
     root/CUB_200_2011 has images.txt, train_test_split.txt, image_class_labels.txt, classes.txt, images/ and
     attributes/image_attribute_labels.txt (312 rows an image); root/attributes.txt the names; root/text_c10 ten captions
     an image. A complete set of the same arguments is left as it is. About 10 ms an image on one core. Raises
     `UserError` for numbers that make no set and where `root` holds something else.
     """
-    root = Path(root)
+    root = data_root() / "cub" / f"standin-{n_images}-{seed}" if root is None else Path(root)
+    n_species = min(200, n_images // 2) if n_species is None else n_species
     settings = {"version": VERSION, "n_images": n_images, "n_species": n_species, "seed": seed}
     if not 4 <= n_species <= 999 or n_images < 2 * n_species:
         raise UserError(f"n_images={n_images} of n_species={n_species}: give 4 to 999 species and at least two images "
@@ -51,6 +57,7 @@ def simulate(root: str | os.PathLike, n_images: int = 3_000, n_species: int = 20
     if root.exists():
         raise UserError(f"{root} exists and is no stand-in of these settings ({settings}): name another folder, or "
                         "delete it")
+    root.parent.mkdir(parents=True, exist_ok=True)
     part = root.with_name(f".{root.name}.{os.getpid()}")
     try:
         _write(part, n_images, n_species, seed)

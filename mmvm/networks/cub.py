@@ -58,8 +58,8 @@ def image_trunk(channels: int) -> nn.Sequential:
 
 
 class TextEncoder(nn.Module):
-    """Embedding; 4x4 convolutions of stride 2 to c, 2c, 4c channels (4 words by E/8); 1x4 ones of stride (1, 2) to 4 x 4;
-    each with batch norm and ReLU; a 4x4 convolution per head.
+    """Embedding; 4x4 convolutions of stride 2 to c, 2c, 4c channels (4 words by E/8); 1x4 ones of stride (1, 2) to
+    4 x 4; each with batch norm and ReLU; a 4x4 convolution per head.
 
     n_words  V, with the special tokens; channels c; paper: 32; embedding_dim E, a power of two from 32; paper: 128
     """
@@ -113,8 +113,8 @@ def _text_layers(channels: int, embedding_dim: int) -> list[tuple]:
 
 
 class ImageAttributeClassifier(nn.Module):
-    """Prepared images (B, 3, 64, 64) -> logits (B, C): 3x3 convolutions at 32, 16, 8 and 4 pixels with batch norm, then mean
-    and maximum over the image: how much of a colour there is, and whether. Training sees half of the images mirrored.
+    """Prepared images (B, 3, 64, 64) -> logits (B, C): 3x3 convolutions at 32, 16, 8 and 4 pixels with batch norm, then
+    mean and maximum over the image: how much of a colour there is, and whether. Training mirrors half of the images.
     """
 
     def __init__(self, n_labels: int, channels: int = 16):
@@ -138,9 +138,8 @@ def _block(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
 
 
 class TextAttributeClassifier(nn.Module):
-    """Token numbers (B, 32) -> logits (B, C): embedding, convolutions over one and three words, maximum over the sentence.
-
-    Padding does not take part in the maximum.
+    """Token numbers (B, 32) -> logits (B, C): embedding, convolutions over one and three words, maximum over the
+    sentence without its padding.
     """
 
     def __init__(self, n_words: int, n_labels: int, channels: int = 64, embedding_dim: int = 32):
