@@ -2,13 +2,12 @@
 
 import typing
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from mmvm import caption_quality, evaluation, multilabel, training
+from mmvm import caption_quality, evaluation, multilabel, paths, training
 from mmvm.datasets import cub
 from mmvm.datasets.cub import CaptionedImages
 from mmvm.experiments.base import Experiment, Metrics, content_hash, keep_classifier
@@ -74,8 +73,9 @@ class CUB(Experiment):
         return 2
 
     def data(self, split: str) -> CaptionedImages:
-        """All training pairs, or `n_test` of the test pairs. Paints the stand-in where there is no root."""
-        root = Path(self.root) if self.root else cub.simulate(n_images=self.n_images, seed=self.data_seed)
+        """All training pairs, or `n_test` of the test pairs. Paints the stand-in where there is no root; a
+        relative root starts at the repository's."""
+        root = paths.REPOSITORY / self.root if self.root else cub.simulate(n_images=self.n_images, seed=self.data_seed)
         data = cub.load(split, root, split_by=self.split_by, labels=self.labels, crop=self.crop, missing=self.missing,
                         more_than=self.more_than, pads_counted=self.pads_counted, text_weight=self.text_weight,
                         captions_per_image=self.captions_per_image)
