@@ -326,5 +326,5 @@ def test_text_weight_and_pads_reach_the_model(train):
     assert isinstance(model.objective, Independent)
     batch = train.batch(torch.arange(3))
     terms = model.eval()(batch.x, batch.observed)
-    expected = -terms.log_likelihood[0] - 128 * terms.log_likelihood[1] + terms.regulariser
+    expected = -terms.log_likelihood[0] - 8 * terms.log_likelihood[1] + terms.regulariser
     assert torch.allclose(terms.loss, expected, rtol=1e-5)

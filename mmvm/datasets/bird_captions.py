@@ -6,7 +6,7 @@ parts beside each other, and nothing is said of the species.
 
 from random import Random
 
-from mmvm.datasets.bird_species import Bird
+from mmvm.datasets.bird_species import Bird, pick
 from mmvm.datasets.birds import Picture
 
 WORDS = {"back": ("back", "upperparts"), "belly": ("belly", "underside", "abdomen"), "breast": ("breast", "chest"),
@@ -21,16 +21,16 @@ BEAKS = {"cone": ("short, thick", "cone shaped", "stout"), "short": ("short", "s
 SHADES = {"blue": ("bright", "royal"), "red": ("bright", "deep"), "yellow": ("bright", "lemon"), "orange": ("bright",),
           "green": ("bright",), "black": ("jet", "glossy"), "white": ("pure", "bright"), "brown": ("warm", "plain"),
           "grey": ("plain",)}
-OPENINGS = ("this bird has {a}, {b} and {c}", "this bird has {a} with {b}", "a bird with {a}, {b}, and {c}",
-            "this bird is {main} with {a} and {b}", "this bird is {main} in color with {a}",
-            "this is {main_bird} with {a} and {b}", "{main_bird} with {a}, {b} and {c}", "{main_bird} with {a}",
-            "{main_bird} that has {a} and {b}", "the {shape}bird has {a} and {is_b}",
-            "this {shape}bird has {a}, and {is_b}",
-            "a bird that is mostly {main}, with {a}", "the bird is {main} and {is_a}, it also has {b}",
-            "this {shape}bird is mostly {main} except for {a} and {b}", "{is_a} and {is_b} on this {shape}bird",
-            "its {is_a_bare}, and the rest of the bird is {main}", "the bird has {a} as well as {b}")
-
-
+# pattern -> how often; as in the original, a few ways to begin are by far the most common
+OPENINGS = {"this bird is {main} with {a} and {b}": 8, "this is {main_bird} with {a} and {b}": 5,
+            "{main_bird} with {a}": 4,
+            "this bird has {a} and {b}": 4, "{main_bird} with {a}, {b} and {c}": 3, "this bird is {main} with {a}": 3,
+            "this bird has {a}, {b} and {c}": 2, "this bird is {main} in color with {a}": 2,
+            "a bird with {a}, {b}, and {c}": 1, "{main_bird} that has {a} and {b}": 1,
+            "the {shape}bird has {a} and {is_b}": 1, "this {shape}bird has {a}, and {is_b}": 1,
+            "a bird that is mostly {main}, with {a}": 1, "the bird is {main} and {is_a}, it also has {b}": 1,
+            "this {shape}bird is mostly {main} except for {a} and {b}": 1, "{is_a} and {is_b} on this {shape}bird": 1,
+            "its {is_a_bare}, and the rest of the bird is {main}": 1, "the bird has {a} as well as {b}": 1}
 CONTRASTS = ("rest of", "except")    # openings that only make sense for parts unlike the rest
 
 
@@ -58,12 +58,12 @@ def _sentence(bird: Bird, picture: Picture, draw: Random) -> str:
     main = [colour for colour in areas if areas[colour] >= min(0.22, max(areas.values()))][:draw.choice((1, 2, 2))]
     if len(main) > 1 and draw.random() < 0.3:
         main.reverse()
-    pattern, unlike = draw.choice(OPENINGS), [part for part in seen if bird.colours[part] not in main]
+    pattern, unlike = pick(draw, OPENINGS), [part for part in seen if bird.colours[part] not in main]
     if any(words in pattern for words in CONTRASTS):
         if len(unlike) > 1:
             seen = unlike
         else:
-            pattern = OPENINGS[0]
+            pattern = "this bird has {a}, {b} and {c}"
     parts = draw.sample(seen, min(3, len(seen)))
     main_words = " and ".join(_colour(colour, draw) for colour in main)
     shape = _shape(bird, draw)
@@ -78,7 +78,7 @@ def _sentence(bird: Bird, picture: Picture, draw: Random) -> str:
 
 def _colour(colour: str, draw: Random) -> str:
     word = draw.choice(("grey", "gray")) if colour == "grey" else colour
-    shade = draw.choice(SHADES.get(colour, ("",))) if draw.random() < 0.15 else ""
+    shade = draw.choice(SHADES.get(colour, ("",))) if draw.random() < 0.1 else ""
     return f"{shade} {word}".strip()
 
 
@@ -86,7 +86,7 @@ def _shape(bird: Bird, draw: Random) -> str:
     words = [word for word, true in (("plump", bird.species.depth > 1.1), ("slender", bird.species.depth < 0.88),
                                      ("long tailed", bird.species.tail_length > 0.62 and bird.pose != "flying"),
                                      ("crested", bird.species.crest)) if true]
-    return f"{draw.choice(words)} " if words and draw.random() < 0.5 else ""
+    return f"{draw.choice(words)} " if words and draw.random() < 0.3 else ""
 
 
 def _noun(bird: Bird, part: str, draw: Random) -> str:

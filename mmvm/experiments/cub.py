@@ -54,7 +54,7 @@ class CUB(Experiment):
     more_than: int = parameter(3, "words occur more often than this in the training captions; paper: 3", at_least=0)
     likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
                                         positive=True)
-    text_weight: float = parameter(128.0, "weight of the text's log-likelihood in the loss; released code: 128",
+    text_weight: float = parameter(8.0, "weight of the text's log-likelihood in the loss; released code: 128",
                                    positive=True)
     pads_counted: bool = parameter(False, "padding counts in the text's likelihood; released code: True")
     image_channels: int = parameter(16, "width of the first image convolution; paper: 64", at_least=1)
@@ -116,17 +116,19 @@ class CUB(Experiment):
                  classifiers: list[nn.Module]) -> Metrics:
         """probe (M,) and coherence (M, M), each as mean AUROC over the six attributes and under its other definitions
         (`SUFFIX`); both by attribute; classifier_auroc (M,); reconstruction (M,), imputation (M, M), in nats, and
-        reconstruction_weighted, as the loss counts it; caption_... of what the text decoder says; constant_... of an
-        answer that knows the attributes' frequencies alone; effective_beta."""
+        reconstruction_weighted, with the text 128 times as on the paper's axis; caption_... of what the text decoder
+        says; constant_... of an answer that knows the attributes' frequencies alone; words, the vocabulary's size;
+        effective_beta."""
         names, attributes = test.names, test.label_names
         reconstruction = evaluation.reconstruction_error(model, test)
-        weights = np.array([spec.weight for spec in test.specs])
         metrics = Metrics({
-            "reconstruction": reconstruction, "reconstruction_weighted": np.array((weights * reconstruction).sum()),
+            "reconstruction": reconstruction,
+            "reconstruction_weighted": np.array(reconstruction @ [1.0, cub.TEXT_WEIGHT]),
             "imputation": evaluation.imputation_error(model, test),
             "classifier_auroc": np.array([np.nanmean(multilabel.scores(multilabel.classify(
                 classifier, test.modalities[name], spec), test.labels.numpy())["auroc"])
                 for classifier, name, spec in zip(classifiers, names, test.specs)]),
+            "words": np.array(len(test.vocabulary)),
             "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
         probe = multilabel.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed)
         coherence = multilabel.coherence(model, test, classifiers)

@@ -26,7 +26,6 @@ class ImageEncoder(nn.Module):
         self.trunk = image_trunk(channels)
         self.mean = nn.Conv2d(8 * channels, latent_dim, 4)
         self.logvar = nn.Conv2d(8 * channels, latent_dim, 4)
-        self.to(memory_format=torch.channels_last)  # the same numbers, a fifth faster
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.trunk(x)
@@ -45,7 +44,6 @@ class ImageDecoder(nn.Module):
                 nn.ConvTranspose2d(n * c, n * c // 2, 4, stride=2, padding=1), nn.ReLU())),
             nn.ConvTranspose2d(c, 3, 4, stride=2, padding=1), nn.Sigmoid(),
         )
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.trunk(z[..., None, None])
