@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmvm.__main__ import main
 from mmvm.datasets import bird_captions, bird_species, birds, cub, cub_attributes, cub_cache, cub_standin
 from mmvm.datasets.captions import COLOUR_GROUPS, EOS, PAD, SPECIAL, UNK, Vocabulary, as_text, colour_groups, tokenise
 from mmvm.errors import UserError
@@ -408,3 +409,17 @@ def test_repeated_rows_behave_like_a_tensor(train):
     assert torch.equal(rows.to("cpu")[:], values[[0, 0, 2, 1]])
     part = train.subset(torch.tensor([0, 11]))
     assert isinstance(part.modalities["image"], torch.Tensor) and part.vocabulary is train.vocabulary
+
+
+# the command line
+
+def test_the_command_paints_and_checks(painted, copy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cub, "simulate", lambda root: cub_standin.simulate(root, 16, 8))
+    root = str(tmp_path / "new")
+    assert main(["data", "cub", "--root", root, "--simulate", "--check"]) == 0
+    said = capsys.readouterr().out
+    assert f"written to {root}" in said and "16 images of 8 classes" in said and "4,992 attribute rows" in said
+    assert main(["data", "cub"]) == 0 and "Files, as the archives unpack" in capsys.readouterr().out
+    shutil.rmtree(copy / "text_c10")
+    assert main(["data", "cub", "--root", str(copy), "--check"]) == 2
+    assert "holds no text_c10, the folder of captions: copy it there from cvpr2016" in capsys.readouterr().err

@@ -40,11 +40,11 @@ class CUB(Experiment):
     batch_size: int = parameter(32, "pairs per update; paper: 128", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam; paper: 1e-3", positive=True)
     epochs: int = parameter(3, "passes over the training pairs; paper: 100", at_least=1)
-    n_images: int = parameter(800, "painted birds, a quarter for testing; not used with a root; paper: 11788 photos",
+    n_images: int = parameter(600, "painted birds, a quarter for testing; not used with a root; paper: 11788 photos",
                               at_least=8)
     captions_per_image: int = parameter(10, "the first so many captions of an image, a pair each; paper: 10",
                                         at_least=1)
-    n_test: int = parameter(1_000, "test pairs that are measured, at random; 0: all; paper: all 29330", at_least=0)
+    n_test: int = parameter(500, "test pairs that are measured, at random; 0: all; paper: all 29330", at_least=0)
     split_by: str = parameter("classes", "classes (whole classes for testing, paper) | official (train_test_split.txt)",
                               cub.SPLITS)
     labels: str = parameter("attributes", "six colour groups from: attributes (paper) | captions (an image's own)",
@@ -57,10 +57,10 @@ class CUB(Experiment):
     text_weight: float = parameter(8.0, "weight of the text's log-likelihood in the loss; released code: 128",
                                    positive=True)
     pads_counted: bool = parameter(False, "padding counts in the text's likelihood; released code: True")
-    image_channels: int = parameter(16, "width of the first image convolution; paper: 64", at_least=1)
+    image_channels: int = parameter(8, "width of the first image convolution; paper: 64", at_least=1)
     text_channels: int = parameter(8, "width of the first text convolution; paper: 32", at_least=1)
     embedding_dim: int = parameter(64, "of a word, a power of two from 32; paper: 128", at_least=32)
-    n_probe: int = parameter(5_000, "training encodings for the linear probes; paper: 10000", at_least=1)
+    n_probe: int = parameter(2_000, "training encodings for the linear probes; paper: 10000", at_least=1)
     classifier_epochs: int = parameter(12, "epochs of the attribute classifiers behind the coherence; text: a third",
                                        at_least=1)
     seed: int = parameter(0, "seed of weights, order and draws; paper: not stated", last=True)
