@@ -5,9 +5,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -171,12 +171,9 @@ def epochs(network: str, batch: int, rounds: int, n: int) -> list[dict]:
 
 
 def _mapped(data: MultimodalData, folder: Path) -> MultimodalData:
-    import numpy as np
-
     for name, x in data.modalities.items():
         np.save(folder / f"{name}.npy", x.numpy())
-    arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in data.modalities}
-    return replace(data, modalities=arrays, streamed=True)
+    return MultimodalData.from_files({name: folder / f"{name}.npy" for name in data.names}, data.specs)
 
 
 def _gather(data: MultimodalData, batch: int) -> None:
