@@ -1,11 +1,11 @@
 """Per data set: parameters in, trained model and result rows out."""
 
 from mmvm.experiments.base import METHOD_OPTIONS, Experiment, Metrics, Result, load, run
-from mmvm.experiments.pages import Intro, Method
+from mmvm.experiments.pages import Cost, Intro, Method
 from mmvm.experiments.parameters import Parameters
 from mmvm.experiments.polymnist import PolyMNIST
 
 EXPERIMENTS = {"polymnist": PolyMNIST}
 
-__all__ = ["EXPERIMENTS", "METHOD_OPTIONS", "Experiment", "Intro", "Method", "Metrics", "Parameters", "PolyMNIST",
-           "Result", "load", "run"]
+__all__ = ["EXPERIMENTS", "METHOD_OPTIONS", "Cost", "Experiment", "Intro", "Method", "Metrics", "Parameters",
+           "PolyMNIST", "Result", "load", "run"]

@@ -17,11 +17,12 @@ from mmvm.plots.common import (
     tradeoff,
     use_style,
 )
+from mmvm.plots.cost import bars, roofline, scaling_with_modalities
 from mmvm.plots.intro import idea
 from mmvm.plots.method import bounds, descent, posteriors_and_prior, schedules, sharing, toy_latents
 from mmvm.plots.polymnist import latent_maps, tuples
 
-__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "bounds", "by_method", "descent",
-           "idea", "imputations", "latent_maps", "learning_curves", "matrices", "modality_colour",
-           "posteriors_and_prior", "reconstructions", "schedules", "sharing", "toy_latents", "tradeoff", "tuples",
-           "use_style"]
+__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "bars", "bounds", "by_method",
+           "descent", "idea", "imputations", "latent_maps", "learning_curves", "matrices", "modality_colour",
+           "posteriors_and_prior", "reconstructions", "roofline", "scaling_with_modalities", "schedules", "sharing",
+           "toy_latents", "tradeoff", "tuples", "use_style"]
