@@ -1,4 +1,4 @@
-"""python -m benchmarks [steps] [epochs] [plan] [scaling] [evaluation] [gpu]
+"""python -m benchmarks [steps] [layers] [epochs] [plan] [scaling] [evaluation] [quality] [gpu]
 
 Prints the table; --keep also writes it to benchmarks/results.csv, which the chapter `cost` shows. Let nothing else run
 meanwhile. All parts but `gpu` together take about a quarter of an hour on two cores.
@@ -10,10 +10,10 @@ import sys
 import pandas as pd
 import torch
 
-from benchmarks import gpu, scaling, timing, training
+from benchmarks import gpu, layers, scaling, timing, training
 from mmvm.errors import UserError
 
-PARTS = ("steps", "epochs", "plan", "scaling", "evaluation", "gpu")
+PARTS = ("steps", "layers", "epochs", "plan", "scaling", "evaluation", "quality", "gpu")
 
 
 def main() -> int:
@@ -51,6 +51,8 @@ def main() -> int:
 def _measure(part: str, network: str, batch: int, rounds: int) -> list[dict]:
     if part == "steps":
         return training.steps(network, batch, rounds) + training.memories(network, batch)
+    if part == "layers":
+        return layers.layers(network, batch if network == "conv" else batch // 4, rounds)
     if part == "epochs":
         return training.epochs(network, batch, rounds, n=4 * batch if network == "conv" else batch)
     if part == "plan":
@@ -59,6 +61,8 @@ def _measure(part: str, network: str, batch: int, rounds: int) -> list[dict]:
         return gpu.times(network, batch, rounds)
     if network == "resnet":
         return []  # measured on the convolutional pair alone
+    if part == "quality":
+        return scaling.quality()
     return scaling.scaling(batch, rounds) if part == "scaling" else scaling.evaluation(10_000, 2)
 
 

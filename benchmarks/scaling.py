@@ -1,5 +1,7 @@
 """What more modalities and larger latents cost: time, the share of the objective's own term, and memory."""
 
+import subprocess
+import sys
 import time
 
 import torch
@@ -47,8 +49,33 @@ def _term(modalities: int, batch: int, latent_dim: int, pairs: bool = False):
     return step
 
 
+def quality(seeds: int = 3) -> list[dict]:
+    """Learning curves of PolyMNIST's smoke run in float32 and in bfloat16: loss after every epoch and probe at the
+    end, each as the list over seeds."""
+    from mmvm import evaluation as measures
+    from mmvm.experiments import PolyMNIST
+
+    found = []
+    train, test = PolyMNIST().data("train"), PolyMNIST().data("test")
+    for precision in ("float32", "bfloat16"):
+        curves, probes = [], []
+        for seed in range(seeds):
+            p = PolyMNIST(seed=seed, precision=precision, device="cpu",
+                          plan=LADDER[FAST][1] if precision == "bfloat16" else "plain")
+            model = p.build_model(train)
+            curves.append(p.fit(model, train)["loss"])
+            probes.append(float(measures.linear_probe(model, train, test, n=p.n_probe).mean()))
+        common = {"arm": precision, "network": p.network, "batch": p.batch_size, "modalities": p.n_modalities,
+                  "latent_dim": p.latent_dim, "precision": precision}
+        found += [{**common, "metric": f"loss_epoch_{epoch}", "value": list(values)}
+                  for epoch, values in enumerate(zip(*curves), 1)]
+        found.append({**common, "metric": "probe", "value": probes})
+    return found
+
+
 def evaluation(n: int, rounds: int) -> list[dict]:
-    """Seconds of the paper's evaluation, its parts on their own: n test tuples, probe fitted to 10,000 encodings."""
+    """Seconds of the paper's evaluation, its parts on their own (n test tuples, probe of 10,000 encodings), and of
+    starting the program."""
     from mmvm import evaluation as measures
     from mmvm.networks import DigitClassifier
 
@@ -59,6 +86,11 @@ def evaluation(n: int, rounds: int) -> list[dict]:
             "probe": lambda: measures.linear_probe(model, train, test, n=None).sum() and None,
             "coherence": lambda: measures.coherence(model, test, classifiers).sum() and None,
             "reconstruction": lambda: measures.reconstruction_error(model, test).sum() and None}
+    starts = {"import mmvm": ["-c", "import mmvm"],
+              "python -m mmvm train --dry-run": ["-m", "mmvm", "train", "polymnist", "--dry-run"]}
+    for name, words in starts.items():
+        arms[name] = lambda words=words: timing.without(subprocess.run([sys.executable, *words], check=True,
+                                                                       stdout=subprocess.DEVNULL))
     seconds = timing.interleaved(arms, rounds)
     return [{"arm": name, "network": "conv", "batch": n, "modalities": 3, "latent_dim": 512, "precision": "float32",
              "metric": "evaluation_seconds", "value": values} for name, values in seconds.items()]

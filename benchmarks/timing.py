@@ -45,13 +45,13 @@ def peaks(precision: str, device=CPU, rounds: int = 7) -> dict[str, float]:
     x = torch.randn(batch, 256, side, side, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        seconds = interleaved({"matmul": lambda: _without(a @ b), "convolution": lambda: _without(F.conv2d(
+        seconds = interleaved({"matmul": lambda: without(a @ b), "convolution": lambda: without(F.conv2d(
             x, w, padding=1))}, rounds, device)
     flops = {"matmul": 2 * n**3, "convolution": 2 * batch * side**2 * 256 * 256 * 9}
     return {name: flops[name] / min(seconds[name]) for name in flops}
 
 
-def _without(_) -> None:
+def without(_) -> None:
     """An arm's result, thrown away."""
 
 

@@ -1,7 +1,6 @@
 """Plans: the same numbers however they are computed, chosen by measurement, remembered by the checkpoint."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,22 +262,39 @@ def test_bfloat16_learns_like_another_seed_would():
     assert (np.abs(half - curves[0]) <= spread).all()
 
 
-def test_streamed_data_trains_to_the_same_weights(tmp_path):
+@pytest.fixture
+def mapped(tmp_path) -> MultimodalData:
+    """`pictures(24)` in files."""
     data = pictures(24)
     for name, x in data.modalities.items():
         np.save(tmp_path / f"{name}.npy", x.numpy())
-    mapped = {name: torch.from_numpy(np.load(tmp_path / f"{name}.npy", mmap_mode="c")) for name in data.modalities}
-    streamed = replace(data, modalities=mapped, streamed=True)
-    a, b = trained("plain", data=data)[0], trained("plain", data=streamed)[0]
+    return MultimodalData.from_files({name: tmp_path / f"{name}.npy" for name in data.names}, data.specs)
+
+
+def test_files_train_to_the_same_weights(mapped):
+    a, b = trained("plain", data=pictures(24))[0], trained("plain", data=mapped)[0]
     assert all(torch.equal(value, b[name]) for name, value in a.items())
-    assert not streamed.subset(slice(0, 3)).streamed, "a copy in memory"
 
 
-def test_reading_ahead_gives_every_batch_in_order():
-    data = replace(pictures(10), streamed=True)
-    indices = list(torch.arange(10).split(3))
-    found = list(training._batches(data, indices, torch.device("cpu")))
-    assert len(found) == 4 and all(isinstance(batch, Batch) for batch in found)
-    for batch, index in zip(found, indices):
-        assert torch.equal(batch.x[1], data.modalities["m1"][index])
-    assert list(training._batches(data, [], torch.device("cpu"))) == []
+def test_every_batch_is_announced_before_it_is_read(mapped, monkeypatch):
+    events, announce, batch = [], MultimodalData.announce, MultimodalData.batch
+    monkeypatch.setattr(MultimodalData, "announce", lambda self, index: (events.append(("announced", index.tolist())),
+                                                                         announce(self, index)))
+    monkeypatch.setattr(MultimodalData, "batch", lambda self, index: (events.append(("read", index.tolist())),
+                                                                      batch(self, index))[1])
+    found = list(training._batches(mapped, list(torch.arange(24).flip(0).split(10)), torch.device("cpu")))
+    assert [len(batch.x[0]) for batch in found] == [10, 10, 4] and all(isinstance(batch, Batch) for batch in found)
+    a, b, c = [index.tolist() for index in torch.arange(24).flip(0).split(10)]
+    assert events == [("announced", b), ("read", a), ("announced", c), ("read", b), ("read", c)]
+
+
+def test_a_copy_in_memory_has_no_files(mapped):
+    assert mapped.files and not mapped.subset(slice(0, 3)).files
+    assert mapped.to("cpu").files == mapped.files
+
+
+def test_a_file_that_is_no_array_is_named(tmp_path):
+    (tmp_path / "x.npy").write_text("no array")
+    for path in (tmp_path / "x.npy", tmp_path / "absent.npy"):
+        with pytest.raises(UserError, match=f"{path.name} cannot be memory-mapped .*: write modality 'm0' there with"):
+            MultimodalData.from_files({"m0": path}, SPECS[:1])

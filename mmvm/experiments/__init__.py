@@ -2,11 +2,11 @@
 
 from mmvm.experiments.base import METHOD_OPTIONS, Experiment, Metrics, Result, load, run
 from mmvm.experiments.cub import CUB
-from mmvm.experiments.pages import Intro, Method
+from mmvm.experiments.pages import Cost, Intro, Method
 from mmvm.experiments.parameters import Parameters
 from mmvm.experiments.polymnist import PolyMNIST
 
 EXPERIMENTS = {"polymnist": PolyMNIST, "cub": CUB}
 
-__all__ = ["CUB", "EXPERIMENTS", "METHOD_OPTIONS", "Experiment", "Intro", "Method", "Metrics", "Parameters",
+__all__ = ["CUB", "EXPERIMENTS", "METHOD_OPTIONS", "Cost", "Experiment", "Intro", "Method", "Metrics", "Parameters",
            "PolyMNIST", "Result", "load", "run"]

@@ -17,12 +17,14 @@ from mmvm.plots.common import (
     tradeoff,
     use_style,
 )
+from mmvm.plots.cost import bars, roofline, scaling_with_modalities
 from mmvm.plots.cub import against_beta, by_attribute, caption_to_image, image_to_caption, pairs
 from mmvm.plots.intro import idea
 from mmvm.plots.method import bounds, descent, posteriors_and_prior, schedules, sharing, toy_latents
 from mmvm.plots.polymnist import latent_maps, tuples
 
-__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "against_beta", "bounds",
+__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "against_beta", "bars", "bounds",
            "by_attribute", "by_method", "caption_to_image", "descent", "idea", "image_to_caption", "imputations",
            "latent_maps", "learning_curves", "matrices", "modality_colour", "pairs", "posteriors_and_prior",
-           "reconstructions", "schedules", "sharing", "toy_latents", "tradeoff", "tuples", "use_style"]
+           "reconstructions", "roofline", "scaling_with_modalities", "schedules", "sharing", "toy_latents", "tradeoff",
+           "tuples", "use_style"]
