@@ -58,6 +58,12 @@ def test_the_same_seed_paints_the_same_bird():
     assert a.image.shape != c.image.shape or not np.array_equal(a.image, c.image)
 
 
+def test_draws_do_not_depend_on_the_order_of_a_set():
+    bird, _ = painting(3)
+    tones = birds._Canvas(bird, Random(0), 96, 72).tone
+    assert list(tones) == list(dict.fromkeys(bird.colours.values()))
+
+
 @pytest.mark.parametrize("pose", bird_species.POSES)
 def test_a_bird_is_whole_in_its_picture_and_its_shares_add_up(pose):
     for seed in range(5):

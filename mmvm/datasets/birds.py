@@ -110,13 +110,13 @@ class _Canvas:
         self.bird, self.draw, self.width, self.height = bird, draw, width, height
         self.owned: dict[str, np.ndarray] = {}
         self.covered = np.zeros((height, width), np.float32)
-        self.wing = None
         self.tilt = draw.uniform(*{"perched": (0.15, 0.85), "standing": (0.0, 0.5), "swimming": (-0.05, 0.15),
                                    "flying": (-0.3, 0.3)}[bird.pose])
         self.mirror = draw.random() < 0.5
         angle = draw.uniform(-2.6, -0.5)                    # of the light, from above
         self.light = np.cos(angle), np.sin(angle)
-        self.tone = {name: self._tone(COLOURS[name]) for name in set(bird.colours.values())}
+        # in the order of the parts: that of a set would differ from process to process, and the draws with it
+        self.tone = {name: self._tone(COLOURS[name]) for name in dict.fromkeys(bird.colours.values())}
 
     def _tone(self, rgb) -> np.ndarray:
         """A named colour as this individual has it: a little lighter or darker, a little off."""
@@ -204,10 +204,8 @@ class _Canvas:
         self.covered = np.maximum(body, mask)
         if name == "breast" and self.bird.species.pattern != "solid":
             self._marks(mask)
-        if name == "wing":
-            self.wing = mask
-            if self.bird.species.wing_bars:
-                self._wing_bars(mask, points)
+        if name == "wing" and self.bird.species.wing_bars:
+            self._wing_bars(mask)
         if name == "eye" and d.random() < 0.9:  # a glint
             x, y = self._place(points).mean(0)
             self._blend(self._mask(_ellipse(x - 0.4, y - 0.5, 0.6, 0.6)) * mask, np.float32(0.95))
@@ -287,14 +285,15 @@ class _Canvas:
         return 1 - 0.14 * (0.5 + 0.5 * np.sin(across * self.draw.uniform(60, 90))) - 0.1 * (1 - _blur(mask, 2.0))
 
     def _marks(self, mask: np.ndarray) -> None:
-        """Spots or streaks in a darker tone on the breast."""
-        noise = self._noise(26, 1) if self.bird.species.pattern == "spotted" else self._noise(30, 1).mean(0)[None] \
-            .repeat(self.height, 0)
-        if self.bird.species.pattern == "striped":
-            noise = (noise - noise.min()) / max(float(np.ptp(noise)), 1e-6)
+        """Spots, or streaks from top to bottom, in a darker tone on the breast."""
+        if self.bird.species.pattern == "spotted":
+            noise = self._noise(26, 1)
+        else:
+            across = self._noise(30, 1).mean(0)
+            noise = np.broadcast_to((across - across.min()) / max(float(np.ptp(across)), 1e-6), mask.shape)
         self._blend(mask * np.clip((noise - 0.58) * 6, 0, 1) * 0.6, self.image * 0.25)
 
-    def _wing_bars(self, mask: np.ndarray, points) -> None:
+    def _wing_bars(self, mask: np.ndarray) -> None:
         for x in (-0.02, -0.14):
             bar = self._mask(self._place([(x, 0.3), (x + 0.05, 0.3), (x - 0.03, -0.3), (x - 0.08, -0.3)]))
             self._blend(bar * mask * 0.85, np.float32(0.9))
