@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -153,7 +153,8 @@ def _plan(plan: str, run: "_Run", data: MultimodalData, batch_size: int, precisi
     if found is None and run.ranks.rank == 0:
         batch = _to(data.batch(torch.arange(batch_size // run.ranks.size, device=data.device)), device)
         found = str(speed.measured_plan(run.model, batch, precision, say=lambda line: print(line, file=sys.stderr)))
-    return speed.Plan.parse(run.ranks.told(found))
+    found = speed.Plan.parse(run.ranks.told(found))
+    return replace(found, graph=found.graph and run.ranks.size == 1)
 
 
 def _batches(data: MultimodalData, indices: list[Tensor], device: torch.device) -> Iterator[Batch]:
@@ -194,8 +195,8 @@ class _Update:
         if distributed.ranks().size > 1:
             forward = DistributedDataParallel(forward)
         self.forward = forward
-        if graph and device.type != "cuda":
-            raise UserError("plan 'graph' records CUDA kernels: leave it out on a CPU")
+        if graph and (device.type != "cuda" or distributed.ranks().size > 1):
+            raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
         self.graph, self.recorded, self.updates = graph, None, 0
 
     def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:

@@ -61,14 +61,14 @@ def bars(tables: dict[str, pd.DataFrame], labels: dict[str, str], label: str) ->
 def scaling_with_modalities(table: pd.DataFrame) -> plt.Figure:
     """Seconds of an update and of the MMVM term against M (left), and memory against M (right); columns arm, metric,
     modalities, value."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
     styles = {"update": (INK, "-", "o"), "MMVM term, all pairs": (MUTED, "--", "s"),
               "MMVM term": (METHOD_COLOURS["mmvm"], "-", "o")}
     for arm, (colour, line, marker) in styles.items():
         own = table[(table["arm"] == arm) & (table["metric"] == "seconds")].sort_values("modalities")
         left.plot(own["modalities"], own["value"], color=colour, linestyle=line, marker=marker, label=arm)
     left.set(xscale="log", yscale="log", xlabel="modalities $M$", ylabel="seconds")
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     memory = table[table["metric"] == "memory_bytes"].sort_values("modalities")
     right.plot(memory["modalities"], memory["value"] / 1e9, color=INK, marker="o")
     right.set(xlabel="modalities $M$", ylabel="peak memory, GB", ylim=(0, None), xlim=(0, None))
