@@ -28,7 +28,9 @@ SECONDS = 60.0   # all choices together would take longer; one turn is always ta
 
 @dataclass(frozen=True)
 class Plan:
-    """channels_last  pictures are stored with their channels innermost
+    """The choices, none of which is taken by default.
+
+    channels_last  pictures are stored with their channels innermost
     grouped        M networks of one shape run as one (`mmvm.networks.grouped`)
     keep_memory    freed memory stays with the process (glibc on Linux): activations over 32 MB are otherwise taken from
                    the system, and zeroed by it, anew in every update
@@ -128,8 +130,9 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
     """
     device = batch.observed.device
     best, choices = Plan(), _choices(model, precision, device)
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # batch statistics move in training mode
     for change in choices:
-        plan = replace(best, **change)
+        plan = replace(best, **change(best))
         times, start = {best: [], plan: []}, time.monotonic()
         for _ in range(rounds):
             for candidate in times:
@@ -141,22 +144,24 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
         say(f"plan: {plan} {len(batch.x[0]) / after:.0f} samples/s, without the last {len(batch.x[0]) / before:.0f}: "
             f"{'taken' if taken else 'left'}")
         best = plan if taken else best
+    for buffer, before in buffers:
+        buffer.copy_(before)
     return replace(best, graph=device.type == "cuda")  # nothing to weigh: the host is the slower part
 
 
-def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list[dict]:
-    """What may be worth trying, in the order of what it usually brings."""
+def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list[Callable[[Plan], dict]]:
+    """What may be worth trying, in the order of what it usually brings: the change to a plan."""
     pictures = any(len(modality.shape) == 3 for modality in model.modalities)
-    choices = [{"channels_last": True}] if pictures else []
+    choices = [lambda plan: {"channels_last": True}] if pictures else []
     if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
-        choices.append({"keep_memory": True})
+        choices.append(lambda plan: {"keep_memory": True})
     if precision == "bfloat16":
-        choices += [{"float32": (kind,)} for kind, layers in KINDS.items()
+        choices += [lambda plan, kind=kind: {"float32": (*plan.float32, kind)} for kind, layers in KINDS.items()
                     if any(isinstance(layer, layers) for layer in model.modules())]
     if len(model.encoders) > 1 and can_group(model.encoders) and can_group(model.decoders):
-        choices.append({"grouped": True})
+        choices.append(lambda plan: {"grouped": True})
     if device.type == "cpu" and torch.get_num_threads() > 1:
-        choices.append({"threads": torch.get_num_threads() // 2})
+        choices.append(lambda plan: {"threads": torch.get_num_threads() // 2})
     return choices
 
 

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -153,27 +153,31 @@ def _plan(plan: str, run: "_Run", data: MultimodalData, batch_size: int, precisi
     if found is None and run.ranks.rank == 0:
         batch = _to(data.batch(torch.arange(batch_size // run.ranks.size, device=data.device)), device)
         found = str(speed.measured_plan(run.model, batch, precision, say=lambda line: print(line, file=sys.stderr)))
-    return speed.Plan.parse(run.ranks.told(found))
+    found = speed.Plan.parse(run.ranks.told(found))
+    return replace(found, graph=found.graph and run.ranks.size == 1)
 
 
 def _batches(data: MultimodalData, indices: list[Tensor], device: torch.device) -> Iterator[Batch]:
-    """The batches on `device`. What comes from a disk, or goes to a GPU, is gathered one batch ahead."""
-    if not data.streamed and data.device.type == device.type:
-        yield from map(data.batch, indices)
+    """The batches on `device`, each made ready while the one before is computed on: a disk reads ahead, and a GPU's
+    next batch is gathered by a thread. On a CPU a thread would take more from the computation than it gives."""
+    if device.type == "cuda" and data.device.type == "cpu":
+        with ThreadPoolExecutor(1) as gatherer:
+            ahead = [gatherer.submit(_pinned, data, index) for index in indices[:1]]
+            for i in range(len(indices)):
+                batch = ahead.pop().result()
+                ahead += [gatherer.submit(_pinned, data, index) for index in indices[i + 1:i + 2]]
+                yield _to(batch, device)
         return
+    for i, index in enumerate(indices):
+        if data.files and i + 1 < len(indices):
+            data.announce(indices[i + 1])
+        yield data.batch(index)
 
-    def gather(index: Tensor) -> Batch:
-        batch = data.batch(index)
-        if device.type == "cuda":
-            batch = Batch([x.pin_memory() for x in batch.x], batch.observed.pin_memory())
-        return batch
 
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(gather, indices[0]) if indices else None
-        for i in range(len(indices)):
-            batch = ahead.result()
-            ahead = reader.submit(gather, indices[i + 1]) if i + 1 < len(indices) else None
-            yield _to(batch, device)
+def _pinned(data: MultimodalData, index: Tensor) -> Batch:
+    """A batch in memory that a GPU can read by itself."""
+    batch = data.batch(index)
+    return Batch([x.pin_memory() for x in batch.x], batch.observed.pin_memory())
 
 
 class _Update:
@@ -191,8 +195,8 @@ class _Update:
         if distributed.ranks().size > 1:
             forward = DistributedDataParallel(forward)
         self.forward = forward
-        if graph and device.type != "cuda":
-            raise UserError("plan 'graph' records CUDA kernels: leave it out on a CPU")
+        if graph and (device.type != "cuda" or distributed.ranks().size > 1):
+            raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
         self.graph, self.recorded, self.updates = graph, None, 0
 
     def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:

@@ -13,7 +13,9 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [Requirement(line) for lines in [PROJECT["dependencies"], *EXTRAS.values()] for line in lines]
+NOT_LOCKED = {"bench"}  # another library to compare with: nothing of the project imports it unasked
+LOCKED = [lines for extra, lines in EXTRAS.items() if extra not in NOT_LOCKED]
+REQUIREMENTS = [Requirement(line) for lines in [PROJECT["dependencies"], *LOCKED] for line in lines]
 
 
 def lock() -> dict[str, Requirement]:

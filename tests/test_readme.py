@@ -51,6 +51,10 @@ def test_command(command, tmp_path):
             call([sys.executable, "-m", "mmvm", "train", *arguments, "--dry-run"])
         case ["python", "-m", "mmvm", *arguments]:
             call([sys.executable, "-m", "mmvm", *arguments])
+        case ["torchrun", "--nproc-per-node", _, "-m", "mmvm", "train", *arguments]:
+            call([sys.executable, "-m", "mmvm", "train", *arguments, "--dry-run"])  # test_distributed starts several
+        case ["python", "-m", "benchmarks", *arguments]:
+            call([sys.executable, "-m", "benchmarks", *arguments, "--help"])
         case ["papermill", chapter, output, *arguments]:
             assert (ROOT / output).parent.is_dir(), "papermill makes no folders"
             said = call([sys.executable, "-m", "papermill", chapter, str(tmp_path / "x.ipynb"), *arguments,

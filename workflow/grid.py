@@ -116,9 +116,12 @@ def code_digest(experiment: str, leave_out: Iterable[str] = ()) -> str:
     """A digest of the module's code for one experiment: without the files and folders named and without those of other
     experiments. Comments, docstrings and layout do not count."""
     package = paths.REPOSITORY / "mmvm"
-    others = {f"{name.replace('-', '_')}.py" for name in EXPERIMENTS if name != experiment}
-    files = [path for path in sorted(package.rglob("*.py"))
-             if path.relative_to(package).parts[0] not in leave_out and path.name not in others]
+    others = {name.replace("-", "_") for name in EXPERIMENTS if name != experiment}
+    files = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).parts
+        if parts[0] not in leave_out and not others & {Path(part).stem for part in parts}:
+            files.append(path)
     return _digest([[path.relative_to(package).as_posix(), _tree(ast.parse(path.read_text()))] for path in files])
 
 

@@ -4,8 +4,12 @@ Images stay uint8 until they are on the device that trains, and a batch is an in
 samples: five modalities of 60,000 PolyMNIST tuples are 706 MB as bytes and 2.8 GB as floats.
 """
 
+import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +57,7 @@ class MultimodalData:
     observed    (M, N) bool; None means that everything is present
     ids         one name per sample for error messages, or None
     n_classes   C, where the labels are class numbers
-    streamed    the arrays are memory-mapped and may be larger than memory: training reads one batch ahead
+    files       the memory-mapped arrays that `modalities` look into (`from_files`), which may be larger than memory
 
     Raises `UserError` where the pieces do not fit together.
     """
@@ -64,7 +68,7 @@ class MultimodalData:
     observed: Tensor | None = None
     ids: list[str] | None = None
     n_classes: int | None = None
-    streamed: bool = False
+    files: tuple[np.memmap, ...] = ()
 
     def __post_init__(self):
         names = [spec.name for spec in self.specs]
@@ -98,6 +102,19 @@ class MultimodalData:
     def __len__(self) -> int:
         return len(next(iter(self.modalities.values())))
 
+    @classmethod
+    def from_files(cls, paths: Mapping[str, str | PathLike], specs: tuple[Modality, ...], **rest) -> "MultimodalData":
+        """Modalities from .npy files, memory-mapped: only what a batch needs is ever read. `rest` as above."""
+        files = {}
+        for name, path in paths.items():
+            try:
+                files[name] = np.load(path, mmap_mode="c")  # PyTorch wants it writable; the file stays as it is
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} cannot be memory-mapped ({error}): write modality {name!r} there with "
+                                "numpy.save") from None
+        return cls({name: torch.from_numpy(file) for name, file in files.items()}, specs, files=tuple(files.values()),
+                   **rest)
+
     @property
     def names(self) -> list[str]:
         return [spec.name for spec in self.specs]
@@ -112,6 +129,18 @@ class MultimodalData:
                      self.observed.index_select(1, index),
                      None if self.labels is None else self.labels.index_select(0, index))
 
+    def announce(self, index: Tensor) -> None:
+        """Tells the system which samples are wanted next: it reads them from the disk while others are computed on."""
+        if not hasattr(mmap, "MADV_WILLNEED"):
+            return  # then they are read when they are wanted
+        rows = index.sort().values.tolist()
+        for array in self.files:
+            size, start = array.strides[0], array.offset % mmap.ALLOCATIONGRANULARITY
+            for row in rows:
+                first = start + row * size
+                page = first - first % mmap.PAGESIZE
+                array._mmap.madvise(mmap.MADV_WILLNEED, page, first + size - page)
+
     def batches(self, batch_size: int):
         """All samples in their own order, `batch_size` at a time; the last batch may be smaller."""
         for index in torch.arange(len(self), device=self.device).split(batch_size):
@@ -123,10 +152,10 @@ class MultimodalData:
         on_device = index.to(self.device)
         batch = self.batch(on_device)
         return replace(self, modalities=dict(zip(self.names, batch.x)), labels=batch.labels, observed=batch.observed,
-                       streamed=False, ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
+                       files=(), ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
 
     def to(self, device) -> "MultimodalData":
-        return replace(self, streamed=self.streamed and torch.device(device) == self.device,
+        return replace(self, files=self.files if torch.device(device) == self.device else (),
                        modalities={name: x.to(device) for name, x in self.modalities.items()},
                        labels=None if self.labels is None else self.labels.to(device),
                        observed=self.observed.to(device))

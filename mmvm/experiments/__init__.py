@@ -1,12 +1,13 @@
 """Per data set: parameters in, trained model and result rows out."""
 
 from mmvm.experiments.base import METHOD_OPTIONS, Experiment, Metrics, Result, load, run
+from mmvm.experiments.cub import CUB
 from mmvm.experiments.hippocampus import Hippocampus
-from mmvm.experiments.pages import Intro, Method
+from mmvm.experiments.pages import Cost, Intro, Method
 from mmvm.experiments.parameters import Parameters
 from mmvm.experiments.polymnist import PolyMNIST
 
-EXPERIMENTS = {"polymnist": PolyMNIST, "hippocampus": Hippocampus}
+EXPERIMENTS = {"polymnist": PolyMNIST, "cub": CUB, "hippocampus": Hippocampus}
 
-__all__ = ["EXPERIMENTS", "METHOD_OPTIONS", "Experiment", "Hippocampus", "Intro", "Method", "Metrics", "Parameters",
-           "PolyMNIST", "Result", "load", "run"]
+__all__ = ["CUB", "EXPERIMENTS", "METHOD_OPTIONS", "Cost", "Experiment", "Hippocampus", "Intro", "Method", "Metrics",
+           "Parameters", "PolyMNIST", "Result", "load", "run"]

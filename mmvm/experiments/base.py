@@ -89,7 +89,7 @@ class Experiment(Parameters):
     precision: str = parameter("float32", "float32 | bfloat16 | auto (bfloat16 where the hardware has it)",
                                ("float32", "bfloat16", "auto"), last=True)
     compile: bool = parameter(False, "torch.compile the forward pass", last=True)
-    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | e.g. channels_last+keep_memory",
+    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | as in channels_last+grouped",
                           last=True)
     root: str = parameter("", "folder of the data; empty: what ships with the project", last=True)
     out: str = parameter("", "folder for checkpoint and rows, from the repository's root; empty: keep nothing",

@@ -4,6 +4,7 @@ import typing
 from dataclasses import dataclass
 
 from mmvm.experiments.parameters import Parameters, parameter
+from mmvm.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,23 @@ class Intro(Parameters):
     chapter: typing.ClassVar[str] = "intro"
 
     profile: str = parameter("laptop", "the committed runs that the table shows")
+
+
+@dataclass(frozen=True)
+class Cost(Parameters):
+    """Parameters of the chapter `cost`."""
+
+    chapter: typing.ClassVar[str] = "cost"
+
+    network: str = parameter("conv", "networks of the live check: conv (small) | resnet (paper)", tuple(NETWORKS))
+    n_modalities: int = parameter(3, "M of the live check", at_least=1)
+    batch_size: int = parameter(64, "samples of the live check; paper: 256", at_least=1)
+    rounds: int = parameter(2, "turns of each choice in the live measurement", at_least=1)
+    machine: str = parameter("", "whose committed measurements are shown; empty: those of the first CPU in the file")
+    gpu_watts: float = parameter(215.0, "power of the paper's GTX 2080 under load, its board's limit", positive=True)
+    core_watts: float = parameter(7.0, "power of one core of a data-centre CPU under load", positive=True)
+    carbon: float = parameter(0.45, "kg of CO2 equivalent per kWh of electricity, about the world's average",
+                              positive=True)
 
 
 @dataclass(frozen=True)

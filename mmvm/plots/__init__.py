@@ -17,6 +17,8 @@ from mmvm.plots.common import (
     tradeoff,
     use_style,
 )
+from mmvm.plots.cost import bars, roofline, scaling_with_modalities
+from mmvm.plots.cub import against_beta, by_attribute, caption_to_image, image_to_caption, pairs
 from mmvm.plots.hippocampus import (
     in_and_out_of_sample,
     odor_maps,
@@ -29,7 +31,9 @@ from mmvm.plots.intro import idea
 from mmvm.plots.method import bounds, descent, posteriors_and_prior, schedules, sharing, toy_latents
 from mmvm.plots.polymnist import latent_maps, tuples
 
-__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "bounds", "by_method", "descent",
-           "idea", "imputations", "in_and_out_of_sample", "latent_maps", "learning_curves", "matrices",
-           "modality_colour", "odor_maps", "over_beta", "posteriors_and_prior", "rasters", "reconstructions",
-           "schedules", "sharing", "toy_latents", "tradeoff", "trajectories", "tuples", "unit_by_odor", "use_style"]
+__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "against_beta", "bars", "bounds",
+           "by_attribute", "by_method", "caption_to_image", "descent", "idea", "image_to_caption", "imputations",
+           "in_and_out_of_sample", "latent_maps", "learning_curves", "matrices", "modality_colour", "odor_maps",
+           "over_beta", "pairs", "posteriors_and_prior", "rasters", "reconstructions", "roofline",
+           "scaling_with_modalities", "schedules", "sharing", "toy_latents", "tradeoff", "trajectories", "tuples",
+           "unit_by_odor", "use_style"]

@@ -1,0 +1,80 @@
+"""Arrays that take a while to make, kept as .npy files beside the data and mapped into memory when read again.
+
+An entry is a folder with one file per array and `entry.json`, written last, which holds the key (a hash of the inputs)
+and every file's bytes. An entry of another key or with a file missing or cut is made anew.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mmvm import paths
+
+ENTRY = "entry.json"
+
+
+def cached(root: Path, name: str, key: str, make: Callable[[], tuple[dict[str, np.ndarray], dict]]) \
+        -> tuple[dict[str, np.ndarray], dict]:
+    """Arrays and facts (JSON) of the entry `name`, as `make` returned them when the inputs had this `key`.
+
+    The arrays are memory-mapped copy-on-write: what one writes to them stays in this process.
+    """
+    folder = _folder(root)
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = _read(folder / name, key)
+        if found is None:
+            _write(folder / name, key, *make())
+            found = _read(folder / name, key)
+    return found
+
+
+def fingerprint(what, files: Iterable[Path]) -> str:
+    """A hash of `what` (JSON) and of every file's name, size and time of change."""
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    for path in files:
+        status = os.stat(path)
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _folder(root: Path) -> Path:
+    """`root`/.mmvm-cache; where that cannot be written, a folder under runs/ that is the root's own."""
+    folder = root / ".mmvm-cache"
+    try:
+        folder.mkdir(exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    folder = paths.runs_root() / "cache" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _read(folder: Path, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
+    try:
+        entry = json.loads((folder / ENTRY).read_text())
+        if entry["key"] != key or any((folder / name).stat().st_size != size for name, size in entry["bytes"].items()):
+            return None
+        return {Path(name).stem: np.load(folder / name, mmap_mode="c") for name in entry["bytes"]}, entry["facts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(folder: Path, key: str, arrays: dict[str, np.ndarray], facts: dict) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for name, array in arrays.items():
+        np.save(part / f"{name}.npy", array)
+    sizes = {f"{name}.npy": (part / f"{name}.npy").stat().st_size for name in arrays}
+    (part / ENTRY).write_text(json.dumps({"key": key, "bytes": sizes, "facts": facts}))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(part, folder)

@@ -1,0 +1,178 @@
+"""Scores where a sample has several labels, C of them, each present or not: probe, classifiers and coherence.
+
+The paper's protocol (appendix B.2) with one binary task per label. Every function gives each label its own number; the
+mean over labels is the paper's. Ranking scores (average precision, AUROC) are from real-valued scores; the released
+code feeds them hard 0/1 predictions (`utils/eval.py`), which `..._hard` repeats for comparison: AUROC becomes the mean
+of sensitivity and specificity, and both become lower.
+
+Letters: M modalities, N samples, B batch, C labels.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvm.datasets.base import Modality, MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation import BATCH, _from_each_source, encode_means
+from mmvm.model import MultimodalVAE
+
+METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard", "accuracy")
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Each of `METRICS` as (C,) from logits (N, C), present above 0, and labels (N, C).
+
+    accuracy is the share of right answers to "is the label present". Ranking scores are NaN for a label that all
+    samples have, or none: leave it out of a mean with `np.nanmean`.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    logits, labels = np.asarray(logits, float), np.asarray(labels).astype(int)
+    if logits.shape != labels.shape or logits.ndim != 2 or not len(logits):
+        raise UserError(f"logits {logits.shape} and labels {labels.shape}: give both as (N, C) with N > 0")
+    hard = (logits > 0).astype(float)
+    found = {name: np.full(logits.shape[1], np.nan) for name in METRICS}
+    for c in range(logits.shape[1]):
+        found["accuracy"][c] = (hard[:, c] == labels[:, c]).mean()
+        if 0 < labels[:, c].sum() < len(labels):
+            for suffix, values in (("", logits), ("_hard", hard)):
+                found[f"auroc{suffix}"][c] = roc_auc_score(labels[:, c], values[:, c])
+                found[f"average_precision{suffix}"][c] = average_precision_score(labels[:, c], values[:, c])
+    return found
+
+
+def base_rates(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a constant answer per label reaches: `scores` of one that knows how frequent each label is, (C,) each."""
+    share = np.asarray(labels).astype(float).mean(0)
+    return {"auroc": np.full(len(share), 0.5), "auroc_hard": np.full(len(share), 0.5), "average_precision": share,
+            "average_precision_hard": share, "accuracy": np.maximum(share, 1 - share)}
+
+
+def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = 10_000,
+                 seed: int = 0) -> dict[str, np.ndarray]:
+    """`scores` (M, C) of one logistic regression per modality and label, from the posterior means, standardised.
+
+    Fitted to `n` random training encodings (paper: 10,000; None: all), tested on all of `test`. A label that all of the
+    training encodings have, or none, is NaN.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
+
+    check_labels(train, test)
+    if n is not None and n < len(train):
+        train = train.subset(torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n])
+    z_train, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
+    found = []
+    with threadpool_limits(1):
+        for m in range(len(z_train)):
+            seen, seen_test = train.observed[m].cpu().numpy(), test.observed[m].cpu().numpy()
+            y, y_test = train.labels.cpu().numpy()[seen], test.labels.cpu().numpy()[seen_test]
+            logits = np.full(y_test.shape, np.nan)
+            for c in range(y.shape[1]):
+                if 0 < y[:, c].sum() < len(y):
+                    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+                    logits[:, c] = probe.fit(z_train[m][seen], y[:, c]).decision_function(z_test[m][seen_test])
+            usable = ~np.isnan(logits).any(0)
+            own = {name: np.full(y.shape[1], np.nan) for name in METRICS}
+            for name, values in scores(logits[:, usable], y_test[:, usable]).items():
+                own[name][usable] = values
+            found.append(own)
+    return {name: np.stack([own[name] for own in found]) for name in METRICS}
+
+
+# classifiers ---------------------------------------------------------------------------------------------------------
+
+def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, modality: Modality, *, epochs: int = 5,
+                     batch_size: int = 64, learning_rate: float = 3e-3, seed: int = 0,
+                     device: str | torch.device = "cpu") -> nn.Module:
+    """A network from stored x (N, ...) to logits (B, C), fitted to labels (N, C): the sum over labels of the binary
+    cross-entropy, Adam with one cycle of the learning rate.
+
+    The released classifiers put a softmax over labels (`CrossEntropyLoss` with multi-hot targets) on outputs that went
+    through a sigmoid already: labels then compete with each other, and no output can say "none of them".
+    """
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        classifier = build().to(device).train()
+        optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
+        steps = epochs * -(-len(x) // batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
+        for _ in range(epochs):
+            for index in torch.randperm(len(x)).split(batch_size):
+                values = modality.prepare(x.index_select(0, index.to(x.device)).to(device))
+                target = labels.index_select(0, index.to(labels.device)).to(device, torch.float32)
+                loss = F.binary_cross_entropy_with_logits(classifier(values), target, reduction="none").sum(1).mean()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return classifier.eval()
+
+
+@torch.no_grad()
+def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray:
+    """Logits (N, C) for stored x (N, ...)."""
+    device = next(classifier.parameters()).device
+    index = torch.arange(len(x), device=x.device)
+    return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
+                      for rows in index.split(BATCH)]).numpy()
+
+
+# coherence -----------------------------------------------------------------------------------------------------------
+
+@torch.no_grad()
+def imagined(model: MultimodalVAE, data: MultimodalData, source: str, target: str, seed: int = 0) -> Tensor:
+    """What modality `target` is made of x_source alone, in the order of `data`: encode, draw z, decode.
+
+    Images and numbers are the likelihood's mean (N, ...); tokens the most probable ones (N, L) int64. All samples must
+    have the source.
+    """
+    names = [spec.name for spec in data.specs]
+    for name in (source, target):
+        if name not in names:
+            raise UserError(f"there is no modality {name!r}: use one of {', '.join(names)}")
+    s, t = names.index(source), names.index(target)
+    return torch.cat([readable(data.specs[t], out[t]).cpu()
+                      for own, _, _, out in _from_each_source(model, data, seed) if own == s])
+
+
+def readable(spec: Modality, parameters: Tensor) -> Tensor:
+    """What a classifier or a reader is shown of decoder output: mean, or the most probable classes (B, L)."""
+    return parameters.argmax(1) if spec.likelihood.discrete else spec.likelihood.mean(parameters).float()
+
+
+@torch.no_grad()
+def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[nn.Module],
+              seed: int = 0) -> dict[str, np.ndarray]:
+    """Whether what modality t is imagined as from s alone shows the labels of the sample: `scores` (M, M, C), [s, t].
+
+    The diagonal is self-reconstruction. Classifier t reads images as they are and tokens as numbers. Seeded draws.
+    """
+    check_labels(data)
+    n_modalities = len(data.specs)
+    logits = [[[] for _ in range(n_modalities)] for _ in range(n_modalities)]
+    truth = [[] for _ in range(n_modalities)]
+    for source, _, index, parameters in _from_each_source(model, data, seed):
+        truth[source].append(data.labels.index_select(0, index.to(data.labels.device)).cpu().numpy())
+        for target, (spec, out) in enumerate(zip(data.specs, parameters)):
+            logits[source][target].append(classifiers[target](readable(spec, out)).float().cpu().numpy())
+    n_labels = data.labels.shape[1]
+    found = {name: np.full((n_modalities, n_modalities, n_labels), np.nan) for name in METRICS}
+    for s, t in np.ndindex(n_modalities, n_modalities):
+        if truth[s]:
+            for name, values in scores(np.concatenate(logits[s][t]), np.concatenate(truth[s])).items():
+                found[name][s, t] = values
+    return found
+
+
+def check_labels(*sets: MultimodalData) -> None:
+    if any(data.labels is None or data.labels.ndim != 2 for data in sets):
+        raise UserError("these scores need labels (N, C) of zeros and ones; for one class number per sample use "
+                        "mmvm.evaluation")

@@ -1,0 +1,100 @@
+"""What the benchmarks compute and write. What they measure is no matter of tests."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import gpu, layers, scaling, timing, training
+from benchmarks.reference import PNGs, train_step, write_pngs
+from mmvm import DiagonalGaussian, UserError, speed
+from mmvm.paths import REPOSITORY
+
+
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_the_plain_program_computes_the_same_loss_and_gradients(network, monkeypatch):
+    """Two implementations that share nothing but the networks, every draw at its mean."""
+    monkeypatch.setattr(DiagonalGaussian, "sample", lambda self, generator=None: self.mean)
+    monkeypatch.setattr(torch.distributions.Normal, "rsample", lambda self, shape=(): self.mean)
+    monkeypatch.setattr(training, "CHANNELS", {"conv": 4, "resnet": 4})
+    data = training.images(4, 3)
+    ours, plain = training.model_of(network, data, latent_dim=6), training.reference_of(network, 3, 6)
+    x = [data.modalities[name].float() / 255 for name in data.names]
+    a, b = ours(data.batch(torch.arange(4)).x).loss.mean(), plain.loss(x)
+    assert a.item() == pytest.approx(b.item(), rel=1e-6)
+    a.backward()
+    b.backward()
+    theirs = dict(plain.named_parameters())
+    for name, p in ours.named_parameters():
+        assert (p.grad - theirs[name].grad).norm() < 1e-3 * theirs[name].grad.norm() + 1e-6, name
+
+
+def test_the_plain_program_learns(monkeypatch):
+    monkeypatch.setattr(training, "CHANNELS", {"conv": 4})
+    x = [torch.rand(8, 3, 28, 28) for _ in range(2)]
+    model = training.reference_of("conv", 2, 6)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    before = model.loss(x).item()
+    for _ in range(20):
+        train_step(model, optimizer, x)
+    assert model.loss(x).item() < before - 10
+
+
+def test_pngs_are_read_as_they_were_written(tmp_path):
+    data = training.images(12, 2)
+    write_pngs(tmp_path, list(data.modalities.values()), data.labels)
+    read = PNGs(tmp_path)
+    assert len(read) == 12
+    for i in (0, 3, 11):
+        for x, name in zip(read[i], data.names):
+            torch.testing.assert_close(x, data.modalities[name][i].float() / 255)
+
+
+def test_flops_of_a_layer_add_up_to_pytorchs_count(monkeypatch):
+    """Forward and backward of all layers, against PyTorch's counter for a whole update of one modality."""
+    monkeypatch.setattr(timing, "peaks", lambda precision: {"matmul": 1.0})
+    monkeypatch.setattr(layers, "_bandwidth", lambda rounds: [1.0])
+    monkeypatch.setattr(timing, "interleaved", lambda arms, rounds: {name: [1.0] for name in arms})
+    found = pd.DataFrame(layers.layers("conv", 2, 1))
+    own = found[(found["metric"] == "flops_per_second") & (found["precision"] == "float32")]
+    total = sum(value[0] for value in own["value"]) / 2  # of two samples in one second
+    first = 2 * 27 * 32 * 14 * 14  # the first convolution needs no gradient of its input
+    assert total - first == pytest.approx(training.flops("conv", 1), rel=0.01)
+
+
+def test_arms_take_turns_and_time_themselves_if_they_return_a_number():
+    order = []
+    seconds = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b") or 7.0}, 2)
+    assert order == ["a", "b"] * 3 and seconds["b"] == [7.0, 7.0] and len(seconds["a"]) == 2
+
+
+def test_kept_rows_replace_older_ones_of_the_same_setting(tmp_path):
+    path = tmp_path / "results.csv"
+    row = {"arm": "float32", "network": "conv", "metric": "samples_per_second"}
+    timing.keep(timing.rows("steps", [{**row, "value": [1.0, 3.0, 2.0]}]), path)
+    timing.keep(timing.rows("steps", [{**row, "value": 5.0}, {**row, "arm": "other", "value": 1.0}]), path)
+    table = pd.read_csv(path)
+    assert list(table["arm"]) == ["float32", "other"] and list(table["value"]) == [5.0, 1.0]
+    assert {"machine", "torch", "commit", "date", "low", "high", "repeats"} <= set(table)
+
+
+def test_every_way_of_the_ladder_can_be_computed(monkeypatch):
+    monkeypatch.setattr(training, "CHANNELS", {"conv": 2})
+    data = training.images(4, 2)
+    for precision, plan in training.LADDER.values():
+        assert training.update_step("conv", data, precision, speed.Plan.parse(plan), latent_dim=4)() > 0
+    for pairs in (False, True):
+        assert scaling._term(3, 4, 5, pairs)() > 0
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="needs a CUDA device, and torch sees none"):
+        gpu.times("conv", 4, 1)
+
+
+def test_an_unknown_part_is_named():
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "step"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2 and "unknown part step; there are: steps, layers, epochs" in done.stderr
