@@ -168,10 +168,12 @@ class Hippocampus(Experiment):
 
     def rows(self, metrics, history, device, train):
         """As everywhere, but of pairs of animals the averages alone, and single animals of the two probes alone: a run
-        has 190 numbers, and hundreds of runs are committed. The note says what a control did."""
+        has 190 numbers, and hundreds of runs are committed. The note says what a control did. A number that overflowed
+        is left out: nothing bounds the log rates that a decoder gives to a draw far from all it was trained on."""
         control = ["in sample"] * (self.in_sample) + ["odors permuted"] * self.shuffle_odors
         rows = [row for row in super().rows(metrics, history, device, train) if not row["source"] and (
-            row["target"] not in train.names or row["metric"] in ("probe", "probe_shared"))]
+            row["target"] not in train.names or row["metric"] in ("probe", "probe_shared"))
+            and np.isfinite(row["value"])]
         return [{**row, "note": "; ".join(filter(None, [*control, row["note"]]))} for row in rows]
 
     def _recovery(self, model: MultimodalVAE, train: Windows, test: Windows) -> dict[str, np.ndarray]:
