@@ -224,3 +224,10 @@ def test_figures_show_every_animal_and_odor(root):
     for figure in (plots.odor_maps(z, data.labels.numpy(), data.names, "ABCD"),
                    plots.trajectories(z, data.labels.numpy(), data.window.numpy(), data.names, "ABCD")):
         assert len(figure.axes) == 6 and figure.axes[0].get_ylabel() == "MMVM"
+
+
+def test_a_number_that_overflowed_is_no_row(finished, root):
+    p = finished.parameters
+    metrics = experiments.Metrics({"deviance_explained": np.full((3, 3), -np.inf), "probe": np.full(3, 0.5)})
+    rows = p.rows(metrics, finished.history, torch.device("cpu"), p.data("train"))
+    assert {row["metric"] for row in rows} == {"probe"}
