@@ -282,14 +282,17 @@ def test_at_best_beta_chooses_by_the_lowest_seed(table):
 # what is committed
 
 COMMITTED = results.available()
-MODALITIES = {"polymnist": r"m\d", "cub": "image|text"}
+MODALITIES = {"polymnist": r"m\d", "cub": "image|text", "hippocampus": r"[A-Z]\w+"}
 OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence")
                          for suffix in ("_accuracy", "_auroc_hard", "_average_precision", "_average_precision_hard",
                                         "_by_attribute")),
                        *(f"caption_{name}" for name in ("colour_accuracy", "colour_words", "distinct",
                                                         "distinct_bigrams", "grammatical")),
                        "classifier_auroc", "constant_accuracy", "constant_average_precision",
-                       "reconstruction_weighted", "words"}}
+                       "reconstruction_weighted", "words"},
+               "hippocampus": {"probe_shared", "probe_transfer", "probe_chance", "probe_shared_chance",
+                               "deviance_explained", "deviance_label", "silhouette_odor", "silhouette_animal",
+                               "odor_recovery", "odor_recovery_shared", "state_recovery", "squared_error"}}
 
 
 def test_there_are_committed_results():
