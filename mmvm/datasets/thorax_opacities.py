@@ -167,4 +167,4 @@ def fractured(tube_path: np.ndarray, breaks: tuple, mu: float) -> list[Points]:
     outer = tube_path[cut:] + step * (0.0, 0.3 * by, -by)
     ends = np.stack([tube_path[cut - 2], outer[1]])
     return [tube(tube_path[:cut - 1], mu, 0.52, hollow=0.6), tube(outer, mu, 0.52, hollow=0.6),
-            Points(ends, 1.2 * mu, 0.75)]
+            Points(ends, 1.2 * mu, 0.6)]
