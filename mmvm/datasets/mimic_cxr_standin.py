@@ -139,7 +139,7 @@ def _patient(part: Path, subject: int, number: int, short_side: int, seed: int) 
     patient = draw_patient(seed, number)
     studies = []
     for s, study in enumerate(patient.studies):
-        name = 90_000_000 + _hash(seed, number, s, "study") % 9_999_999
+        name = 90_000_000 + (7_368_787 * (10 * number + s) + 1_234_567 * seed) % 10**7      # one-to-one, not in order
         folder = part / "files" / f"p{subject // 10**6}" / f"p{subject}" / f"s{name}"
         folder.mkdir(parents=True, exist_ok=True)
         images = []
@@ -183,8 +183,8 @@ def _tables(root: Path, rows: list[dict]) -> None:
             day += 1 + _hash(row["seed"], name, "gap") % 300
             labels.append((subject, name, *(f"{study.labels[x]:.1f}" if x in study.labels else "" for x in LABELS)))
             truth.append(_truth(subject, name, study))
-            for i, image in enumerate(made["images"]):
-                metadata.append(_metadata(subject, name, made["images"], image, day, i))
+            for image in made["images"]:
+                metadata.append(_metadata(subject, name, made["images"], image, day))
                 split.append((image["dicom_id"], name, subject, parts[k]))
     for file, table in (("metadata", metadata), ("chexpert", labels), ("split", split)):
         _replace(root / f"{PREFIX}{file}.csv.gz", gzip.compress(_csv(table), compresslevel=6, mtime=0))
@@ -197,13 +197,13 @@ def _csv(rows: list[tuple]) -> bytes:
     return "".join(",".join(f'"{x}"' if "," in str(x) else str(x) for x in row) + "\n" for row in rows).encode()
 
 
-def _metadata(subject: int, study: int, images: list[dict], image: dict, day: int, i: int) -> tuple:
+def _metadata(subject: int, study: int, images: list[dict], image: dict, day: int) -> tuple:
     """A row of the metadata file. Dates lie in the 22nd century, as the original's do."""
     views = {x["view"] for x in images}
     step = "CHEST (PA AND LAT)" if len(views) > 1 else "CHEST (PORTABLE AP)" if "AP" in views else "CHEST (SINGLE VIEW)"
     year, rest = 2110 + day // 360, day % 360
     date = f"{year}{rest // 30 + 1:02d}{rest % 30 % 28 + 1:02d}"
-    clock = _hash(study, i, "time")
+    clock = _hash(study, "time")
     time = f"{clock % 24:02d}{clock // 24 % 60:02d}{clock // 1440 % 60:02d}.{clock // 86400 % 1000:03d}".lstrip("0")
     position = "" if clock % 50 == 0 else "Recumbent" if image["supine"] else "Erect"
     return (image["dicom_id"], subject, study, step, image["ViewPosition"], image["Rows"], image["Columns"], date, time,

@@ -9,6 +9,7 @@ at the cost of a few minima and maxima a pixel. Thin things (ribs, vessels, lead
 gathered on the detector and convolved with the projection of their cross-section.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ import numpy as np
 # rows: the image's right, the direction of the beam, the image's top, in the body's axes
 VIEWS = {"PA": ((1, 0, 0), (0, -1, 0), (0, 0, 1)), "AP": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
          "LATERAL": ((0, 1, 0), (1, 0, 0), (0, 0, 1)), "LL": ((0, 1, 0), (1, 0, 0), (0, 0, 1))}
+THINNEST = 0.7  # pixels of radius: what is thinner is spread as wide, with the same mass
 MARGIN = 12     # pixels around the image where the splatted masses may still reach into it
 
 
@@ -64,6 +66,9 @@ class Interval:
 
     def __and__(self, other: "Interval") -> "Interval":
         return Interval(np.maximum(self.start, other.start), np.minimum(self.end, other.end))
+
+    def __getitem__(self, window) -> "Interval":
+        return Interval(self.start[window], self.end[window])
 
     @property
     def length(self) -> np.ndarray:
@@ -129,6 +134,29 @@ class Beam:
         half = np.sqrt(np.maximum(wo * wo - ww * f(o @ o - 1), 0)) / ww
         return Interval(middle - half, middle + half)
 
+    def window(self, body: Ellipsoid) -> tuple["Beam", tuple[slice, slice]] | None:
+        """The part of the beam that an ellipsoid can be in, and its rows and columns; None where it misses all of it."""
+        u, v, size = self.project([body.centre])
+        half = self.turn @ np.linalg.inv(body.to_sphere)            # its box in the beam's frame
+        right, along, up = np.sqrt((half**2).sum(1))
+        size = max(size[0], self.distance / max(self.distance / size[0] - along, 1))
+        slant = (size / self.project([body.centre])[2][0] - 1)
+        right, up = size * right + abs(u[0]) * slant, size * up + abs(v[0]) * slant
+        row, column = (self.shape[0] - 1) / 2 - v[0] / self.pixel, (self.shape[1] - 1) / 2 + u[0] / self.pixel
+        rows = slice(max(int(row - up / self.pixel), 0), max(int(row + up / self.pixel) + 2, 0))
+        columns = slice(max(int(column - right / self.pixel), 0), max(int(column + right / self.pixel) + 2, 0))
+        part = copy(self)
+        part.u, part.v = self.u[columns], self.v[rows]
+        part.uv, part.step = self.uv[rows, columns], self.step[rows, columns]
+        return (part, (rows, columns)) if part.uv.size else None
+
+    def add(self, total: np.ndarray, body: Ellipsoid, mu: float) -> None:
+        """Adds an ellipsoid's line integrals to those of the image, in place."""
+        found = self.window(body)
+        if found is not None:
+            part, window = found
+            total[window] += np.float32(mu) * part.through(body).length * part.step
+
     def column(self, curve, width: float, depth: float) -> np.ndarray:
         """cm of every ray within an upright elliptic column, taken as if the rays were level.
 
@@ -152,9 +180,9 @@ class Beam:
         for group in groups:
             if len(group.where):
                 u, v, size = self.project(group.where)
-                radius = float(size.mean()) * group.radius / self.pixel
-                radius = round(1.1**round(np.log(radius) / np.log(1.1)), 3)
-                mass = np.broadcast_to(group.mass, len(u))
+                exact = float(size.mean()) * group.radius / self.pixel
+                radius = round(max(1.2**round(np.log(exact) / np.log(1.2)), THINNEST), 3)
+                mass = np.broadcast_to(group.mass * (exact / radius)**2, len(u))
                 together.setdefault((radius, group.hollow, group.soft), []).append((u, v, mass))
         total = np.zeros((grid[0], grid[1] // 2 + 1), np.complex64)
         for (radius, hollow, soft), parts in together.items():

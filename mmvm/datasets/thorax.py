@@ -10,10 +10,11 @@ Sides are (right, left), the patient's. Lengths are cm of a body of size 1; `Ana
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from mmvm.datasets.rays import Beam, gaussian, turned, unit
+from mmvm.datasets.rays import Beam, turned
 from mmvm.datasets.thorax_body import SOFT, Body
 
 FRONTAL, LATERAL = ("PA", "AP"), ("LATERAL", "LL")
@@ -231,12 +232,15 @@ def _mark(image: np.ndarray, left: bool, seed: int, lateral: bool, border: tuple
 
 
 def _soften(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur by the Fourier transform; edges are mirrored by a few pixels' padding."""
-    pad = 16
-    padded = np.pad(image, pad, mode="edge")
-    kernel = gaussian(padded.shape, round(sigma)) * np.float32(unit(round(sigma)))
-    out = np.fft.irfft2(np.fft.rfft2(padded) * kernel, padded.shape)
-    return out[pad:-pad, pad:-pad].astype(np.float32)
+    """Gaussian blur, of each axis by a matrix; the weights of what lies outside go to the rest."""
+    return _weights(image.shape[0], sigma) @ image @ _weights(image.shape[1], sigma).T
+
+
+@lru_cache(maxsize=64)
+def _weights(n: int, sigma: float) -> np.ndarray:
+    at = np.arange(n)
+    weights = np.exp(-0.5 * ((at[:, None] - at) / sigma)**2)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 __all__ = ["DEVICES", "SOFT", "Acquisition", "Anatomy", "Findings", "draw_acquisition", "draw_anatomy",

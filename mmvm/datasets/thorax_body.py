@@ -12,6 +12,8 @@ from mmvm.datasets.rays import Beam, Ellipsoid, Interval, Points, smooth, tube, 
 
 SOFT, BONE = 0.20, 0.47
 SIDES = (-1, 1)     # x of the right and of the left side
+# organs of `Body.inside` that reach into the right and into the left lung
+TAKEN = ((0, 1, 2), (0, 2, 3, 4))
 
 
 class Body:
@@ -124,36 +126,38 @@ class Body:
         return np.stack([0.45 * p.scoliosis * np.sin(1.7 * bend + 0.5), 8.0 - (1.5 + 0.8 * p.kyphosis) * bend**2, z], 1)
 
     def ribs(self) -> list[Points]:
-        """Twelve pairs. A rib leaves the spine backwards, turns at the angle and falls to the front."""
+        """Twelve pairs. A rib leaves the spine to the side, turns at the angle and falls to the front."""
         rng = np.random.default_rng((self.anatomy.seed, 1))
         wide, tall = 1 + 0.05 * self.anatomy.lung_width, 1 + 0.04 * self.anatomy.lung_height
+        k = np.arange(12)[:, None]
+        head = (19.2 - 2.45 * k) * tall + 0.15 * rng.standard_normal((12, 1))
+        level = np.maximum(head - 4.2, -2) + 2
+        a = 14.0 * wide * np.sqrt(np.maximum(1 - (level / (25.5 * tall))**2, 0.12))
+        b = 10.3 * np.sqrt(np.maximum(1 - (level / (27 * tall))**2, 0.14))
+        end = np.deg2rad(148 - 22 * np.maximum(k - 6, 0))
+        drop = np.where(k == 0, 4.2, np.where(k == 1, 6.5, 8.0)) + 0.25 * k
+        angle = 0.13 + (end - 0.13) * np.linspace(0, 1, 110)                                   # (12, 110)
+        fall = drop * np.where(k == 0, angle / 2.6, np.maximum((angle - 0.35) / 2.3, 0)**1.25)
+        uneven = 0.12 * rng.standard_normal((2, 12, 1))
         found = []
-        broken = thorax_opacities.broken_ribs(self.findings)
-        for k in range(12):
-            head = (19.2 - 2.45 * k) * tall + 0.15 * rng.standard_normal()
-            middle = head - 4.2
-            a = 14.0 * wide * np.sqrt(max(1 - ((max(middle, -2) + 2) / (25.5 * tall))**2, 0.12))
-            b = 10.3 * np.sqrt(max(1 - ((max(middle, -2) + 2) / (27 * tall))**2, 0.14))
-            end = np.deg2rad(148 if k < 7 else 148 - 22 * (k - 6))
-            drop = (4.2, 6.5, 8.0)[min(k, 2)] + 0.25 * k
-            angle = np.linspace(0.13, end, 60)
-            fall = drop * np.clip((angle - 0.35) / 2.3, 0, 1.2)**1.25 if k else drop * angle / 2.6
-            for i, side in enumerate(SIDES):
-                path = np.stack([side * a * np.sin(angle)**0.85, 0.6 + b * np.cos(angle), head - fall], 1)
-                path[:, 2] += 0.12 * rng.standard_normal()
-                found += thorax_opacities.fractured(tube_path=path, breaks=broken[i].get(k, ()), mu=BONE - SOFT)
+        for i, side in enumerate(SIDES):
+            path = np.stack([side * a * np.sin(angle)**0.85, 0.6 + b * np.cos(angle), head - fall + uneven[i]], 2)
+            found += thorax_opacities.fractured(path, self.findings, i, BONE - SOFT)
         return found
 
-    def bones(self, beam: Beam) -> np.ndarray:
-        """Line integrals of what bones have more than soft tissue."""
-        parts = self.ribs()
+    def shoulder_girdle(self) -> list[Points]:
+        """Clavicles and shoulder blades."""
+        parts = []
         lift = 1.2 if self.acquisition.arms == "down" else 0.0
         for side in SIDES:
             parts.append(tube(smooth([(side * 1.6, -6.2, 15.6), (side * 6, -6.6, 17.0 - 0.4 * lift),
                                       (side * 11, -2.6, 18.2 - lift), (side * 15.5, 0.6, 18.6 - lift)]), BONE - SOFT, 0.6,
                               hollow=0.45))
             parts.append(self._scapula(side))
-        body = beam.splat(parts, 0.0)
+        return parts
+
+    def columns(self, beam: Beam) -> np.ndarray:
+        """Line integrals of what spine and sternum have more than soft tissue."""
         across = beam.turn[0]
         total = np.float32(0.28 * (BONE - SOFT)) * beam.column(self.spine, 1.6 + 0.5 * abs(across[0]),
                                                                1.6 + 2.0 * abs(across[1]))
@@ -174,13 +178,15 @@ class Body:
 
         total += np.float32(0.33 * (BONE - SOFT)) * beam.column(breastbone, 0.55 + 1.1 * abs(across[0]),
                                                                0.55 + 1.1 * abs(across[1])) * window[:, None].astype(np.float32)
-        for side in SIDES:
-            arm = self.extra[-2 if side < 0 else -1]
-            total += np.float32(0.6 * (BONE - SOFT)) * beam.through(
-                Ellipsoid(arm.centre, (1.2, 1.2, arm.radii[2] * 0.9), arm.axes)).length * beam.step
-            total += np.float32(0.35 * (BONE - SOFT)) * beam.through(
-                Ellipsoid((side * 17.2, 1.0, 16.0), (2.3, 2.3, 2.4))).length * beam.step
-        return total + body
+        return total
+
+    def arms(self) -> list[tuple[Ellipsoid, float]]:
+        """Shafts and heads of the upper arms' bones."""
+        found = []
+        for side, arm in zip(SIDES, self.extra[-2:]):
+            found.append((Ellipsoid(arm.centre, (1.2, 1.2, arm.radii[2] * 0.9), arm.axes), 0.6 * (BONE - SOFT)))
+            found.append((Ellipsoid((side * 17.2, 1.0, 16.0), (2.3, 2.3, 2.4)), 0.35 * (BONE - SOFT)))
+        return found
 
     def _scapula(self, side: int) -> Points:
         """A thin plate at the back; the arms turn it out of the lungs or into them."""
@@ -231,56 +237,59 @@ class Body:
     def attenuation(self, beam: Beam) -> tuple[np.ndarray, np.ndarray]:
         """Line integrals (H, W), and cm of lung (H, W)."""
         p, size = self.anatomy, np.float32(self.anatomy.size)
-        trunk = beam.through(self.trunk)
-        soft, shoulders = trunk.length, beam.through(self.shoulders)
-        soft += without(shoulders, [trunk])
+        trunk, shoulders = beam.through(self.trunk), beam.through(self.shoulders)
+        soft = trunk.length + without(shoulders, [trunk])
         for part in self.extra:
-            if part is not self.shoulders:
-                soft += without(beam.through(part), [trunk, shoulders])
+            found = beam.window(part)
+            if part is not self.shoulders and found is not None:
+                near, window = found
+                soft[window] += without(near.through(part), [trunk[window], shoulders[window]])
+        soft *= beam.step
         total = np.float32(SOFT) * soft
-        organs = [beam.through(organ) for organ in self.inside]
         lung_cm = np.zeros(beam.shape, np.float32)
         for i in (0, 1):
-            lung, air, line = self._lung(beam, i, organs, trunk)
-            lung_cm += lung
-            dense = self.lung_mu * (1.12 if air is not None else 1.0)
-            total -= np.float32(SOFT - dense) * lung
-            if air is not None:
-                total -= np.float32(SOFT) * air
-                total += np.float32(0.5 * SOFT) * line
+            self._add_lung(beam, i, trunk, total, lung_cm)
         if p.gas > 0.15:
-            bubble = Ellipsoid((6.3, -1.0, self.tops[1] - 2.4 - p.gas), (1.0 + 3.0 * p.gas, 2.6, 0.7 + 1.3 * p.gas))
-            total -= np.float32(0.9 * SOFT) * (beam.through(bubble) & beam.through(self.domes[1])).length
-        total *= beam.step
-        lung_cm *= beam.step
-        total += (self.bones(beam) - np.float32(0.8 * SOFT) * self._windpipe(beam)) * np.minimum(soft * beam.step, 1)
-        total += beam.splat(self.vessels() + self.opacities + self.devices.points, self.acquisition.blur / p.size)
-        for body, mu in [*self.devices.bodies, *thorax_opacities.nodules(self)]:
-            total += np.float32(mu) * beam.through(body).length * beam.step
+            beam.add(total, Ellipsoid((6.3, -1.0, self.tops[1] - 2.6 - 1.5 * p.gas),
+                                      (1.0 + 3.0 * p.gas, 2.6, 0.7 + 1.3 * p.gas)), -0.9 * SOFT)
+        hard, open_ = self.columns(beam), self._windpipe(beam)
+        total += (hard - np.float32(0.8 * SOFT) * open_) * np.minimum(soft, 1)
+        total += beam.splat([*self.ribs(), *self.shoulder_girdle(), *self.bronchi(), *self.vessels(), *self.opacities,
+                             *self.devices.points], self.acquisition.blur / p.size)
+        for body, mu in [*self.arms(), *self.devices.bodies, *thorax_opacities.nodules(self)]:
+            beam.add(total, body, mu)
         return np.maximum(total * size, 0), lung_cm * size
 
-    def _lung(self, beam: Beam, i: int, organs: list[Interval], trunk: Interval):
-        """Ray parameters in the lung of side i; in a pneumothorax also in its air and along the pleura's edge."""
-        shell = beam.through(self.shells[i][0]) & beam.through(self.shells[i][1]) & trunk
+    def _add_lung(self, beam: Beam, i: int, trunk: Interval, total: np.ndarray, lung_cm: np.ndarray) -> None:
+        """The lung of side i, and in a pneumothorax its air and the pleura's edge, in place of soft tissue."""
+        found = beam.window(self.shells[i][1])
+        if found is None:
+            return
+        near, window = found
+        shell = near.through(self.shells[i][0]) & near.through(self.shells[i][1]) & trunk[window]
         if self.fluid[i] is not None:
-            shell = shell & beam.through(self.fluid[i])
-        heart, atria, mediastinum, knob, aorta = organs
-        taken = [beam.through(self.domes[i]), heart, mediastinum] + ([atria] if i == 0 else [knob, aorta])
-        if self.collapsed[i] is None:
-            return without(shell, taken), None, None
-        whole = without(shell, taken)
-        rest = without(shell & beam.through(self.collapsed[i]), taken)
-        rim = without(shell & beam.through(self.collapsed[i].grown(0.12)), taken)
-        return rest, whole - rest, rim - rest
+            shell = shell & near.through(self.fluid[i])
+        taken = [near.through(organ) for organ in (self.domes[i], *(self.inside[k] for k in TAKEN[i]))]
+        step = near.step
+        lung, density = without(shell, taken) * step, self.lung_mu
+        if self.collapsed[i] is not None:
+            whole, density = lung, 1.12 * self.lung_mu
+            lung = without(shell & near.through(self.collapsed[i]), taken) * step
+            edge = without(shell & near.through(self.collapsed[i].grown(0.12)), taken) * step - lung
+            total[window] += np.float32(0.5 * SOFT) * edge - np.float32(SOFT) * (whole - lung)
+        total[window] -= np.float32(SOFT - density) * lung
+        lung_cm[window] += lung
 
     def _windpipe(self, beam: Beam) -> np.ndarray:
-        """cm of air in trachea and main bronchi."""
+        """cm of air in the trachea."""
         def course(z):
             return np.stack([0.15 - 0.03 * (z - 10), 1.6 - 0.12 * (z - 10), z], 1)
 
         z = beam.height(1.0)
         open_ = (1 / (1 + np.exp(-np.clip((z - 10.2) / 0.35, -30, 30)))).astype(np.float32)[:, None]
-        air = beam.column(course, 0.85, 0.9) * open_
-        bronchi = [tube(smooth([(0.1, 1.6, 10.6), (side * 1.8, 1.8, 9.0), tuple(self.hila[i])]), 1.0, 0.55)
-                   for i, side in enumerate(SIDES)]
-        return air + beam.splat(bronchi)
+        return beam.column(course, 0.85, 0.9) * open_
+
+    def bronchi(self) -> list[Points]:
+        """The air of the two main bronchi, in place of soft tissue."""
+        return [tube(smooth([(0.1, 1.6, 10.6), (side * 1.8, 1.8, 9.0), tuple(self.hila[i])]), -0.8 * SOFT, 0.55)
+                for i, side in enumerate(SIDES)]

@@ -146,25 +146,21 @@ def nodules(body) -> list[tuple[Ellipsoid, float]]:
     return found
 
 
-def broken_ribs(findings) -> tuple[dict, dict]:
-    """For (right, left): rib number -> where along it, and by how much in cm, it is displaced."""
-    broken = ({}, {})
-    for i in (0, 1):
-        s, rng = findings.fracture[i], _rng(findings, "fracture", i)
-        first, at = int(rng.integers(2, 7)), rng.uniform(0.45, 0.7)
-        for k in range(1 + int(2.6 * s) if s else 0):
-            broken[i][first + k] = (at + rng.normal(0, 0.02), 0.35 + 0.9 * s)
-    return broken
-
-
-def fractured(tube_path: np.ndarray, breaks: tuple, mu: float) -> list[Points]:
-    """A rib, in two pieces that miss each other where it is broken, with a little callus."""
-    if not breaks:
-        return [tube(tube_path, mu, 0.52, hollow=0.6)]
-    at, by = breaks
-    cut = int(at * len(tube_path))
-    step = np.linspace(0, 1, len(tube_path) - cut)[::-1, None]
-    outer = tube_path[cut:] + step * (0.0, 0.3 * by, -by)
-    ends = np.stack([tube_path[cut - 2], outer[1]])
-    return [tube(tube_path[:cut - 1], mu, 0.52, hollow=0.6), tube(outer, mu, 0.52, hollow=0.6),
-            Points(ends, 1.2 * mu, 0.6)]
+def fractured(paths: np.ndarray, findings, i: int, mu: float) -> list[Points]:
+    """The ribs of side i, `paths` (12, P, 3); broken ones in two pieces that miss each other, with a little callus."""
+    s, rng, callus = findings.fracture[i], _rng(findings, "fracture", i), []
+    kept = np.ones(paths.shape[:2], bool)
+    first, at, steps = int(rng.integers(2, 7)), rng.uniform(0.3, 0.7), rng.normal(0, 0.02, 4)
+    if s:
+        paths, by = paths.copy(), 0.35 + 0.9 * s
+        for k in range(first, first + 1 + int(2.6 * s)):
+            cut = int((at + steps[k - first]) * paths.shape[1])
+            shrinking = np.linspace(1, 0, paths.shape[1] - cut)[:, None]
+            paths[k, cut:] += shrinking * (0.0, 0.3 * by, -by)
+            kept[k, cut - 1:cut + 1] = False
+            callus += [paths[k, cut - 2], paths[k, cut + 1]]
+    lengths = np.linalg.norm(np.diff(paths, axis=1), axis=2)
+    masses = mu * np.concatenate([lengths, lengths[:, -1:]], 1)
+    masses[:, :-1][lengths > 3 * np.median(lengths)] = 0
+    found = [Points(paths[kept], masses[kept], 0.52, hollow=0.6)]
+    return [*found, Points(np.array(callus), 1.2 * mu, 0.6)] if callus else found
