@@ -129,7 +129,7 @@ def _findings(severity: dict[str, float], sides: dict, devices: tuple[str, ...],
     return Findings(atelectasis=of("Atelectasis"), cardiomegaly=of("Cardiomegaly"), consolidation=of("Consolidation"),
                     edema=of("Edema"), enlarged_cardiomediastinum=of("Enlarged Cardiomediastinum", 0.9),
                     fracture=of("Fracture"), lung_lesion=of("Lung Lesion"), lung_opacity=of("Lung Opacity"),
-                    pleural_effusion=of("Pleural Effusion", 0.8, 1.7), pleural_other=of("Pleural Other"),
+                    pleural_effusion=of("Pleural Effusion", 0.8, 2.0), pleural_other=of("Pleural Other"),
                     pneumonia=of("Pneumonia"), pneumothorax=of("Pneumothorax", 0.8), devices=devices, seed=place)
 
 

@@ -130,8 +130,14 @@ class Beam:
         ww = ((f(right @ right) * self.u + f(2 * right @ along)) * self.u + f(along @ along)
               + (f(up @ up) * self.v + f(2 * up @ along)) * self.v + f(2 * right @ up) * self.uv)
         wo = f(right @ o) * self.u + (f(up @ o) * self.v + f(along @ o))
+        # the discriminant (w o)^2 - w^2 (o^2 - 1): its large terms cancel here, in double precision
+        def term(a, b):
+            return (a @ o) * (b @ o) - (a @ b) * (o @ o - 1)
+
+        inside = ((f(term(right, right)) * self.u + f(2 * term(right, along))) * self.u + f(term(along, along))
+                  + (f(term(up, up)) * self.v + f(2 * term(up, along))) * self.v + f(2 * term(right, up)) * self.uv)
         middle = -wo / ww
-        half = np.sqrt(np.maximum(wo * wo - ww * f(o @ o - 1), 0)) / ww
+        half = np.sqrt(np.maximum(inside, 0)) / ww
         return Interval(middle - half, middle + half)
 
     def window(self, body: Ellipsoid) -> tuple["Beam", tuple[slice, slice]] | None:
@@ -181,7 +187,8 @@ class Beam:
             if len(group.where):
                 u, v, size = self.project(group.where)
                 exact = float(size.mean()) * group.radius / self.pixel
-                radius = round(max(1.2**round(np.log(exact) / np.log(1.2)), THINNEST), 3)
+                step = np.log(1.2 if exact < 2 else 1.05)
+                radius = round(max(float(np.exp(step * round(np.log(exact) / step))), THINNEST), 3)
                 mass = np.broadcast_to(group.mass * (exact / radius)**2, len(u))
                 together.setdefault((radius, group.hollow, group.soft), []).append((u, v, mass))
         total = np.zeros((grid[0], grid[1] // 2 + 1), np.complex64)

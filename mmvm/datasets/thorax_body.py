@@ -69,7 +69,7 @@ class Body:
             return None
         outer, top = self.shells[i][0], self.tops[i]
         low = top - 7.2 + 1.8 * s**0.5 + 10.5 * s     # of the meniscus, at its deepest
-        back = -2.2 * s if self.acquisition.supine else -0.4
+        back = -2.2 * s - 0.8 if self.acquisition.supine else -1.3
         radii = (outer.radii[0] * (1.28 - 0.12 * s), outer.radii[1] * (1.22 - 0.1 * s), 17.0)
         return Ellipsoid((outer.centre[0] * 0.93, outer.centre[1] + back, low + radii[2]), radii,
                          turned(-12 if self.acquisition.supine else -3))

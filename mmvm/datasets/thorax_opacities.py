@@ -106,7 +106,7 @@ def _edema(body, i: int, s: float, rng) -> list[Points]:
     hilum = body.hila[i]
     far = np.sqrt((((points - hilum) / (5.0, 6.5, 7.5))**2).sum(1))
     weight = np.exp(-0.5 * far**2) + 0.18
-    haze = Points(points, (0.2 - body.lung_mu) * (0.06 + 0.5 * s) * 2.4 * weight / (2 * np.pi * 0.9**2), 0.9, soft=True)
+    haze = Points(points, (0.2 - body.lung_mu) * (0.03 + 0.36 * s) * 2.4 * weight / (2 * np.pi * 0.9**2), 0.9, soft=True)
     lines = []
     for _ in range(14):
         a = body.shells[i][0].at(np.array([SIDES[i] * rng.uniform(0.75, 0.95), rng.uniform(-0.3, 0.3),
@@ -141,7 +141,7 @@ def nodules(body) -> list[tuple[Ellipsoid, float]]:
         s, rng = f.lung_lesion[i], _rng(f, "lung_lesion", i)
         if s:
             for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.2)):
-                site, r = _site(body, i, rng, -3, 16), rng.uniform(0.8, 1.2) * (0.5 + 2.0 * s)
+                site, r = _site(body, i, rng, -3, 16), rng.uniform(0.8, 1.2) * (0.7 + 2.4 * s)
                 found.append((Ellipsoid(tuple(site), tuple(r * rng.uniform(0.8, 1.2, 3))), 0.2 - body.lung_mu))
     return found
 
@@ -150,10 +150,10 @@ def fractured(paths: np.ndarray, findings, i: int, mu: float) -> list[Points]:
     """The ribs of side i, `paths` (12, P, 3); broken ones in two pieces that miss each other, with a little callus."""
     s, rng, callus = findings.fracture[i], _rng(findings, "fracture", i), []
     kept = np.ones(paths.shape[:2], bool)
-    first, at, steps = int(rng.integers(2, 7)), rng.uniform(0.3, 0.7), rng.normal(0, 0.02, 4)
+    first, at, steps = int(rng.integers(2, 7)), rng.uniform(0.3, 0.7), rng.normal(0, 0.02, 5)
     if s:
-        paths, by = paths.copy(), 0.35 + 0.9 * s
-        for k in range(first, first + 1 + int(2.6 * s)):
+        paths, by = paths.copy(), 0.45 + 1.0 * s
+        for k in range(first, first + 1 + int(3.6 * s)):
             cut = int((at + steps[k - first]) * paths.shape[1])
             shrinking = np.linspace(1, 0, paths.shape[1] - cut)[:, None]
             paths[k, cut:] += shrinking * (0.0, 0.3 * by, -by)
