@@ -11,7 +11,7 @@ CheXpert labels among the 227,827 studies of MIMIC-CXR-JPG, in per cent as publi
 arXiv:1901.07042), rounded; the co-occurrences are invented, guided by textbooks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import erfc, exp
 from statistics import NormalDist
 
@@ -95,10 +95,18 @@ def draw_patient(seed: int, number: int) -> Patient:
     rng = np.random.default_rng((seed, number))
     anatomy = draw_anatomy(rng)
     factors, own = rng.standard_normal(_MATRIX.shape[1]), rng.standard_normal(len(DRAWN))
+    anatomy = _marked(anatomy, factors[4], factors[5])
     sides = {name: _side(rng, *SIDED[name]) for name in SIDED}
     place = int(rng.integers(2**31))
     count = min(int(rng.geometric(0.45)), 9)
     return Patient(anatomy, tuple(_study(rng, factors, own, sides, place) for _ in range(count)))
+
+
+def _marked(anatomy: Anatomy, trauma: float, tumour: float) -> Anatomy:
+    """What goes with age and with smoking: bones that break and bend, wide vessels, large dark lungs."""
+    return replace(anatomy, kyphosis=anatomy.kyphosis + 0.7 * trauma, aorta=anatomy.aorta + 0.5 * trauma + 0.3 * tumour,
+                   lung_height=anatomy.lung_height + 0.7 * tumour, density=anatomy.density - 0.02 * np.tanh(tumour),
+                   dome=tuple(x - 0.5 * tumour for x in anatomy.dome))
 
 
 def _side(rng: np.random.Generator, both: float, right: float) -> tuple[float, float]:
@@ -129,7 +137,7 @@ def _findings(severity: dict[str, float], sides: dict, devices: tuple[str, ...],
     return Findings(atelectasis=of("Atelectasis"), cardiomegaly=of("Cardiomegaly"), consolidation=of("Consolidation"),
                     edema=of("Edema"), enlarged_cardiomediastinum=of("Enlarged Cardiomediastinum", 0.9),
                     fracture=of("Fracture"), lung_lesion=of("Lung Lesion"), lung_opacity=of("Lung Opacity"),
-                    pleural_effusion=of("Pleural Effusion", 0.8, 2.0), pleural_other=of("Pleural Other"),
+                    pleural_effusion=of("Pleural Effusion", 0.8, 1.3), pleural_other=of("Pleural Other"),
                     pneumonia=of("Pneumonia"), pneumothorax=of("Pneumothorax", 0.8), devices=devices, seed=place)
 
 

@@ -32,14 +32,15 @@ from mmvm.errors import UserError
 from mmvm.paths import data_root
 
 VERSION = 1                 # of the phantom and its patients: sets of another version are not mistaken for this one's
-SETTINGS = "standin.json"   # written last, so a set that has it is complete
+SETTINGS = "standin.json"   # gets this name last, so a set that has it is complete
+BEGUN = "begun.json"        # its name until then
 MARKER = "STAND-IN.txt"
 PREFIX = "mimic-cxr-2.0.0-"
 METADATA = ("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns",
             "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
             "PatientOrientationCodeSequence_CodeMeaning")
-NOTICE = """These are no patients. Everything in this folder is simulated: radiographs of a thorax phantom, drawn at random by
-mmvm.datasets.mimic_cxr_standin, in the layout of MIMIC-CXR-JPG. It holds nothing of that data set. CC0.
+NOTICE = """These are no patients. Everything in this folder is simulated: radiographs of a thorax phantom, drawn at random
+by mmvm.datasets.mimic_cxr_standin, in the layout of MIMIC-CXR-JPG. It holds nothing of that data set. CC0.
 """
 VIEW_CODES = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral", "LL": "left lateral", "": ""}
 CHUNK = 8                   # patients that a worker makes before it reports
@@ -56,7 +57,7 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
 
     root/files/pXX/p<subject>/s<study>/<image>.jpg, three csv.gz files named as in MIMIC-CXR-JPG 2.0.0, STAND-IN.txt,
     and truth.csv: of each study what is really there, how severe and on which side. Split by subject: 8 % "test", 4 %
-    "validate". About 2.2 studies a subject, 1.7 images a study, 6 KB an image, 60 images a second and core.
+    "validate". About 2.2 studies a subject, 1.7 images a study, 4 KB an image, 60 images a second and core.
 
     A complete set of the same arguments is left as it is. One that was stopped half-way lies in a hidden folder beside
     `root` and is continued. Raises `UserError` for numbers that make no set and where `root` holds something else.
@@ -74,16 +75,18 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
         raise UserError(f"{root} exists and is no stand-in of these settings ({settings}): name another folder, or "
                         "delete it")
     part = root.with_name(f".{root.name}.part")
-    begun = part / "begun.json"
-    if part.exists() and not (begun.is_file() and json.loads(begun.read_text()) == settings):
-        shutil.rmtree(part)
-    part.mkdir(parents=True, exist_ok=True)
-    _replace(begun, json.dumps(settings).encode())
+    if settings not in (_settings(part, BEGUN), _settings(part)):
+        shutil.rmtree(part, ignore_errors=True)
     try:
-        rows = _images(part, n_subjects, short_side, seed, workers, n_subjects > 200 if progress is None else progress)
-        _tables(part, rows)
-        begun.unlink(missing_ok=True)
-        _replace(part / SETTINGS, json.dumps(settings).encode())
+        part.mkdir(parents=True, exist_ok=True)
+        if _settings(part) != settings:
+            _replace(part / BEGUN, json.dumps(settings).encode())
+            rows = _images(part, n_subjects, short_side, seed, workers,
+                           n_subjects > 200 if progress is None else progress)
+            _tables(part, rows)
+            for path in part.rglob(".*"):       # half-written files of a run that was killed
+                path.unlink(missing_ok=True)
+            os.replace(part / BEGUN, part / SETTINGS)
         os.rename(part, root)
     except OSError:
         if _settings(root) != settings:     # no other process has made it meanwhile
@@ -92,9 +95,9 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
     return root
 
 
-def _settings(root: Path) -> dict | None:
+def _settings(root: Path, file: str = SETTINGS) -> dict | None:
     try:
-        return json.loads((root / SETTINGS).read_text())
+        return json.loads((root / file).read_text())
     except (OSError, ValueError):
         return None
 

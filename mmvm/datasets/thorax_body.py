@@ -68,9 +68,9 @@ class Body:
         if not s:
             return None
         outer, top = self.shells[i][0], self.tops[i]
-        low = top - 7.2 + 1.8 * s**0.5 + 10.5 * s     # of the meniscus, at its deepest
+        low = top - 12 + 5.0 * s**0.5 + 12.5 * s       # of the meniscus, at its deepest
         back = -2.2 * s - 0.8 if self.acquisition.supine else -1.3
-        radii = (outer.radii[0] * (1.28 - 0.12 * s), outer.radii[1] * (1.22 - 0.1 * s), 17.0)
+        radii = (outer.radii[0] * (1.42 - 0.26 * s), outer.radii[1] * (1.45 - 0.33 * s), 16.0)
         return Ellipsoid((outer.centre[0] * 0.93, outer.centre[1] + back, low + radii[2]), radii,
                          turned(-12 if self.acquisition.supine else -3))
 
@@ -97,7 +97,7 @@ class Body:
         for i, side in enumerate(SIDES):
             if p.breast:
                 extra.append(Ellipsoid((side * 8.2, -7.6 - 1.1 * fat, 1.0 - 1.5 * p.breast),
-                                       (5.6 + 1.6 * p.breast, 2.6 + 2.4 * p.breast, 6.0 + 1.6 * p.breast),
+                                       (5.6 + 1.6 * p.breast, 2.4 + 1.9 * p.breast, 6.0 + 1.6 * p.breast),
                                        turned(12, 0, 18 * side)))
             if a.arms == "up":
                 extra.append(Ellipsoid((side * 13.5, -9.5, 29), (4.2, 4.6, 14), turned(38, 0)))

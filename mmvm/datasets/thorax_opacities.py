@@ -141,7 +141,7 @@ def nodules(body) -> list[tuple[Ellipsoid, float]]:
         s, rng = f.lung_lesion[i], _rng(f, "lung_lesion", i)
         if s:
             for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.2)):
-                site, r = _site(body, i, rng, -3, 16), rng.uniform(0.8, 1.2) * (0.7 + 2.4 * s)
+                site, r = _site(body, i, rng, -3, 16), rng.uniform(0.8, 1.2) * (0.7 + 2.7 * s)
                 found.append((Ellipsoid(tuple(site), tuple(r * rng.uniform(0.8, 1.2, 3))), 0.2 - body.lung_mu))
     return found
 
