@@ -1,0 +1,5 @@
+"""Names of MIMIC-CXR-JPG's fourteen labels."""
+
+LABELS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture",
+          "Lung Lesion", "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax",
+          "Support Devices")
