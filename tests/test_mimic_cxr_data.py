@@ -499,6 +499,9 @@ def test_a_worker_that_dies_over_an_image_costs_that_image_alone(copy, monkeypat
     crashing.write_text(source.replace(start, f"{start}        if '-b0000002' in path: os._exit(1)\n"))
     monkeypatch.setattr(mimic_cxr_image, "__file__", str(crashing))
     assert "21 of 22 images ready" in mimic_cxr.prepare(copy, size=SIZE, workers=2)[1]
+    crashing.write_text(source.replace(start, f"{start}        os._exit(1)\n"))
+    with pytest.raises(UserError, match="20 worker processes of the preparation ended one after the other"):
+        mimic_cxr.prepare(copy, size=SIZE + 1, workers=2)
     crashing.write_text("import sys; sys.exit(3)")
     with pytest.raises(UserError, match="a worker process of the preparation ends at once .status 3"):
         mimic_cxr.prepare(copy, size=SIZE)

@@ -30,6 +30,7 @@ SYNC_SECONDS = 30       # between two moments in which everything so far is on t
 SAY_SECONDS = 60        # between two lines of progress where there is no terminal
 SAMPLE = 12             # images that are timed for an estimate
 MARGIN = 64 * 2**20     # bytes that must stay free
+DEATHS = 20             # workers that die in a row before the preparation gives up
 
 
 def prepare(root: str | os.PathLike | None = None, *, size: int = 224, equalise: bool = False,
@@ -198,8 +199,8 @@ class _Crew:
     def __init__(self, tasks, total: int, stores: dict[str, Store], arguments: list[str]):
         self.tasks, self.total, self.stores, self.arguments = tasks, total, stores, arguments
         self.lock, self.stop = threading.Lock(), threading.Event()
-        self.done, self.synced, self.said = 0, time.monotonic(), time.monotonic()
-        self.started = time.monotonic()
+        self.done = self.deaths = 0
+        self.started = self.synced = self.said = time.monotonic()
         self.progress = tqdm(total=total, unit=" images", smoothing=0.05, disable=None)
 
     def run(self, workers: int) -> None:
@@ -224,9 +225,13 @@ class _Crew:
                     worker = worker or self._hire()
                     answer = _ask(worker, task[1:])
                     if answer is not None:
+                        self.deaths = 0
                         break
                     _dismiss(worker)
-                    worker = None
+                    worker, self.deaths = None, self.deaths + 1
+                    if self.deaths >= DEATHS:
+                        raise UserError(f"{DEATHS} worker processes of the preparation ended one after the other, so "
+                                        "it is not the images: try fewer workers (memory), or reinstall Pillow")
                 status, check = answer or (UNREADABLE, 0)
                 if status == DISK:
                     raise UserError(f"{self.arguments[0]}: the disk is full or cannot be written; nothing is lost, "
