@@ -6,8 +6,10 @@ SIGTERM, during training with the checkpoint written.
 
 import argparse
 import importlib
+import inspect
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from mmvm.errors import UserError
@@ -35,14 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
     train.epilog = "\n\n".join("\n  ".join([f"parameters of {name} and their defaults:", *kind.cell().splitlines()])
                                for name, kind in EXPERIMENTS.items())
 
-    data = commands.add_parser("data", help="say what a data set consists of, verify it, or make a stand-in",
-                               description="Describes a data set's files; --check verifies them, --simulate writes a "
-                               "stand-in in their layout.")
-    data.add_argument("experiment", choices=EXPERIMENTS)
+    data = commands.add_parser("data", help="describe a data set, verify it, prepare it, or make a stand-in",
+                               description="Describes a data set's files; --simulate writes a stand-in in their "
+                               "layout, --check verifies them, --prepare makes what the loader reads.")
+    data.add_argument("experiment", choices=sorted({*EXPERIMENTS, "mimic-cxr"}))
     data.add_argument("--root", help="folder of the data (default: the data that ships)")
     data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
     data.add_argument("--simulate", action="store_true", help="write the stand-in that takes the place of data that "
                       "cannot be shipped")
+    data.add_argument("--full", action="store_true", help="with --check: read everything instead of a sample")
+    data.add_argument("--prepare", action="store_true", help="make the arrays that a large data set is read from; the "
+                      "same command continues one that was stopped")
+    data.add_argument("--size", type=int, help="with --prepare: pixels of an image's edge")
+    data.add_argument("--equalise", action="store_true", default=None, help="with --prepare: flat histograms")
+    data.add_argument("--policy", help="with --prepare: which samples, as in the data set's loader")
+    data.add_argument("--workers", type=int, help="with --prepare: processes (default: one per processor)")
+    data.add_argument("--dry-run", action="store_true", default=None,
+                      help="with --prepare: only say how much disk and time it takes")
 
     results = commands.add_parser("results", help="print the committed results",
                                   description="Means, and standard deviations over seeds, of the committed rows.")
@@ -90,16 +101,36 @@ def _train(options) -> int:
 
 def _data(options) -> int:
     module = importlib.import_module(f"mmvm.datasets.{options.experiment.replace('-', '_')}")
+    settings = {name: getattr(options, name) for name in ("size", "equalise", "policy", "workers", "dry_run")
+                if getattr(options, name) is not None}
+    if settings and not options.prepare:
+        raise UserError(f"--{next(iter(settings)).replace('_', '-')} belongs to --prepare: add that, or leave it out")
+    if options.full and not options.check:
+        raise UserError("--full belongs to --check: add that, or leave it out")
     if options.simulate:
         if not hasattr(module, "simulate"):
             raise UserError(f"{options.experiment} has no stand-in: its data ships with the project")
         print(f"written to {module.simulate(options.root)}")
-    if options.check:
-        for line in module.check(options.root):
+    if options.prepare:
+        if not hasattr(module, "prepare"):
+            raise UserError(f"{options.experiment} needs no preparation: its loader reads the files")
+        _refuse_unknown(options.experiment, module.prepare, settings)
+        for line in module.prepare(options.root, **settings):
             print(line)
-    if not options.simulate and not options.check:
+    if options.check:
+        settings = {"full": True} if options.full else {}
+        _refuse_unknown(options.experiment, module.check, settings)
+        for line in module.check(options.root, **settings):
+            print(line)
+    if not (options.simulate or options.prepare or options.check):
         print(f"{module.__doc__}\nVerify the files with --check.")
     return 0
+
+
+def _refuse_unknown(experiment: str, function: Callable, settings: dict) -> None:
+    for name in settings:
+        if name not in inspect.signature(function).parameters:
+            raise UserError(f"{experiment} has no --{name.replace('_', '-')} for --{function.__name__}: leave it out")
 
 
 def _results(options) -> int:

@@ -1,5 +1,5 @@
 """One module per data set, one `load()` each."""
 
-from mmvm.datasets.base import Batch, Modality, MultimodalData
+from mmvm.datasets.base import Batch, Modality, MultimodalData, Repeated
 
-__all__ = ["Batch", "Modality", "MultimodalData"]
+__all__ = ["Batch", "Modality", "MultimodalData", "Repeated"]

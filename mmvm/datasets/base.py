@@ -16,6 +16,8 @@ from torch import Tensor
 from mmvm.errors import UserError
 from mmvm.likelihoods import Likelihood
 
+PIECE = 4_096   # rows that move to another device at once
+
 
 @dataclass(frozen=True)
 class Modality:
@@ -38,6 +40,55 @@ class Modality:
         return x.float() * self.scale
 
 
+class Repeated:
+    """Rows of a tensor by index, some more than once: ten captions share one stored image, five pairs a frontal view.
+
+    values (R, *shape), possibly memory-mapped; rows (N,) which of them each sample is. Has of a tensor what
+    `MultimodalData` and the training loop use; `index_select` and `[...]` return tensors.
+    """
+
+    def __init__(self, values: Tensor, rows: Tensor):
+        self.values, self.rows = values, rows
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.rows), *self.values.shape[1:]))
+
+    device = property(lambda self: self.values.device)
+    dtype = property(lambda self: self.values.dtype)
+    ndim = property(lambda self: self.values.ndim)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index) -> Tensor:
+        return self.values[self.rows[index]]
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        return self.values.index_select(dim, self.rows.index_select(0, index))
+
+    def select(self, index: Tensor) -> "Repeated":
+        """Samples of `index` (B,), looking into the same values."""
+        return Repeated(self.values, self.rows.index_select(0, index))
+
+    def to(self, device) -> "Repeated":
+        """On another device, only the values that are used, a piece at a time."""
+        if torch.device(device) == self.device:
+            return self
+        used, rows = self.rows.unique(return_inverse=True)
+        values = torch.empty((len(used), *self.values.shape[1:]), dtype=self.dtype, device=device)
+        for start in range(0, len(used), PIECE):
+            values[start:start + PIECE] = self.values.index_select(0, used[start:start + PIECE]).to(device)
+        return Repeated(values, rows.to(device))
+
+    def numel(self) -> int:
+        """Numbers that are stored for these rows, not rows times their size."""
+        return len(self.rows.unique()) * self.values[0].numel() if len(self.values) else 0
+
+    def element_size(self) -> int:
+        return self.values.element_size()
+
+
 @dataclass
 class Batch:
     """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present."""
@@ -51,18 +102,18 @@ class Batch:
 class MultimodalData:
     """N samples of M modalities.
 
-    modalities  name -> (N, *shape), in the order of `specs`
+    modalities  name -> (N, *shape), in the order of `specs`: tensors or `Repeated` rows of them
     specs       one `Modality` each
     labels      (N,) class numbers or (N, C) zeros and ones, or None
     observed    (M, N) bool; None means that everything is present
     ids         one name per sample for error messages, or None
     n_classes   C, where the labels are class numbers
-    files       the memory-mapped arrays that `modalities` look into (`from_files`), which may be larger than memory
+    files       the memory-mapped arrays that `modalities` look into, one each, which may be larger than memory
 
     Raises `UserError` where the pieces do not fit together.
     """
 
-    modalities: dict[str, Tensor]
+    modalities: dict[str, Tensor | Repeated]
     specs: tuple[Modality, ...]
     labels: Tensor | None = None
     observed: Tensor | None = None
@@ -133,10 +184,10 @@ class MultimodalData:
         """Tells the system which samples are wanted next: it reads them from the disk while others are computed on."""
         if not hasattr(mmap, "MADV_WILLNEED"):
             return  # then they are read when they are wanted
-        rows = index.sort().values.tolist()
-        for array in self.files:
+        for x, array in zip(self.modalities.values(), self.files):
+            rows = x.rows.index_select(0, index).unique() if isinstance(x, Repeated) else index.sort().values
             size, start = array.strides[0], array.offset % mmap.ALLOCATIONGRANULARITY
-            for row in rows:
+            for row in rows.tolist():
                 first = start + row * size
                 page = first - first % mmap.PAGESIZE
                 array._mmap.madvise(mmap.MADV_WILLNEED, page, first + size - page)

@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from mmvm.datasets import cub_attributes
-from mmvm.datasets.base import Modality, MultimodalData
+from mmvm.datasets.base import Modality, MultimodalData, Repeated
 from mmvm.datasets.captions import COLOUR_GROUPS, PAD, Vocabulary, colour_groups, tokenise
 from mmvm.datasets.cub_cache import cached, fingerprint
 from mmvm.datasets.cub_check import check
@@ -40,44 +39,6 @@ SPLITS = ("classes", "official")
 CROPS = ("squash", "centre")
 
 __all__ = ["CaptionedImages", "Repeated", "check", "load", "read_captions", "read_image", "read_index", "simulate"]
-
-
-
-class Repeated:
-    """Rows of a tensor by index, some more than once: ten captions share one stored image.
-
-    Has of a tensor what `MultimodalData` and the training loop use; `index_select` and `[...]` return tensors.
-    """
-
-    def __init__(self, values: Tensor, rows: Tensor):
-        self.values, self.rows = values, rows
-
-    @property
-    def shape(self) -> torch.Size:
-        return torch.Size((len(self.rows), *self.values.shape[1:]))
-
-    device = property(lambda self: self.values.device)
-    dtype = property(lambda self: self.values.dtype)
-    ndim = property(lambda self: self.values.ndim)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index) -> Tensor:
-        return self.values[self.rows[index]]
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
-        return self.values.index_select(dim, self.rows.index_select(0, index))
-
-    def to(self, device) -> "Repeated":
-        return Repeated(self.values.to(device), self.rows.to(device))
-
-    def numel(self) -> int:
-        """Numbers that are stored, not rows times their size."""
-        return self.values.numel()
-
-    def element_size(self) -> int:
-        return self.values.element_size()
 
 
 @dataclass
