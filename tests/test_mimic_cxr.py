@@ -4,11 +4,23 @@ the place of X-rays: each label lights up its own square in both views."""
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from mmvm import calibration, evaluation, experiments, multilabel, probes, results, supervised, training
+from mmvm import (
+    calibration,
+    evaluation,
+    experiments,
+    multilabel,
+    paths,
+    plots,
+    probes,
+    results,
+    supervised,
+    training,
+)
 from mmvm.datasets import Modality, MultimodalData, mimic_cxr
 from mmvm.datasets.mimic_cxr import LABELS, ChestXrays
 from mmvm.errors import UserError
@@ -429,7 +441,7 @@ def test_sizes_end_with_all_there_are():
     assert MimicCXR()._label_sizes(700) == [100, 300, 700] and MimicCXR(label_sizes="")._label_sizes(50) == [50]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "missing", "paper"])
 def test_profiles(profile):
     assert MimicCXR.from_profile(profile).profile == profile
 
@@ -460,3 +472,58 @@ def test_labels_are_needed():
     data = patterns(4)
     with pytest.raises(UserError, match="need labels"):
         supervised.with_labels(MultimodalData(data.modalities, data.specs))
+
+
+# the paper's tables --------------------------------------------------------------------------------------------------
+
+def test_the_papers_tables_agree_with_each_other():
+    """Transcribed from tables 1 to 3: table 1 is the mean of the other two, "All" that of the labels, as printed."""
+    table = pd.read_csv(paths.REPOSITORY / "data" / "reference" / "mimic_cxr_paper.csv")
+    auroc = table.pivot(index=["method", "label"], columns="view", values="auroc")
+    assert len(table) == 252 and set(auroc.index.get_level_values("label")) == {*LABELS, "All"}
+    assert set(table["method"]) == {"supervised", "independent", "avg", "moe", "mopoe", "poe", "mmvm"}
+    assert table["auroc"].between(0.5, 1).all() and table["sd"].between(0, 0.13).all()
+    in_table_1 = auroc.dropna()
+    assert set(in_table_1.index.get_level_values("label")) == {
+        "All", "No Finding", "Cardiomegaly", "Edema", "Lung Lesion", "Pneumonia"}
+    assert (in_table_1["both"] - in_table_1[list(VIEWS)].mean(axis=1)).abs().max() < 0.00101
+    labels = auroc[auroc.index.get_level_values("label") != "All"].groupby("method")[list(VIEWS)].mean()
+    assert (labels - auroc.xs("All", level="label")[list(VIEWS)]).abs().max().max() < 0.00101
+    assert auroc.loc[("mmvm", "All"), "both"] == 0.731 and auroc.loc[("poe", "All"), "both"] == 0.704
+
+
+# figures -------------------------------------------------------------------------------------------------------------
+
+def test_figures_show_every_method():
+    paper = pd.read_csv(paths.REPOSITORY / "data" / "reference" / "mimic_cxr_paper.csv").rename(
+        columns={"auroc": "value"})
+    figure = plots.auroc_by_label({view: paper[paper["view"] == view] for view in VIEWS}, LABELS)
+    assert len(figure.axes) == 2 and [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(LABELS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "MMVM", "Independent", "AVG", "PoE", "MoE", "MoPoE", "Supervised"]
+    rows = pd.DataFrame([{"method": method, "source": str(n), "target": view, "value": n / 1000, "seed": seed}
+                         for method in ("mmvm", "poe") for n in (1000, 100, 300) for view in VIEWS for seed in (0, 1)])
+    figure = plots.label_efficiency(rows, {"frontal": "frontal view", "lateral": "lateral view"})
+    assert figure.axes[0].containers[0].lines[0].get_xdata().tolist() == [100, 300, 1000]
+    curve = pd.DataFrame({"confidence": [0.9, 0.1], "frequency": [0.8, 0.2], "count": [10, 90]})
+    assert len(plots.reliability_curves({"frontal": {"mmvm": curve, "supervised": curve}}).axes) == 1
+    board = pd.DataFrame([{"method": "mmvm", "answer": answer, "value": 0.7, "sd": np.nan}
+                          for answer in ("frontal", "lateral", "average", "both")])
+    assert len(plots.second_view(board).axes[0].patches) == 4
+    board = pd.DataFrame({"method": "mmvm", "share": [0.5, 0.0], "probe": [0.6, 0.7]})
+    assert plots.over_missing(board, {"probe": "AUROC"}).axes[0].containers[0].lines[0].get_xdata().tolist() == [0, 50]
+
+
+def test_images_of_patients_are_not_drawn():
+    data = patterns(3)
+    figure = plots.imagined_laterals(data, {"mmvm": np.zeros((3, 1, 64, 64))}, ["a", "b", "c"])
+    assert len(figure.axes) == 9
+    with pytest.raises(UserError, match="images of patients, which are not to be shown one by one"):
+        plots.imagined_laterals(replace(data, standin=False), {})
+
+
+def test_entries_over_seeds(finished):
+    rows = pd.DataFrame(finished.rows)
+    table = results.by_entry(pd.concat([rows, rows.assign(seed=1, value=rows["value"] + 0.2)]), "auroc")
+    assert len(table) == 28 and set(table["seeds"]) == {2}
+    assert table["sd"].to_numpy() == pytest.approx(0.1 * 2**0.5)
