@@ -9,7 +9,7 @@ from mmvm.datasets.mimic_cxr_index import LABELS
 from mmvm.errors import UserError
 
 POLICIES = ("all_pairs", "one_pair", "missing")
-SPLITS = ("subject", "official")
+SPLITS_BY = ("subject", "official")
 UNCERTAIN = ("zero", "one", "ignore")
 
 __all__ = ["LABELS", "ChestXrays", "load", "simulate"]

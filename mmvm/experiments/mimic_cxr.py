@@ -1,4 +1,4 @@
-"""MIMIC-CXR: a frontal and a lateral X-ray of a chest, and fourteen labels (paper, section 5.4; appendix B.7)."""
+"""MIMIC-CXR: a frontal and a lateral X-ray of a chest, and fourteen labels (paper, tables 1 to 3)."""
 
 import typing
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class MimicCXR(Experiment):
     policy: str = parameter("all_pairs", "rows: all_pairs of a study (paper) | one_pair | missing (and single views)",
                             mimic_cxr.POLICIES)
     split_by: str = parameter("subject", "80/10/10 by subject (paper) | official (the data set's own split file)",
-                              mimic_cxr.SPLITS)
+                              mimic_cxr.SPLITS_BY)
     uncertain: str = parameter("zero", "a label marked -1 counts as: zero (paper) | one | ignore (not known)",
                                mimic_cxr.UNCERTAIN)
     size: int = parameter(64, "pixels of an image's edge, 64, 128 or 224; paper: 224", SIZES)

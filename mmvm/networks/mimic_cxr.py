@@ -1,4 +1,4 @@
-"""MIMIC-CXR: encoders, decoders and classifiers of grey images of 224, 128 or 64 pixels (paper, appendix B.7).
+"""MIMIC-CXR: encoders, decoders and classifiers of grey images of 224, 128 or 64 pixels (released code of the paper).
 
 The released networks are those of bimodal CelebA with more blocks; at 64 pixels these are exactly CelebA's. Widths
 are 1, 2, 3, 4, 5 x `channels` (paper: 64). Every network maps B images or latents at once; a batch of one can only
