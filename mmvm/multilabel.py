@@ -1,4 +1,5 @@
-"""Scores where a sample has several labels, C of them, each present or not: probe, classifiers and coherence.
+"""Scores where a sample has several labels, C of them, each present, absent or not known (NaN): probe, classifiers and
+coherence. A label that is not known of a sample is left out of whatever is said of that label.
 
 The paper's protocol (appendix B.2) with one binary task per label. Every function gives each label its own number; the
 mean over labels is the paper's. Ranking scores (average precision, AUROC) are from real-valued scores; the released
@@ -15,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvm import evaluation, probes
 from mmvm.datasets.base import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import BATCH, _from_each_source, encode_means
+from mmvm.evaluation import BATCH, _from_each_source
 from mmvm.model import MultimodalVAE
+from mmvm.probes import check_labels
 
 METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard", "accuracy")
 
@@ -27,27 +30,31 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Each of `METRICS` as (C,) from logits (N, C), present above 0, and labels (N, C).
 
     accuracy is the share of right answers to "is the label present". Ranking scores are NaN for a label that all
-    samples have, or none: leave it out of a mean with `np.nanmean`.
+    samples have, or none: leave it out of a mean with `np.nanmean`. Where a logit or a label is NaN, the sample does
+    not count for that label.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    logits, labels = np.asarray(logits, float), np.asarray(labels).astype(int)
+    logits, labels = np.asarray(logits, float), np.asarray(labels, float)
     if logits.shape != labels.shape or logits.ndim != 2 or not len(logits):
         raise UserError(f"logits {logits.shape} and labels {labels.shape}: give both as (N, C) with N > 0")
-    hard = (logits > 0).astype(float)
     found = {name: np.full(logits.shape[1], np.nan) for name in METRICS}
     for c in range(logits.shape[1]):
-        found["accuracy"][c] = (hard[:, c] == labels[:, c]).mean()
-        if 0 < labels[:, c].sum() < len(labels):
-            for suffix, values in (("", logits), ("_hard", hard)):
-                found[f"auroc{suffix}"][c] = roc_auc_score(labels[:, c], values[:, c])
-                found[f"average_precision{suffix}"][c] = average_precision_score(labels[:, c], values[:, c])
+        known = ~(np.isnan(logits[:, c]) | np.isnan(labels[:, c]))
+        values, y = logits[known, c], labels[known, c].astype(int)
+        hard = (values > 0).astype(float)
+        if len(y):
+            found["accuracy"][c] = (hard == y).mean()
+        if 0 < y.sum() < len(y):
+            for suffix, answers in (("", values), ("_hard", hard)):
+                found[f"auroc{suffix}"][c] = roc_auc_score(y, answers)
+                found[f"average_precision{suffix}"][c] = average_precision_score(y, answers)
     return found
 
 
 def base_rates(labels: np.ndarray) -> dict[str, np.ndarray]:
     """What a constant answer per label reaches: `scores` of one that knows how frequent each label is, (C,) each."""
-    share = np.asarray(labels).astype(float).mean(0)
+    share = np.ma.filled(np.ma.masked_invalid(np.asarray(labels).astype(float)).mean(0), np.nan)
     return {"auroc": np.full(len(share), 0.5), "auroc_hard": np.full(len(share), 0.5), "average_precision": share,
             "average_precision_hard": share, "accuracy": np.maximum(share, 1 - share)}
 
@@ -59,31 +66,43 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     Fitted to `n` random training encodings (paper: 10,000; None: all), tested on all of `test`. A label that all of the
     training encodings have, or none, is NaN.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    check_labels(train, test)
-    if n is not None and n < len(train):
-        train = train.subset(torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n])
-    z_train, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
-    found = []
-    with threadpool_limits(1):
-        for m in range(len(z_train)):
-            seen, seen_test = train.observed[m].cpu().numpy(), test.observed[m].cpu().numpy()
-            y, y_test = train.labels.cpu().numpy()[seen], test.labels.cpu().numpy()[seen_test]
-            logits = np.full(y_test.shape, np.nan)
-            for c in range(y.shape[1]):
-                if 0 < y[:, c].sum() < len(y):
-                    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
-                    logits[:, c] = probe.fit(z_train[m][seen], y[:, c]).decision_function(z_test[m][seen_test])
-            usable = ~np.isnan(logits).any(0)
-            own = {name: np.full(y.shape[1], np.nan) for name in METRICS}
-            for name, values in scores(logits[:, usable], y_test[:, usable]).items():
-                own[name][usable] = values
-            found.append(own)
+    encodings = probes.encode(model, train, test, n, seed)
+    found = [scores(probes.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
     return {name: np.stack([own[name] for own in found]) for name in METRICS}
+
+
+def label_efficiency(encodings: probes.Encodings, sizes: Sequence[int], seed: int = 0, repeats: int = 3) -> np.ndarray:
+    """Mean AUROC over labels, (S, M), of the logistic probe of each modality fitted to as many training samples as each
+    of `sizes` says, mean over `repeats` random choices of them.
+
+    The labels are those that all of the training encodings and the test set show both ways. Where a choice shows one of
+    them in one way only, nothing can be learned of it and it counts 0.5: so every size is a mean over the same labels.
+    """
+    found = np.full((len(sizes), len(encodings.z)), np.nan)
+    for m in range(len(encodings.z)):
+        x, y, x_test = encodings.of(m)
+        there, there_test = (~np.isnan(features).any(1) for features in (x, x_test))
+        x, y, x_test, y_test = x[there], y[there], x_test[there_test], encodings.labels_test[there_test]
+        learnable = _both_ways(y) & _both_ways(y_test)
+        if not learnable.any():
+            continue
+        random = np.random.default_rng(seed)
+        for s, size in enumerate(sizes):
+            if not 0 < size <= len(x):
+                raise UserError(f"{size} training samples asked for, modality {m} has {len(x)} encodings: ask for 1 to "
+                                f"{len(x)}")
+            aurocs = []
+            for _ in range(repeats if size < len(x) else 1):
+                chosen = random.permutation(len(x))[:size]
+                answers = probes.logistic(x[chosen], y[chosen][:, learnable], x_test)
+                aurocs.append(np.nan_to_num(scores(answers, y_test[:, learnable])["auroc"], nan=0.5).mean())
+            found[s, m] = np.mean(aurocs)
+    return found
+
+
+def _both_ways(labels: np.ndarray) -> np.ndarray:
+    """Which labels (C,) some samples have and some do not, of labels (N, C)."""
+    return (labels == 1).any(0) & (labels == 0).any(0)
 
 
 # classifiers ---------------------------------------------------------------------------------------------------------
@@ -97,23 +116,22 @@ def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, 
     The released classifiers put a softmax over labels (`CrossEntropyLoss` with multi-hot targets) on outputs that went
     through a sigmoid already: labels then compete with each other, and no output can say "none of them".
     """
-    device = torch.device(device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        classifier = build().to(device).train()
-        optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
-        steps = epochs * -(-len(x) // batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
-        for _ in range(epochs):
-            for index in torch.randperm(len(x)).split(batch_size):
-                values = modality.prepare(x.index_select(0, index.to(x.device)).to(device))
-                target = labels.index_select(0, index.to(labels.device)).to(device, torch.float32)
-                loss = F.binary_cross_entropy_with_logits(classifier(values), target, reduction="none").sum(1).mean()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    return classifier.eval()
+    return evaluation.train_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs,
+                                       batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device)
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The sum over labels of the binary cross-entropy of logits (B, C), mean over the batch; a label that is NaN adds
+    nothing."""
+    return label_terms(logits, labels).mean()
+
+
+def label_terms(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same per sample, (B,), nats."""
+    labels = labels.to(torch.float32)
+    unknown = labels.isnan()
+    terms = F.binary_cross_entropy_with_logits(logits, labels.masked_fill(unknown, 0.0), reduction="none")
+    return terms.masked_fill(unknown, 0.0).sum(1)
 
 
 @torch.no_grad()
@@ -170,9 +188,3 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
             for name, values in scores(np.concatenate(logits[s][t]), np.concatenate(truth[s])).items():
                 found[name][s, t] = values
     return found
-
-
-def check_labels(*sets: MultimodalData) -> None:
-    if any(data.labels is None or data.labels.ndim != 2 for data in sets):
-        raise UserError("these scores need labels (N, C) of zeros and ones; for one class number per sample use "
-                        "mmvm.evaluation")

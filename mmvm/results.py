@@ -157,6 +157,14 @@ def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") ->
     return board.reset_index()
 
 
+def by_entry(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The single entries of a metric, such as an AUROC by view and label: one line per profile, method, beta, source
+    and target with `value`, the mean over seeds, `sd`, NaN where there is one seed, and the number of `seeds`."""
+    rows = table[(table["metric"] == metric) & (table["source"] != "")]
+    values = rows.groupby(["profile", "method", "beta", "source", "target"], sort=False)
+    return values.agg(value=("value", "mean"), sd=("value", "std"), seeds=("seed", "nunique")).reset_index()
+
+
 def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:
     """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
     been run with, has the highest `by`. One rule for all methods; `table` should hold one profile."""

@@ -282,7 +282,8 @@ def test_at_best_beta_chooses_by_the_lowest_seed(table):
 # what is committed
 
 COMMITTED = results.available()
-MODALITIES = {"polymnist": r"m\d", "cub": "image|text", "hippocampus": r"[A-Z]\w+"}
+MODALITIES = {"polymnist": r"m\d", "cub": "image|text", "hippocampus": r"[A-Z]\w+",
+              "mimic-cxr": "frontal|lateral"}
 OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence")
                          for suffix in ("_accuracy", "_auroc_hard", "_average_precision", "_average_precision_hard",
                                         "_by_attribute")),
@@ -292,7 +293,14 @@ OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence"
                        "reconstruction_weighted", "words"},
                "hippocampus": {"probe_shared", "probe_transfer", "probe_chance", "probe_shared_chance",
                                "deviance_explained", "deviance_label", "silhouette_odor", "silhouette_animal",
-                               "odor_recovery", "odor_recovery_shared", "state_recovery", "squared_error"}}
+                               "odor_recovery", "odor_recovery_shared", "state_recovery", "squared_error"},
+               "mimic-cxr": {*(f"{metric}{suffix}" for metric in ("auroc", "auroc_average", "auroc_both",
+                                                                  "average_precision", "brier", "calibration_error")
+                               for suffix in ("", "_logistic")),
+                             *(f"reliability_{part}" for part in ("confidence", "count", "frequency")),
+                             "classifier_auroc", "coherence_by_label", "constant_average_precision",
+                             "imputation_constant", "label_efficiency"}}
+OWN_METHODS = {"mimic-cxr": {"supervised": ()}}
 
 
 def test_there_are_committed_results():
@@ -318,9 +326,10 @@ def test_committed_methods_and_metrics_are_known(name):
     assert set(table["metric"]) <= METRICS | OWN_METRICS.get(name, set())
     shares = table[table["metric"].isin(SHARES)]["value"]
     assert shares.between(0, 1).all()
+    methods = {**METHOD_OPTIONS, **OWN_METHODS.get(name, {})}
     for method in set(table["method"]):
         objective, *options = method.split("/")
-        known = METHOD_OPTIONS[objective]
+        known = methods[objective]
         for option in options:
             name, equals, _ = option.partition("=")
             assert name in known if equals else {"bound", "gate"} <= set(known), method

@@ -20,7 +20,7 @@ from mmvm.experiments import EXPERIMENTS, METHOD_OPTIONS, Experiment
 # Figures and the command line change no number; a new file or folder of the module counts until it is listed here.
 IN_NO_RUN = {"plots", "__main__.py"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
-EVALUATION = {"alignment.py", "deviance.py", "evaluation.py", "frechet.py", "results.py"}
+EVALUATION = {"alignment.py", "calibration.py", "deviance.py", "evaluation.py", "frechet.py", "probes.py", "results.py"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
 OF_THE_GRID = {"beta": "betas", "seed": "seeds", "out": "the folder, which follows from the other settings"}
 

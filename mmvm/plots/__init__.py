@@ -29,11 +29,20 @@ from mmvm.plots.hippocampus import (
 )
 from mmvm.plots.intro import idea
 from mmvm.plots.method import bounds, descent, posteriors_and_prior, schedules, sharing, toy_latents
+from mmvm.plots.mimic_cxr import (
+    auroc_by_label,
+    imagined_laterals,
+    label_efficiency,
+    over_missing,
+    reliability_curves,
+    second_view,
+)
 from mmvm.plots.polymnist import latent_maps, tuples
 
-__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "against_beta", "bars", "bounds",
-           "by_attribute", "by_method", "caption_to_image", "descent", "idea", "image_to_caption", "imputations",
-           "in_and_out_of_sample", "latent_maps", "learning_curves", "matrices", "modality_colour", "odor_maps",
-           "over_beta", "pairs", "posteriors_and_prior", "rasters", "reconstructions", "roofline",
-           "scaling_with_modalities", "schedules", "sharing", "toy_latents", "tradeoff", "trajectories", "tuples",
-           "unit_by_odor", "use_style"]
+__all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS", "against_beta", "auroc_by_label",
+           "bars", "bounds", "by_attribute", "by_method", "caption_to_image", "descent", "idea", "image_to_caption",
+           "imagined_laterals", "imputations", "in_and_out_of_sample", "label_efficiency", "latent_maps",
+           "learning_curves", "matrices", "modality_colour", "odor_maps", "over_beta", "over_missing", "pairs",
+           "posteriors_and_prior", "rasters", "reconstructions", "reliability_curves", "roofline",
+           "scaling_with_modalities", "schedules", "second_view", "sharing", "toy_latents", "tradeoff", "trajectories",
+           "tuples", "unit_by_odor", "use_style"]

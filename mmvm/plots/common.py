@@ -21,15 +21,17 @@ METHOD_COLOURS = {
     "mopoe": "#CC79A7",        # reddish purple
     "mmvaeplus": "#0072B2",    # blue
     "mvtcae": "#9A8A00",       # Okabe and Ito's yellow, darkened: the original is hardly seen on white
+    "supervised": "#B3B3B3",   # light grey: trained on the labels themselves
     "mmvm/soft": "#E08D5B",    # gated priors: vermilion in steps
     "mmvm/hard": "#8F3F00",
     "mmvm/gumbel": "#F2B999",
 }
 METHOD_MARKERS = {"mmvm": "o", "independent": "s", "avg": "^", "poe": "v", "moe": "D", "mopoe": "P",
-                  "mmvaeplus": "X", "mvtcae": "*", "mmvm/soft": "h", "mmvm/hard": "p", "mmvm/gumbel": "8"}
+                  "mmvaeplus": "X", "mvtcae": "*", "supervised": "p", "mmvm/soft": "h", "mmvm/hard": "p",
+                  "mmvm/gumbel": "8"}
 METHOD_NAMES = {"mmvm": "MMVM", "independent": "Independent", "avg": "AVG", "poe": "PoE", "moe": "MoE",
-                "mopoe": "MoPoE", "mmvaeplus": "MMVAE+", "mvtcae": "MVTCAE", "mmvm/soft": "MMVM, soft gate",
-                "mmvm/hard": "MMVM, hard gate", "mmvm/gumbel": "MMVM, Gumbel gate"}
+                "mopoe": "MoPoE", "mmvaeplus": "MMVAE+", "mvtcae": "MVTCAE", "supervised": "Supervised",
+                "mmvm/soft": "MMVM, soft gate", "mmvm/hard": "MMVM, hard gate", "mmvm/gumbel": "MMVM, Gumbel gate"}
 
 # the m-th modality of any data set; no colour that MMVM or the baseline has
 MODALITY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")

@@ -1,0 +1,529 @@
+"""The chapter mimic-cxr: networks, probes, calibration, the supervised reference and whole runs, on patterns that take
+the place of X-rays: each label lights up its own square in both views."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from mmvm import (
+    calibration,
+    evaluation,
+    experiments,
+    multilabel,
+    paths,
+    plots,
+    probes,
+    results,
+    supervised,
+    training,
+)
+from mmvm.datasets import Modality, MultimodalData, mimic_cxr
+from mmvm.datasets.mimic_cxr import LABELS, ChestXrays
+from mmvm.errors import UserError
+from mmvm.experiments import METHOD_OPTIONS, MimicCXR
+from mmvm.experiments.mimic_cxr import hide_laterals
+from mmvm.likelihoods import Laplace
+from mmvm.networks.mimic_cxr import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
+
+TINY = dict(epochs=1, batch_size=16, latent_dim=4, channels=2, n_probe=60, trees=3, label_sizes="20,40", bins=5,
+            classifier_epochs=1, device="cpu")
+VIEWS = ("frontal", "lateral")
+
+
+def patterns(n: int, seed: int = 0, size: int = 64, single: bool = False, unknown: bool = False) -> ChestXrays:
+    """n rows of subjects with two rows each; `single`: a quarter lacks the lateral view, one row the frontal one;
+    `unknown`: some labels are NaN."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((n, len(LABELS))) < np.linspace(0.1, 0.6, len(LABELS))).astype(np.float32)
+    side = size // 8
+    views = {}
+    for view in VIEWS:
+        x = random.integers(0, 60, (n, 1, size, size)).astype(np.uint8)
+        for c in range(len(LABELS)):
+            row, column = (c // 4, c % 4) if view == "frontal" else (4 + c % 4, c // 4)
+            x[:, 0, row * side:(row + 1) * side, column * side:(column + 1) * side] += (
+                150 * labels[:, c, None, None]).astype(np.uint8)
+        views[view] = torch.from_numpy(x)
+    observed = torch.ones(2, n, dtype=torch.bool)
+    if single:
+        observed[1, ::4] = False
+        observed[0, 1] = False
+        for m, view in enumerate(VIEWS):
+            views[view][~observed[m]] = 0
+    if unknown:
+        labels[random.random(labels.shape) < 0.1] = np.nan
+    specs = tuple(Modality(view, (1, size, size), Laplace(0.75), scale=1 / 255) for view in VIEWS)
+    return ChestXrays(views, specs, torch.from_numpy(labels), observed, label_names=LABELS, standin=True,
+                      subject=torch.arange(n) // 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fake(tmp_path_factory):
+    """The loader and the stand-in as patterns, the classifiers in a folder of the tests' own."""
+    def load(split, root, *, policy, split_by, uncertain, size, equalise, split_seed):
+        assert str(root).endswith("root") or root == ("phantoms", 450, 0) or root == ("phantoms", 40, 0)
+        return patterns({"train": 160, "test": 80}[split], seed=len(split), size=size, single=policy == "missing",
+                        unknown=uncertain == "ignore")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMVM_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setattr(mimic_cxr, "load", load)
+        patch.setattr(mimic_cxr, "simulate", lambda root=None, *, n_subjects, seed=0: ("phantoms", n_subjects, seed))
+        yield
+
+
+# networks ------------------------------------------------------------------------------------------------------------
+
+def sizes(network: nn.Module, x: torch.Tensor) -> list[tuple]:
+    """Shapes after every block and every convolution outside of one."""
+    found = []
+    hooks = [layer.register_forward_hook(lambda _, __, out: found.append(tuple(out.shape[1:])))
+             for layer in network.trunk if isinstance(layer, (Block, nn.Conv2d, nn.ConvTranspose2d))]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def test_the_papers_networks():
+    encoder, decoder = XrayEncoder(256).eval(), XrayDecoder(256).eval()
+    with torch.no_grad():
+        assert sizes(encoder, torch.rand(1, 1, 224, 224)) == [
+            (64, 113, 113), (128, 56, 56), (192, 28, 28), (256, 14, 14), (320, 4, 4), (320, 1, 1)]
+        assert sizes(decoder, torch.randn(1, 256)) == [
+            (256, 4, 4), (192, 8, 8), (128, 16, 16), (64, 32, 32), (64, 64, 64), (64, 128, 128), (1, 224, 224)]
+    assert encoder.mean.weight.shape == encoder.logvar.weight.shape == (256, 320)
+    assert encoder.mean.bias is None and encoder.logvar.bias is None
+    assert decoder.project.weight.shape == (320, 256)
+    kernels = [tuple(block.shortcut[0].weight.shape) for block in encoder.trunk if isinstance(block, Block)]
+    assert kernels == [(128, 64, 4, 4), (192, 128, 4, 4), (256, 192, 4, 4), (320, 256, 4, 4), (320, 320, 4, 4)]
+    kernels = [tuple(block.transform[6].weight.shape) for block in decoder.trunk if isinstance(block, Block)]
+    assert kernels == [(320, 256, 4, 4), (256, 192, 4, 4), (192, 128, 4, 4), (128, 64, 4, 4), (64, 64, 4, 4),
+                       (64, 64, 4, 4)]
+    assert [type(layer).__name__ for layer in encoder.trunk[1].transform] == [
+        "BatchNorm2d", "ReLU", "Conv2d", "Dropout2d", "BatchNorm2d", "ReLU", "Conv2d", "Dropout2d"]
+    assert all(layer.p == 0.5 for layer in encoder.modules() if isinstance(layer, nn.Dropout2d))
+    assert XrayClassifier(14).head.weight.shape == (14, 320)
+
+
+def test_at_64_pixels_they_are_those_of_celeba():
+    assert sizes(XrayEncoder(8, 4, 64).eval(), torch.rand(1, 1, 64, 64)) == [
+        (4, 33, 33), (8, 16, 16), (12, 8, 8), (16, 4, 4), (20, 1, 1)]
+    assert sizes(XrayDecoder(8, 4, 64).eval(), torch.randn(1, 8)) == [
+        (16, 4, 4), (12, 8, 8), (8, 16, 16), (4, 32, 32), (1, 64, 64)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_comes_back(size):
+    mean, logvar = XrayEncoder(3, 2, size)(torch.rand(2, 1, size, size))
+    assert mean.shape == logvar.shape == (2, 3)
+    assert XrayDecoder(3, 2, size)(mean).shape == (2, 1, size, size)
+    assert XrayClassifier(14, 2, size)(torch.rand(2, 1, size, size)).shape == (2, 14)
+
+
+def test_a_block_is_the_sum_of_its_shortcut_and_its_transform():
+    block, x = Block(4, 6, 4, 2, 1).eval(), torch.rand(3, 4, 8, 8)
+    assert torch.equal(block(x), block.shortcut(x) + block.transform(x))
+    block.train()
+    silenced = (block.transform(x) == 0).flatten(2)
+    assert (silenced.all(2) == silenced.any(2)).all() and silenced.any(), "dropout silences whole channels"
+
+
+def test_other_sizes_are_refused():
+    for build in (lambda: XrayEncoder(3, 2, 32), lambda: XrayDecoder(3, 2, 32), lambda: XrayClassifier(14, 2, 32)):
+        with pytest.raises(UserError, match="the networks know images of 224, 128, 64 pixels, got size 32"):
+            build()
+
+
+def test_absent_views_are_no_part_of_the_statistics():
+    x = torch.rand(8, 1, 64, 64)
+    x[5:] = 0
+    alone, skipping = (XrayEncoder(3, 2, 64, 0.0, skip_absent=skip).train() for skip in (False, True))
+    skipping.load_state_dict(alone.state_dict())
+    expected, got = alone(x[:5])[0], skipping(x)[0]
+    assert torch.equal(got[:5], expected) and (got[5:] == 0).all()
+    assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), skipping.state_dict().values()))
+    assert (skipping(torch.cat([x[:1], x[5:]]))[0] != 0).any(), "one view is not enough to normalise over"
+    skipping.eval()
+    assert (skipping(x)[0][5:] != 0).any(), "in evaluation every image goes through"
+
+
+# several labels, some of them not known ------------------------------------------------------------------------------
+
+def test_scores_leave_out_what_is_not_known():
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(50, 3)), random.integers(0, 2, (50, 3)).astype(float)
+    holes = labels.copy()
+    holes[30:, 0] = np.nan
+    holes[:, 2] = np.nan
+    found, full = multilabel.scores(logits, holes), multilabel.scores(logits, labels)
+    for name in multilabel.METRICS:
+        assert found[name][0] == multilabel.scores(logits[:30], labels[:30])[name][0]
+        assert found[name][1] == full[name][1] and np.isnan(found[name][2])
+    logits[40:, 1] = np.nan
+    assert multilabel.scores(logits, labels)["auroc"][1] == multilabel.scores(logits[:40], labels[:40])["auroc"][1]
+    assert multilabel.base_rates(holes)["average_precision"][0] == labels[:30, 0].mean()
+
+
+def test_the_loss_leaves_out_what_is_not_known():
+    logits = torch.randn(6, 3, requires_grad=True)
+    labels = torch.randint(2, (6, 3)).float()
+    expected = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").sum(1).mean()
+    assert torch.equal(multilabel.label_loss(logits, labels), expected)
+    labels[:2] = torch.nan
+    multilabel.label_loss(logits, labels).backward()
+    assert (logits.grad[:2] == 0).all() and (logits.grad[2:] != 0).all()
+
+
+def encodings(n: int = 300, d: int = 4, seed: int = 0) -> probes.Encodings:
+    """Two views of the same latents; label c is the sign of latent c, with noise."""
+    random = np.random.default_rng(seed)
+    latent = random.normal(size=(2 * n, d)).astype(np.float32)
+    z = np.stack([latent + random.normal(size=latent.shape).astype(np.float32) for _ in range(2)])
+    labels = (latent[:, :3] > 0.3).astype(np.float32)
+    return probes.Encodings(z[:, :n], labels[:n], z[:, n:], labels[n:])
+
+
+@pytest.mark.parametrize("probe", [probes.logistic, lambda *of: probes.forest(*of, trees=40)])
+def test_probes_learn_every_label_and_both_views_know_more(probe):
+    found = encodings()
+    one, both = (multilabel.scores(probe(*found.of(*views)) - 0.5, found.labels_test)["auroc"]
+                 for views in ((0,), (0, 1)))
+    assert (one > 0.75).all() and both.mean() > one.mean() + 0.02
+
+
+@pytest.mark.parametrize("probe", [probes.logistic, lambda *of: probes.forest(*of, trees=5)])
+def test_probes_and_holes(probe):
+    found = encodings()
+    x, y, x_test = found.of(0)
+    holes, y_holes, x_test = x.copy(), y.copy(), x_test.copy()
+    holes[:50], y_holes[50:80, 0], y_holes[:, 1], y_holes[:, 2] = np.nan, np.nan, 1, np.nan
+    x_test[7] = np.nan
+    answers = probe(holes, y_holes, x_test)
+    assert np.isnan(answers[:, 1:]).all() and np.isnan(answers[7, 0])
+    assert np.array_equal(np.delete(answers[:, 0], 7), np.delete(probe(x[80:], y[80:], found.z_test[0])[:, 0], 7))
+
+
+def test_a_forest_is_the_papers_and_seeded(monkeypatch):
+    import sklearn.ensemble
+
+    asked, kind = [], sklearn.ensemble.RandomForestClassifier
+
+    def grown(*words, **settings):
+        asked.append((words, settings))
+        return kind(*words, **settings)
+    monkeypatch.setattr(sklearn.ensemble, "RandomForestClassifier", grown)
+    found = encodings(60).of(0)
+    first = probes.forest(*found, trees=7, seed=3)
+    assert np.array_equal(first, probes.forest(*found, trees=7, seed=3))
+    assert not np.array_equal(first, probes.forest(*found, trees=7, seed=4))
+    assert asked[0] == ((7,), dict(criterion="entropy", max_depth=30, min_samples_split=5, min_samples_leaf=1,
+                                   max_features="sqrt", bootstrap=True, random_state=3, n_jobs=1))
+    assert (first >= 0).all() and (first <= 1).all()
+
+
+def test_label_efficiency_rises_and_ends_at_the_probe():
+    found = encodings(400)
+    curve = multilabel.label_efficiency(found, [10, 100, 400])
+    assert curve.shape == (3, 2) and (curve[0] < curve[1]).all() and (curve[1] < curve[2] + 0.01).all()
+    whole = multilabel.scores(probes.logistic(*found.of(1)), found.labels_test)["auroc"].mean()
+    assert curve[2, 1] == pytest.approx(whole)
+    rare = replace(found, labels=np.c_[found.labels, np.arange(400) == 399].astype(float),
+                   labels_test=np.c_[found.labels_test, found.labels_test[:, 0]])
+    assert multilabel.label_efficiency(rare, [10])[0, 0] == pytest.approx((3 * curve[0, 0] + 0.5) / 4)
+    with pytest.raises(UserError, match="401 training samples asked for, modality 0 has 400"):
+        multilabel.label_efficiency(found, [401])
+
+
+# calibration ---------------------------------------------------------------------------------------------------------
+
+def test_the_reliability_curve_by_hand():
+    p, y = np.array([0.05, 0.15, 0.15, 0.95, 1.0, np.nan, 0.5]), np.array([0, 1, 0, 1, 1, 1, np.nan])
+    curve = calibration.reliability(p, y, 10)
+    assert curve.count.tolist() == [1, 2, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert curve.confidence[[0, 1, 9]] == pytest.approx([0.05, 0.15, 0.975]) and np.isnan(curve.frequency[2])
+    assert curve.frequency[[0, 1, 9]].tolist() == [0, 0.5, 1]
+    assert curve.error == pytest.approx((0.05 + 2 * 0.35 + 2 * 0.025) / 5)
+    assert calibration.brier_scores(p[:, None], y[:, None]) == pytest.approx(
+        [(0.05**2 + 0.85**2 + 0.15**2 + 0.05**2) / 5])
+
+
+def test_right_probabilities_are_calibrated_and_confident_ones_are_not():
+    random = np.random.default_rng(0)
+    p = random.random((20_000, 2))
+    y = (random.random(p.shape) < p).astype(float)
+    sure = np.clip(0.5 + 2 * (p - 0.5), 0, 1)
+    assert (calibration.calibration_errors(p, y) < 0.02).all() and (calibration.calibration_errors(sure, y) > 0.1).all()
+    assert (calibration.brier_scores(p, y) < calibration.brier_scores(sure, y)).all()
+    assert calibration.reliability(p, y).error < 0.01, "labels are pooled"
+
+
+def test_calibration_of_nothing_is_no_number():
+    nothing = np.full((4, 1), np.nan)
+    assert np.isnan(calibration.calibration_errors(nothing, np.ones((4, 1)))).all()
+    assert np.isnan(calibration.brier_scores(nothing, np.ones((4, 1)))).all()
+
+
+@pytest.mark.parametrize("p, y, bins, words", [
+    ([0.5, 1.2], [0, 1], 10, "probabilities must lie in"), ([0.5], [0, 1], 10, "give both in the same shape"),
+    ([0.5], [1], 0, "bins must be at least 1")])
+def test_impossible_probabilities(p, y, bins, words):
+    with pytest.raises(UserError, match=words):
+        calibration.reliability(np.array(p), np.array(y), bins)
+
+
+# data, hidden views --------------------------------------------------------------------------------------------------
+
+def test_laterals_are_hidden_by_subject():
+    data = patterns(400, single=True)
+    before = data.observed.clone()
+    hidden = hide_laterals(data, 0.5, seed=1)
+    assert torch.equal(data.observed, before), "the caller's own stay"
+    gone = data.observed[1] & ~hidden.observed[1]
+    assert torch.equal(hidden.observed[0], data.observed[0]) and hidden.observed.any(0).all()
+    assert abs(int(gone.sum()) - 0.5 * int(data.observed.all(0).sum())) <= 2
+    assert not set(data.subject[gone].tolist()) & set(data.subject[hidden.observed.all(0)].tolist())
+    assert torch.equal(hide_laterals(data, 0.5, seed=1).observed, hidden.observed)
+    assert not torch.equal(hide_laterals(data, 0.5, seed=2).observed, hidden.observed)
+    assert torch.equal(hide_laterals(data, 0.0).observed, data.observed)
+
+
+def test_data_are_what_the_parameters_say():
+    p = MimicCXR(**TINY, likelihood_scale=0.5, lateral_missing=0.25, n_test=30)
+    train, test = p.data("train"), p.data("test")
+    assert {spec.likelihood for spec in train.specs} == {Laplace(0.5)} and len(test) == len(test.subject) == 30
+    assert int((~train.observed[1]).sum()) == 40 and test.observed.all()
+    assert MimicCXR(**TINY, root="some/root").data("train").observed.all()
+
+
+def test_constant_imputation_is_the_median_image():
+    train, test = patterns(60), patterns(20, seed=1, single=True)
+    found = evaluation.constant_error(train, test)
+    median = (train.modalities["lateral"] / 255).median(0).values
+    x = test.modalities["lateral"][test.observed[1]] / 255
+    assert found[1] == pytest.approx(-Laplace(0.75).log_prob(median.expand_as(x), x, 3).mean().item(), rel=1e-5)
+    assert found.shape == (2,) and (found > Laplace(0.75).floor(64 * 64)).all()
+
+
+# the supervised reference --------------------------------------------------------------------------------------------
+
+def test_supervised_loss_is_the_sum_over_views_that_are_there():
+    data = supervised.with_labels(patterns(12, single=True, unknown=True))
+    assert data.names == [*VIEWS, "labels"] and data.observed[2].all()
+    model = supervised.Supervised(data.specs[:2], [XrayClassifier(14, 2, 64) for _ in VIEWS]).eval()
+    terms = model(list(data.modalities.values()), data.observed)
+    logits = torch.stack([classifier(data.modalities[view] / 255) for classifier, view in zip(model.encoders, VIEWS)])
+    expected = torch.stack([multilabel.label_terms(own, data.labels) for own in logits]) * data.observed[:2]
+    assert torch.allclose(terms.loss, expected.sum(0), rtol=1e-5)
+    terms.loss.mean().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_supervised_learns(tmp_path):
+    p = MimicCXR(**{**TINY, "epochs": 12, "learning_rate": 5e-3, "channels": 4}, supervised=True,
+                 out=str(tmp_path / "run"))
+    found = experiments.run(p)
+    assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8
+    rows = results.read(tmp_path / "run" / "results.csv")
+    assert set(rows["method"]) == {"supervised"}
+    assert {"auroc", "auroc_average", "average_precision", "brier", "calibration_error", "constant_average_precision",
+            "probe", "reliability_confidence", "reliability_count", "reliability_frequency"} == set(rows["metric"])
+    assert results.scoreboard(rows, ["probe"])["probe"][0] == pytest.approx(found.metrics["probe"].mean(), rel=1e-4)
+    loaded, model = experiments.load(tmp_path / "run")
+    assert loaded.supervised and all(torch.equal(a, b) for a, b in zip(model.state_dict().values(),
+                                                                     found.model.state_dict().values()))
+    with pytest.raises(UserError, match="belongs to another run|differ|other"):
+        experiments.run(replace(p, supervised=False))
+
+
+def test_supervised_with_missing_views_and_unknown_labels():
+    found = experiments.run(MimicCXR(**TINY, supervised=True, policy="missing", uncertain="ignore",
+                                     lateral_missing=0.5))
+    assert np.isfinite(found.metrics["probe"]).all()
+
+
+# runs ----------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return experiments.run(MimicCXR(**TINY, out=str(tmp_path_factory.mktemp("run"))))
+
+
+def test_a_run_gives_rows_for_every_table(finished):
+    rows = results.read(finished.parameters.folder() / "results.csv")
+    assert len(rows) == len(finished.rows) and set(rows["experiment"]) == {"mimic-cxr"}
+    for metric in ("auroc", "auroc_logistic", "average_precision", "calibration_error"):
+        own = rows[rows["metric"] == metric]
+        by_label = own[own["source"].isin(VIEWS)]
+        assert set(zip(by_label["source"], by_label["target"])) == {(view, label) for view in VIEWS for label in LABELS}
+        averages = own[own["source"] == ""].set_index("target")["value"]
+        assert set(averages.index) == {"mean", *VIEWS}
+        for view in VIEWS:
+            assert averages[view] == pytest.approx(by_label[by_label["source"] == view]["value"].mean(), rel=1e-4)
+        assert averages["mean"] == pytest.approx(by_label["value"].mean(), rel=1e-4)
+        assert own["value"].between(0, 1).all()
+    for metric in ("auroc_both", "auroc_average"):
+        assert len(rows[rows["metric"] == metric]) == 15
+    efficiency = rows[rows["metric"] == "label_efficiency"]
+    assert set(zip(efficiency["source"], efficiency["target"])) == {
+        (size, target) for size in ("20", "40", "60") for target in (*VIEWS, "mean")}
+    logistic = rows[(rows["metric"] == "auroc_logistic") & (rows["target"] == "mean")]["value"].item()
+    last = efficiency[(efficiency["source"] == "60") & (efficiency["target"] == "mean")]["value"].item()
+    assert last == pytest.approx(logistic, abs=0.02), "the curve ends where the probe is, but for labels too rare"
+    pair = rows[(rows["metric"] == "coherence_by_label") & (rows["source"] == "frontal to lateral")]
+    assert len(pair) == 14
+    assert {"imputation", "imputation_constant", "reconstruction", "coherence", "classifier_accuracy",
+            "classifier_auroc", "effective_beta", "brier_logistic", "probe"} <= set(rows["metric"])
+    counts = rows[rows["metric"] == "reliability_count"]
+    assert (counts["value"] >= 10).all() and set(counts["source"]) == set(VIEWS)
+
+
+def test_averages_are_those_of_their_entries(finished):
+    """The rule that the committed rows are held to."""
+    rows = results.read(finished.parameters.folder() / "results.csv")
+    for _, own in rows[rows["metric"] != "label_efficiency"].groupby("metric"):
+        entries = own[own["target"].isin(VIEWS)]
+        for _, line in own[(own["source"] == "") & ~own["target"].isin(VIEWS)].iterrows():
+            assert line["target"] in ("mean", "sum", "cross", "self")
+            if line["target"] == "mean" and len(entries):
+                assert line["value"] == pytest.approx(entries["value"].mean(), rel=1e-4)
+
+
+def test_load_gives_the_model_back(finished):
+    p, model = experiments.load(finished.parameters.folder())
+    assert isinstance(p, MimicCXR) and p.channels == 2
+    test = finished.parameters.data("test")
+    assert torch.equal(evaluation.encode_means(model, test), evaluation.encode_means(finished.model, test))
+
+
+def test_latents_of_a_trained_model_know_the_labels():
+    p = MimicCXR(**{**TINY, "epochs": 12, "latent_dim": 16, "channels": 4, "n_probe": 0, "beta": 0.1,
+                    "learning_rate": 5e-3, "trees": 30})
+    metrics = experiments.run(p).metrics
+    assert (metrics["probe"] > 0.7).all()
+    assert (metrics["imputation"].diagonal() < metrics["imputation_constant"]).all()
+
+
+@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+def test_every_method_runs_with_hidden_laterals(objective):
+    private = {"private_dim": 2} if objective == "mmvaeplus" else {}
+    found = experiments.run(MimicCXR(**TINY, objective=objective, policy="missing", uncertain="ignore",
+                                     lateral_missing=0.5, **private))
+    assert all(np.isfinite(row["value"]) for row in found.rows)
+    assert np.isfinite(found.metrics["probe"]).all() and np.isfinite(found.metrics["coherence"]).all()
+
+
+def test_one_judge_whatever_is_hidden():
+    whole, half = (MimicCXR(**TINY, lateral_missing=share) for share in (0.0, 0.5))
+    judges = [p.classifiers(p.data("train"), p.data("test"))[0] for p in (whole, half)]
+    for a, b in zip(judges[0][1].state_dict().values(), judges[1][1].state_dict().values()):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("settings, words", [
+    (dict(dropout=1.0), "dropout must be below 1"), (dict(lateral_missing=1.0), "lateral_missing must be below 1"),
+    (dict(lateral_missing=-0.1), "lateral_missing must be at least 0"), (dict(size=96), "size must be one of"),
+    (dict(policy="some"), "policy must be one of"), (dict(n_jobs=0), "n_jobs must be at least 1, or -1"),
+    (dict(supervised=True, objective="poe"), "supervised trains no VAE"),
+    (dict(supervised=True, bound="variational"), "supervised trains no VAE"),
+    (dict(label_sizes="100,x"), "label_sizes must be whole numbers"),
+    (dict(label_sizes="100,50"), "label_sizes must be whole numbers"),
+    (dict(label_sizes="0,50"), "label_sizes must be whole numbers")])
+def test_impossible_settings(settings, words):
+    with pytest.raises(UserError, match=words):
+        MimicCXR(**settings)
+
+
+def test_sizes_end_with_all_there_are():
+    assert MimicCXR()._label_sizes(700) == [100, 300, 700] and MimicCXR(label_sizes="")._label_sizes(50) == [50]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "missing", "paper"])
+def test_profiles(profile):
+    assert MimicCXR.from_profile(profile).profile == profile
+
+
+def test_the_papers_profile_is_the_papers():
+    p = MimicCXR.from_profile("paper")
+    assert (p.size, p.channels, p.latent_dim, p.batch_size, p.learning_rate, p.epochs, p.trees, p.depth, p.dropout,
+            p.n_probe) == (224, 64, 256, 32, 5e-5, 240, 5000, 30, 0.5, 20_000)
+
+
+def test_the_number_of_cores_is_no_part_of_a_run():
+    assert MimicCXR(n_jobs=2).run_hash() == MimicCXR().run_hash() and MimicCXR(n_jobs=2).config() == MimicCXR().config()
+
+
+def test_a_killed_reference_is_continued(tmp_path):
+    p = MimicCXR(**TINY, supervised=True)
+    train = p.data("train")
+    once, twice = p.build_model(train), p.build_model(train)
+    replace(p, epochs=2).fit(once, train)
+    replace(p, out=str(tmp_path / "run")).fit(twice, train)
+    assert (tmp_path / "run" / training.CHECKPOINT).exists()
+    twice = p.build_model(train)
+    replace(p, epochs=2, out=str(tmp_path / "run")).fit(twice, train)
+    assert all(torch.equal(a, b) for a, b in zip(once.state_dict().values(), twice.state_dict().values()))
+
+
+def test_labels_are_needed():
+    data = patterns(4)
+    with pytest.raises(UserError, match="need labels"):
+        supervised.with_labels(MultimodalData(data.modalities, data.specs))
+
+
+# the paper's tables --------------------------------------------------------------------------------------------------
+
+def test_the_papers_tables_agree_with_each_other():
+    """Transcribed from tables 1 to 3: table 1 is the mean of the other two, "All" that of the labels, as printed."""
+    table = pd.read_csv(paths.REPOSITORY / "data" / "reference" / "mimic_cxr_paper.csv")
+    auroc = table.pivot(index=["method", "label"], columns="view", values="auroc")
+    assert len(table) == 252 and set(auroc.index.get_level_values("label")) == {*LABELS, "All"}
+    assert set(table["method"]) == {"supervised", "independent", "avg", "moe", "mopoe", "poe", "mmvm"}
+    assert table["auroc"].between(0.5, 1).all() and table["sd"].between(0, 0.13).all()
+    in_table_1 = auroc.dropna()
+    assert set(in_table_1.index.get_level_values("label")) == {
+        "All", "No Finding", "Cardiomegaly", "Edema", "Lung Lesion", "Pneumonia"}
+    assert (in_table_1["both"] - in_table_1[list(VIEWS)].mean(axis=1)).abs().max() < 0.00101
+    labels = auroc[auroc.index.get_level_values("label") != "All"].groupby("method")[list(VIEWS)].mean()
+    assert (labels - auroc.xs("All", level="label")[list(VIEWS)]).abs().max().max() < 0.00101
+    assert auroc.loc[("mmvm", "All"), "both"] == 0.731 and auroc.loc[("poe", "All"), "both"] == 0.704
+
+
+# figures -------------------------------------------------------------------------------------------------------------
+
+def test_figures_show_every_method():
+    paper = pd.read_csv(paths.REPOSITORY / "data" / "reference" / "mimic_cxr_paper.csv").rename(
+        columns={"auroc": "value"})
+    figure = plots.auroc_by_label({view: paper[paper["view"] == view] for view in VIEWS}, LABELS)
+    assert len(figure.axes) == 2 and [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(LABELS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "MMVM", "Independent", "AVG", "PoE", "MoE", "MoPoE", "Supervised"]
+    rows = pd.DataFrame([{"method": method, "source": str(n), "target": view, "value": n / 1000, "seed": seed}
+                         for method in ("mmvm", "poe") for n in (1000, 100, 300) for view in VIEWS for seed in (0, 1)])
+    figure = plots.label_efficiency(rows, {"frontal": "frontal view", "lateral": "lateral view"})
+    assert figure.axes[0].containers[0].lines[0].get_xdata().tolist() == [100, 300, 1000]
+    curve = pd.DataFrame({"confidence": [0.9, 0.1], "frequency": [0.8, 0.2], "count": [10, 90]})
+    assert len(plots.reliability_curves({"frontal": {"mmvm": curve, "supervised": curve}}).axes) == 1
+    board = pd.DataFrame([{"method": "mmvm", "answer": answer, "value": 0.7, "sd": np.nan}
+                          for answer in ("frontal", "lateral", "average", "both")])
+    assert len(plots.second_view(board).axes[0].patches) == 4
+    board = pd.DataFrame({"method": "mmvm", "share": [0.5, 0.0], "probe": [0.6, 0.7]})
+    assert plots.over_missing(board, {"probe": "AUROC"}).axes[0].containers[0].lines[0].get_xdata().tolist() == [0, 50]
+
+
+def test_images_of_patients_are_not_drawn():
+    data = patterns(3)
+    figure = plots.imagined_laterals(data, {"mmvm": np.zeros((3, 1, 64, 64))}, ["a", "b", "c"])
+    assert len(figure.axes) == 9
+    with pytest.raises(UserError, match="images of patients, which are not to be shown one by one"):
+        plots.imagined_laterals(replace(data, standin=False), {})
+
+
+def test_entries_over_seeds(finished):
+    rows = pd.DataFrame(finished.rows)
+    table = results.by_entry(pd.concat([rows, rows.assign(seed=1, value=rows["value"] + 0.2)]), "auroc")
+    assert len(table) == 28 and set(table["seeds"]) == {2}
+    assert table["sd"].to_numpy() == pytest.approx(0.1 * 2**0.5)
