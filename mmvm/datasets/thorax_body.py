@@ -10,7 +10,7 @@ import numpy as np
 from mmvm.datasets import thorax_devices, thorax_opacities
 from mmvm.datasets.rays import Beam, Ellipsoid, Interval, Points, smooth, tube, turned, without
 
-SOFT, BONE = 0.20, 0.47
+SOFT, BONE = 0.20, 0.50
 SIDES = (-1, 1)     # x of the right and of the left side
 # organs of `Body.inside` that reach into the right and into the left lung
 TAKEN = ((0, 1, 2), (0, 2, 3, 4))
@@ -214,7 +214,7 @@ class Body:
             ball *= (rng.uniform(0.5, 0.97, 64) / np.linalg.norm(ball, axis=1))[:, None]
             ball[:, 2] = ball[:, 2] * 0.36 + 0.22
             ends = self.shells[i][0].at(ball)
-            hilum = self.hila[i] + rng.standard_normal((64, 3)) * (0.3, 0.6, 1.1)
+            hilum = self.hila[i] + rng.standard_normal((64, 3)) * (0.5, 0.9, 1.7)
             ends[:, 2] = np.maximum(ends[:, 2], self.tops[i] - 6)
             t = np.linspace(0, 1, 34)[:, None, None]
             trunk = hilum + 0.35 * (ends - hilum) * (0.5, 0.7, 1.25) + 0.5 * rng.standard_normal((64, 3))
@@ -223,7 +223,7 @@ class Body:
                 path = self.collapsed[i].at(0.92 * (path - self.shells[i][0].centre) @ self.shells[i][0].to_sphere.T
                                             * (1, 1, 1.35))
             step = np.linalg.norm(ends - hilum, axis=1) / 34
-            calibre = 0.54 * (1 - t[..., 0])**1.1 * rng.random(64)**1.1 + 0.12                      # (34, 64)
+            calibre = 0.58 * (1 - t[..., 0])**0.9 * rng.random(64)**1.6 + 0.14                      # (34, 64)
             calibre = calibre * rng.uniform(0.7, 1.1, 64) * (1 + 0.35 * wet)
             where, ds, r = path.reshape(-1, 3), np.tile(step, 34), calibre.reshape(-1)
             kept = self.in_lung(i, where, 0.99)
