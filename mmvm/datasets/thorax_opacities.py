@@ -164,4 +164,4 @@ def fractured(paths: np.ndarray, findings, i: int, mu: float) -> list[Points]:
     masses = mu * np.concatenate([lengths, lengths[:, -1:]], 1)
     masses[:, :-1][lengths > 3 * np.median(lengths)] = 0
     found = [Points(paths[kept], masses[kept], 0.52, hollow=0.6)]
-    return [*found, Points(np.array(callus), 1.2 * mu, 0.6)] if callus else found
+    return [*found, Points(np.array(callus), 0.8 * mu, 0.6)] if callus else found
