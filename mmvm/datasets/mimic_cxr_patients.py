@@ -36,9 +36,9 @@ LOADINGS = {"Atelectasis": (0.0, 0.35, 0.1, 0.55, 0.0, 0.0), "Cardiomegaly": (0.
             "Support Devices": (0.3, 0.75, 0.0, 0.1, 0.05, 0.0)}
 DRAWN = tuple(LOADINGS)
 # share of a present finding on both sides, and of the rest on the right; of those that have a side
-SIDED = {"Atelectasis": (0.35, 0.42), "Consolidation": (0.15, 0.55), "Fracture": (0.08, 0.5), "Lung Lesion": (0.15, 0.55),
-         "Lung Opacity": (0.25, 0.52), "Pleural Effusion": (0.42, 0.55), "Pleural Other": (0.25, 0.5),
-         "Pneumonia": (0.25, 0.55), "Pneumothorax": (0.03, 0.55)}
+SIDED = {"Atelectasis": (0.35, 0.42), "Consolidation": (0.15, 0.55), "Fracture": (0.08, 0.5),
+         "Lung Lesion": (0.15, 0.55), "Lung Opacity": (0.25, 0.52), "Pleural Effusion": (0.42, 0.55),
+         "Pleural Other": (0.25, 0.5), "Pneumonia": (0.25, 0.55), "Pneumothorax": (0.03, 0.55)}
 STAYS = 0.6             # share of a variable's variance that is the patient's
 MISSED = 0.05           # share of the findings that the report does not mention; as many are claimed that are not there
 UNSPECIFIC = 0.09       # share of the studies with an opacity that is none of the others
@@ -61,11 +61,12 @@ _THRESHOLDS = np.array([NormalDist().inv_cdf(1 - _RATES[name]) for name in DRAWN
 
 @dataclass(frozen=True)
 class Study:
-    """One study: what is there, what the report says, and the views of its images ("" where the file will not tell).
+    """One study: what is there, what the report says, and which images are taken.
 
-    severity  finding -> (0, 1], of those that are there; rank: the share of the present ones that are severer
+    findings  as the phantom takes them
+    severity  finding -> (0, 1], of those that are there
     labels    label -> 1, 0 or -1; those that the report does not mention are absent
-    views     (view rendered, ViewPosition) of each image
+    views     of each image the view that is rendered, and what ViewPosition says: the same or nothing
     """
 
     findings: Findings
@@ -78,7 +79,7 @@ class Study:
         """Label -> whether it is really there; an opacity of any kind is a Lung Opacity."""
         there = {label: label in self.severity for label in LABELS}
         there["Lung Opacity"] = _opacity(self.severity) > 0
-        there["No Finding"] = not any(there[label] for label in LABELS if label not in ("No Finding", "Support Devices"))
+        there["No Finding"] = not any(there[label] for label in LABELS if label != "Support Devices")
         return there
 
 

@@ -36,11 +36,11 @@ SETTINGS = "standin.json"   # gets this name last, so a set that has it is compl
 BEGUN = "begun.json"        # its name until then
 MARKER = "STAND-IN.txt"
 PREFIX = "mimic-cxr-2.0.0-"
-METADATA = ("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns",
-            "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
+METADATA = ("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows",
+            "Columns", "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
             "PatientOrientationCodeSequence_CodeMeaning")
-NOTICE = """These are no patients. Everything in this folder is simulated: radiographs of a thorax phantom, drawn at random
-by mmvm.datasets.mimic_cxr_standin, in the layout of MIMIC-CXR-JPG. It holds nothing of that data set. CC0.
+NOTICE = """These are no patients. Everything in this folder is simulated: radiographs of a thorax phantom, drawn at
+random by mmvm.datasets.mimic_cxr_standin, in the layout of MIMIC-CXR-JPG. It holds nothing of that data set. CC0.
 """
 VIEW_CODES = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral", "LL": "left lateral", "": ""}
 CHUNK = 8                   # patients that a worker makes before it reports

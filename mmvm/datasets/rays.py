@@ -141,7 +141,7 @@ class Beam:
         return Interval(middle - half, middle + half)
 
     def window(self, body: Ellipsoid) -> tuple["Beam", tuple[slice, slice]] | None:
-        """The part of the beam that an ellipsoid can be in, and its rows and columns; None where it misses all of it."""
+        """The part of the beam that an ellipsoid can be in, and its rows and columns; None where it misses it."""
         u, v, size = self.project([body.centre])
         half = self.turn @ np.linalg.inv(body.to_sphere)            # its box in the beam's frame
         right, along, up = np.sqrt((half**2).sum(1))

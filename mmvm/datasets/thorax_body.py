@@ -10,7 +10,7 @@ import numpy as np
 from mmvm.datasets import thorax_devices, thorax_opacities
 from mmvm.datasets.rays import Beam, Ellipsoid, Interval, Points, smooth, tube, turned, without
 
-SOFT, BONE = 0.20, 0.47
+SOFT, BONE = 0.20, 0.50
 SIDES = (-1, 1)     # x of the right and of the left side
 # organs of `Body.inside` that reach into the right and into the left lung
 TAKEN = ((0, 1, 2), (0, 2, 3, 4))
@@ -22,6 +22,7 @@ class Body:
     def __init__(self, anatomy, findings, acquisition, view: str):
         self.anatomy, self.findings, self.acquisition, self.view = anatomy, findings, acquisition, view
         self.lung_mu = SOFT * anatomy.density
+        self.contrast = SOFT - self.lung_mu     # what takes the lung's place adds so much per cm
         self._cavity()
         self._trunk()
         self.opacities = thorax_opacities.opacities(self)
@@ -91,21 +92,23 @@ class Body:
         self.trunk = Ellipsoid((0, 1.0, -4), (15.6 * wide + 2.2 * fat, 10.4 + 1.5 * fat, 33))
         self.neck = Ellipsoid((0, 2.6, 27), (5.4 + 0.5 * fat, 6.0 + 0.4 * fat, 13))
         up = a.arms == "up"
-        self.shoulders = Ellipsoid((0, 2.5, 19.5 if up else 15), ((16 if up else 21) * wide, 6.2 + 0.6 * fat, 7.2 + 0.4 * fat))
-        extra = [self.neck, self.shoulders] if up else [self.neck, self.shoulders, Ellipsoid(
-            (0, 3.2, 19), (13.5, 5.4 + 0.4 * fat, 6.5))]
-        for i, side in enumerate(SIDES):
+        self.shoulders = Ellipsoid((0, 2.5, 19.5 if up else 15),
+                                   ((16 if up else 21) * wide, 6.2 + 0.6 * fat, 7.2 + 0.4 * fat))
+        self.neck_and_breasts = [self.neck]
+        if not up:
+            self.neck_and_breasts.append(Ellipsoid((0, 3.2, 19), (13.5, 5.4 + 0.4 * fat, 6.5)))
+        self.upper_arms = []
+        for side in SIDES:
             if p.breast:
-                extra.append(Ellipsoid((side * 8.2, -7.6 - 1.1 * fat, 1.0 - 1.5 * p.breast),
-                                       (5.6 + 1.6 * p.breast, 2.4 + 1.9 * p.breast, 6.0 + 1.6 * p.breast),
-                                       turned(12, 0, 18 * side)))
-            if a.arms == "up":
-                extra.append(Ellipsoid((side * 13.5, -9.5, 29), (4.2, 4.6, 14), turned(38, 0)))
+                self.neck_and_breasts.append(Ellipsoid((side * 8.2, -7.6 - 1.1 * fat, 1.0 - 1.5 * p.breast), (
+                    5.6 + 1.6 * p.breast, 2.4 + 1.9 * p.breast, 6.0 + 1.6 * p.breast), turned(12, 0, 18 * side)))
+            if up:
+                arm = Ellipsoid((side * 13.5, -9.5, 29), (4.2, 4.6, 14), turned(38, 0))
+            elif a.arms == "down":
+                arm = Ellipsoid((side * 21.5, 2.5, 4), (4.0, 4.4, 17), turned(0, -7 * side))
             else:
-                lean = 7 if a.arms == "down" else 16
-                extra.append(Ellipsoid((side * (21.5 if a.arms == "down" else 23), 2.5, 4), (4.0, 4.4, 17),
-                                       turned(0, -lean * side)))
-        self.extra = extra
+                arm = Ellipsoid((side * 23, 2.5, 4), (4.0, 4.4, 17), turned(0, -16 * side))
+            self.upper_arms.append(arm)
 
     def in_lung(self, i: int, points: np.ndarray, rim: float = 0.97) -> np.ndarray:
         """(N,) whether points lie in the aerated lung of side i."""
@@ -150,9 +153,9 @@ class Body:
         parts = []
         lift = 1.2 if self.acquisition.arms == "down" else 0.0
         for side in SIDES:
-            parts.append(tube(smooth([(side * 1.6, -6.2, 15.6), (side * 6, -6.6, 17.0 - 0.4 * lift),
-                                      (side * 11, -2.6, 18.2 - lift), (side * 15.5, 0.6, 18.6 - lift)]), BONE - SOFT, 0.6,
-                              hollow=0.45))
+            clavicle = smooth([(side * 1.6, -6.2, 15.6), (side * 6, -6.6, 17.0 - 0.4 * lift),
+                               (side * 11, -2.6, 18.2 - lift), (side * 15.5, 0.6, 18.6 - lift)])
+            parts.append(tube(clavicle, BONE - SOFT, 0.6, hollow=0.45))
             parts.append(self._scapula(side))
         return parts
 
@@ -169,21 +172,21 @@ class Body:
         def behind(z):
             return self.spine(z) + (0, 3.6, -1.0)
 
-        total += np.float32(0.25 * (BONE - SOFT)) * beam.column(behind, 0.35 + 1.3 * abs(across[1]), 1.4) * (
-            1 - 0.55 * np.cos(2 * np.pi * phase + 1))[:, None].astype(np.float32)
+        spines = beam.column(behind, 0.35 + 1.3 * abs(across[1]), 1.4)
+        spines *= (1 - 0.55 * np.cos(2 * np.pi * phase + 1))[:, None].astype(np.float32)
         window = 1 / (1 + np.exp(np.clip((np.abs(z - 6.5) - 8.5) / 0.5, -30, 30)))
 
         def breastbone(z):
             return np.stack([0 * z, -8.6 - 0.0075 * (9 - z) * abs(9 - z) / 2 + 0.11 * np.maximum(z - 4, 0), z], 1)
 
-        total += np.float32(0.33 * (BONE - SOFT)) * beam.column(breastbone, 0.55 + 1.1 * abs(across[0]),
-                                                               0.55 + 1.1 * abs(across[1])) * window[:, None].astype(np.float32)
-        return total
+        sternum = beam.column(breastbone, 0.55 + 1.1 * abs(across[0]), 0.55 + 1.1 * abs(across[1]))
+        sternum *= window[:, None].astype(np.float32)
+        return total + np.float32(0.25 * (BONE - SOFT)) * spines + np.float32(0.33 * (BONE - SOFT)) * sternum
 
     def arms(self) -> list[tuple[Ellipsoid, float]]:
         """Shafts and heads of the upper arms' bones."""
         found = []
-        for side, arm in zip(SIDES, self.extra[-2:]):
+        for side, arm in zip(SIDES, self.upper_arms):
             found.append((Ellipsoid(arm.centre, (1.2, 1.2, arm.radii[2] * 0.9), arm.axes), 0.6 * (BONE - SOFT)))
             found.append((Ellipsoid((side * 17.2, 1.0, 16.0), (2.3, 2.3, 2.4)), 0.35 * (BONE - SOFT)))
         return found
@@ -205,13 +208,13 @@ class Body:
         """Two trees from the hila to the pleura, in three calibres; wider and blurred in edema."""
         found = []
         wet = self.findings.edema
-        for i, side in enumerate(SIDES):
+        for i in (0, 1):
             rng = np.random.default_rng((self.anatomy.seed, 2 + i))
             ball = rng.standard_normal((64, 3))
             ball *= (rng.uniform(0.5, 0.97, 64) / np.linalg.norm(ball, axis=1))[:, None]
             ball[:, 2] = ball[:, 2] * 0.36 + 0.22
             ends = self.shells[i][0].at(ball)
-            hilum = self.hila[i] + rng.standard_normal((64, 3)) * (0.3, 0.6, 1.1)
+            hilum = self.hila[i] + rng.standard_normal((64, 3)) * (0.5, 0.9, 1.7)
             ends[:, 2] = np.maximum(ends[:, 2], self.tops[i] - 6)
             t = np.linspace(0, 1, 34)[:, None, None]
             trunk = hilum + 0.35 * (ends - hilum) * (0.5, 0.7, 1.25) + 0.5 * rng.standard_normal((64, 3))
@@ -220,8 +223,8 @@ class Body:
                 path = self.collapsed[i].at(0.92 * (path - self.shells[i][0].centre) @ self.shells[i][0].to_sphere.T
                                             * (1, 1, 1.35))
             step = np.linalg.norm(ends - hilum, axis=1) / 34
-            calibre = (0.54 * (1 - t[..., 0])**1.1 * rng.random(64)**1.1 + 0.12) * rng.uniform(0.7, 1.1, 64)              # (34, 64)
-            calibre = calibre * (1 + 0.35 * wet)
+            calibre = 0.58 * (1 - t[..., 0])**0.9 * rng.random(64)**1.6 + 0.14                      # (34, 64)
+            calibre = calibre * rng.uniform(0.7, 1.1, 64) * (1 + 0.35 * wet)
             where, ds, r = path.reshape(-1, 3), np.tile(step, 34), calibre.reshape(-1)
             kept = self.in_lung(i, where, 0.99)
             where, ds, r = where[kept], ds[kept], r[kept]
@@ -229,7 +232,7 @@ class Body:
                 chosen = (r >= low) & (r < high)
                 if chosen.any():
                     mean = float(np.sqrt((r[chosen]**2).mean()))
-                    found.append(Points(where[chosen], (SOFT - self.lung_mu) * ds[chosen] * (r[chosen] / mean)**2, mean))
+                    found.append(Points(where[chosen], self.contrast * ds[chosen] * (r[chosen] / mean)**2, mean))
         return found
 
     # the sum
@@ -239,9 +242,9 @@ class Body:
         p, size = self.anatomy, np.float32(self.anatomy.size)
         trunk, shoulders = beam.through(self.trunk), beam.through(self.shoulders)
         soft = trunk.length + without(shoulders, [trunk])
-        for part in self.extra:
+        for part in (*self.neck_and_breasts, *self.upper_arms):
             found = beam.window(part)
-            if part is not self.shoulders and found is not None:
+            if found is not None:
                 near, window = found
                 soft[window] += without(near.through(part), [trunk[window], shoulders[window]])
         soft *= beam.step

@@ -32,14 +32,15 @@ def devices(body) -> Devices:
             box = np.array([side * rng.uniform(9.5, 11.5), front + 3.2, rng.uniform(11.5, 14)])
             bodies.append((Ellipsoid(tuple(box), (2.4, 0.45, 2.1), turned(15, 0, 20 * side)), 1.6))
             bodies.append((Ellipsoid(tuple(box + (0, 0, 2.0)), (1.2, 0.35, 0.8)), 1.2))
-            for end in [(-2.6, -2.0, floor + 3.0), (5.2 + 1.5 * f.cardiomegaly, -5.0, floor + 1.4)][:rng.integers(1, 3)]:
-                found.append(tube(smooth([tuple(box), (side * 8, -5.5, 16.8), (side * 3, -2.5, 16.0), (-2.0, -0.5, 13.0),
-                                          (-2.7, -0.5, floor + 6.0), end], 40), 2.6, 0.14))
+            ends = [(-2.6, -2.0, floor + 3.0), (5.2 + 1.5 * f.cardiomegaly, -5.0, floor + 1.4)]
+            for end in ends[:rng.integers(1, 3)]:
+                found.append(tube(smooth([tuple(box), (side * 8, -5.5, 16.8), (side * 3, -2.5, 16.0),
+                                          (-2.0, -0.5, 13.0), (-2.7, -0.5, floor + 6.0), end], 40), 2.6, 0.14))
                 found.append(Points(np.array([end]), 0.5, 0.25))
         elif name == "central line":
             side, neck = (-1 if rng.random() < 0.75 else 1), rng.random() < 0.6
-            start = [(side * 4.0, -1.0, 26), (side * 3.4, -1.5, 19)] if neck else [(side * 19, 1.0, 9), (side * 14, -1, 16),
-                                                                                 (side * 7, -3.5, 16.8)]
+            start = ([(side * 4.0, -1.0, 26), (side * 3.4, -1.5, 19)] if neck else
+                     [(side * 19, 1.0, 9), (side * 14, -1, 16), (side * 7, -3.5, 16.8)])
             found.append(tube(smooth([*start, (side * 1.9, -1.8, 15.2), (-2.2, -0.8, 12),
                                       (-2.5, -0.4, rng.uniform(5, 9))], 40), 1.6, 0.15))
         elif name == "endotracheal tube":

@@ -46,7 +46,7 @@ def _cloud(body, i: int, rng, centre, spread, n: int, volume: float, sigma: floa
     """`volume` cm3 of lung turned to soft tissue, in n puffs about `centre`, as far as they are in the lung."""
     puffs = np.asarray(centre) + rng.standard_normal((n, 3)) * spread
     puffs = puffs[body.in_lung(i, puffs)]
-    return [Points(puffs, (0.2 - body.lung_mu) * volume / n / (2 * np.pi * sigma**2), sigma, soft=True)]
+    return [Points(puffs, body.contrast * volume / n / (2 * np.pi * sigma**2), sigma, soft=True)]
 
 
 def _site(body, i: int, rng, low: float = -5.0, high: float = 17.0) -> np.ndarray:
@@ -68,7 +68,7 @@ def _atelectasis(body, i: int, s: float, rng) -> list[Points]:
         plate = centre + np.concatenate([flat, (flat @ lean)[:, None]], 1)
         inside = body.in_lung(i, plate)
         if k < 1 + 2 * s:
-            found.append(Points(plate[inside], (0.2 - body.lung_mu) * (0.10 + 0.22 * s) * 0.6, 0.35, soft=True))
+            found.append(Points(plate[inside], body.contrast * (0.10 + 0.22 * s) * 0.6, 0.35, soft=True))
     wedge = np.array([SIDES[i] * 4.6, 4.5, body.tops[i] + 0.5])
     return found + _cloud(body, i, rng, wedge, (1.8, 2.6, 2.4), 260, 190 * s**1.5, 0.7)
 
@@ -87,7 +87,7 @@ def _consolidation(body, i: int, s: float, rng) -> list[Points]:
     near = np.argsort((((points - seat) / (1.2, 1.2, 1.0))**2).sum(1))
     kept = points[near[:int(len(points) * (0.25 + 0.6 * s))]]
     # 4,000 draws fill the shell's ellipsoid down to its lower end: about 1 cm3 a point
-    return [Points(kept, (0.2 - body.lung_mu) * (0.4 + 0.5 * s) * 0.95 / (2 * np.pi * 0.8**2), 0.8, soft=True)]
+    return [Points(kept, body.contrast * (0.4 + 0.5 * s) * 0.95 / (2 * np.pi * 0.8**2), 0.8, soft=True)]
 
 
 def _patches(body, i: int, s: float, rng, count: int) -> list[Points]:
@@ -96,7 +96,8 @@ def _patches(body, i: int, s: float, rng, count: int) -> list[Points]:
     for k in range(count):
         site, size, share = _site(body, i, rng, -4, 13), rng.uniform(1.3, 2.4), rng.uniform(0.5, 1.3)
         if k < 1 + (count - 1) * s * 1.2:
-            found += _cloud(body, i, rng, site, size * (0.8 + 0.5 * s), 110, share * (25 + 150 * s) * (size / 1.8)**2, 0.6)
+            volume = share * (25 + 150 * s) * (size / 1.8)**2
+            found += _cloud(body, i, rng, site, size * (0.8 + 0.5 * s), 110, volume, 0.6)
     return found
 
 
@@ -106,13 +107,13 @@ def _edema(body, i: int, s: float, rng) -> list[Points]:
     hilum = body.hila[i]
     far = np.sqrt((((points - hilum) / (5.0, 6.5, 7.5))**2).sum(1))
     weight = np.exp(-0.5 * far**2) + 0.18
-    haze = Points(points, (0.2 - body.lung_mu) * (0.03 + 0.36 * s) * 2.4 * weight / (2 * np.pi * 0.9**2), 0.9, soft=True)
+    haze = Points(points, body.contrast * (0.03 + 0.36 * s) * 2.4 * weight / (2 * np.pi * 0.9**2), 0.9, soft=True)
     lines = []
     for _ in range(14):
         a = body.shells[i][0].at(np.array([SIDES[i] * rng.uniform(0.75, 0.95), rng.uniform(-0.3, 0.3),
                                            rng.uniform(0.05, 0.3)])[None])[0]
         path = np.stack([a, a - (SIDES[i] * rng.uniform(1.2, 2.2), 0, rng.uniform(-0.2, 0.2))])
-        line = tube(path, (0.2 - body.lung_mu) * (0.3 + 0.7 * s), 0.12)
+        line = tube(path, body.contrast * (0.3 + 0.7 * s), 0.12)
         inside = body.in_lung(i, line.where, 0.99)
         lines.append(Points(line.where[inside], line.mass, line.radius))
     return [haze, Points(np.concatenate([x.where for x in lines]), lines[0].mass, 0.12)]
@@ -142,7 +143,7 @@ def nodules(body) -> list[tuple[Ellipsoid, float]]:
         if s:
             for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.2)):
                 site, r = _site(body, i, rng, -3, 16), rng.uniform(0.8, 1.2) * (0.7 + 2.7 * s)
-                found.append((Ellipsoid(tuple(site), tuple(r * rng.uniform(0.8, 1.2, 3))), 0.2 - body.lung_mu))
+                found.append((Ellipsoid(tuple(site), tuple(r * rng.uniform(0.8, 1.2, 3))), body.contrast))
     return found
 
 
@@ -163,4 +164,4 @@ def fractured(paths: np.ndarray, findings, i: int, mu: float) -> list[Points]:
     masses = mu * np.concatenate([lengths, lengths[:, -1:]], 1)
     masses[:, :-1][lengths > 3 * np.median(lengths)] = 0
     found = [Points(paths[kept], masses[kept], 0.52, hollow=0.6)]
-    return [*found, Points(np.array(callus), 1.2 * mu, 0.6)] if callus else found
+    return [*found, Points(np.array(callus), 0.8 * mu, 0.6)] if callus else found
