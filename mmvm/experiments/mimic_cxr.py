@@ -9,7 +9,7 @@ from torch import nn
 
 from mmvm import calibration, evaluation, multilabel, paths, probes, training
 from mmvm.datasets import mimic_cxr
-from mmvm.datasets.cub import Repeated
+from mmvm.datasets.base import Repeated
 from mmvm.datasets.mimic_cxr import ChestXrays
 from mmvm.errors import UserError
 from mmvm.experiments.base import Experiment, Metrics, content_hash, keep_classifier
