@@ -265,7 +265,7 @@ class MimicCXR(Experiment):
     def _add_auroc(self, metrics: Metrics, name: str, answers: np.ndarray, labels: np.ndarray) -> None:
         """Of one answer to both views (N, C): the mean over labels; of the first probe the labels too."""
         auroc = multilabel.scores(answers, labels)["auroc"]
-        metrics[name] = [("", "mean", _mean(auroc)), *(
+        metrics[name] = [("", "mean", float(_mean(auroc))), *(
             ("both", label, value) for label, value in zip(mimic_cxr.LABELS, auroc) if not name.endswith("_logistic"))]
 
 
