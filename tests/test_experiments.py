@@ -399,7 +399,9 @@ def finished(runs, train, test):
 def no_training(monkeypatch):
     def fail(*_):
         pytest.fail("this is trained already")
-    monkeypatch.setattr(torch.optim.Adam, "step", fail)
+    fail.hooked = True  # or PyTorch wraps it, and leaves the wrapped one in AdamW, which inherits from Adam
+    for kind in (torch.optim.Adam, torch.optim.AdamW):
+        monkeypatch.setattr(kind, "step", fail)
 
 
 def test_a_run_writes_its_rows(finished, runs):
