@@ -1,5 +1,5 @@
-"""The chapter mimic-cxr: networks, hidden views, the supervised reference, whole runs and figures, on patterns that take
-the place of X-rays: each label lights up its own square in both views."""
+"""The chapter mimic-cxr: networks, hidden views, the supervised reference, whole runs and figures, on patterns that
+take the place of X-rays: each label lights up its own square in both views."""
 
 from dataclasses import replace
 
