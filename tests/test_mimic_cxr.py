@@ -292,6 +292,7 @@ def test_every_method_runs_with_hidden_laterals(objective):
 
 def test_one_judge_whatever_is_hidden():
     whole, half = (MimicCXR(**TINY, lateral_missing=share) for share in (0.0, 0.5))
+    assert (whole.method(), half.method()) == ("mmvm", "mmvm/lateral_missing=0.5")
     judges = [p.classifiers(p.data("train"), p.data("test"))[0] for p in (whole, half)]
     for a, b in zip(judges[0][1].state_dict().values(), judges[1][1].state_dict().values()):
         assert torch.equal(a, b)

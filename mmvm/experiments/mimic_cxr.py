@@ -83,7 +83,9 @@ class MimicCXR(Experiment):
         return 2
 
     def method(self) -> str:
-        return "supervised" if self.supervised else super().method()
+        """As everywhere; runs with hidden laterals are methods of their own, so that no table averages over them."""
+        hidden = f"/lateral_missing={self.lateral_missing:g}" if self.lateral_missing else ""
+        return ("supervised" if self.supervised else super().method()) + hidden
 
     # the steps, in the order in which a run takes them ---------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from mmvm.plots.mimic_cxr import (
     over_missing,
     reliability_curves,
     second_view,
+    views,
 )
 from mmvm.plots.polymnist import latent_maps, tuples
 
@@ -45,4 +46,4 @@ __all__ = ["METHOD_COLOURS", "METHOD_MARKERS", "METHOD_NAMES", "MODALITY_COLOURS
            "learning_curves", "matrices", "modality_colour", "odor_maps", "over_beta", "over_missing", "pairs",
            "posteriors_and_prior", "rasters", "reconstructions", "reliability_curves", "roofline",
            "scaling_with_modalities", "schedules", "second_view", "sharing", "toy_latents", "tradeoff", "trajectories",
-           "tuples", "unit_by_odor", "use_style"]
+           "tuples", "unit_by_odor", "use_style", "views"]

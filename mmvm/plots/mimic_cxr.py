@@ -26,6 +26,19 @@ SECOND_VIEW = {"frontal": ("frontal alone", modality_colour(0)), "lateral": ("la
                "both": ("one probe of both", modality_colour(2))}
 
 
+def views(columns: Mapping[str, Sequence[np.ndarray]], names: Sequence[str]) -> plt.Figure:
+    """A column per entry of `columns`, title -> grey images (H, W) uint8, one per row; the rows are called `names`."""
+    fig, axes = plt.subplots(len(names), len(columns), figsize=(WIDTH, 1.2 * WIDTH / len(columns) * len(names)),
+                             squeeze=False)
+    for column, (title, images) in zip(axes.T, columns.items()):
+        column[0].set_title(title)
+        for ax, image in zip(column, images):
+            show_image(ax, np.repeat(image[None] / 255, 3, 0))
+    for row, name in zip(axes, names):
+        row_label(row[0], name)
+    return fig
+
+
 def auroc_by_label(panels: Mapping[str, pd.DataFrame], labels: Sequence[str], label: str = "AUROC") -> plt.Figure:
     """A line per label from top to bottom, a mark per method with a bar of one standard deviation; a panel per entry of
     `panels` (title -> columns method, label, value, sd). Chance, 0.5, is dotted."""
