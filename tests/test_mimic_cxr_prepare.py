@@ -185,6 +185,15 @@ def _command(process: Path) -> str:
         return ""
 
 
+def test_progress_is_said_in_lines_where_there_is_no_terminal(copy, monkeypatch, capsys):
+    monkeypatch.setattr(mimic_cxr_prepare, "SAY_SECONDS", 0)
+    monkeypatch.setattr(mimic_cxr_prepare, "SYNC_SECONDS", 0)
+    mimic_cxr.prepare(copy, size=SIZE, workers=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22 and lines[-1].startswith("22 of 22 images, ") and lines[0].endswith(" left")
+    assert "all as written" in mimic_cxr.check(copy, full=True)[-1]
+
+
 def test_pixels_that_a_power_failure_lost_are_made_again(copy):
     mimic_cxr.prepare(copy, size=SIZE)
     expected = mimic_cxr.load("train", copy, size=SIZE).modalities["frontal"][:].clone()
