@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = commands.add_parser("data", help="describe a data set, verify it, prepare it, or make a stand-in",
                                description="Describes a data set's files; --simulate writes a stand-in in their "
                                "layout, --check verifies them, --prepare makes what the loader reads.")
-    data.add_argument("experiment", choices=sorted({*EXPERIMENTS, "mimic-cxr"}))
+    data.add_argument("experiment", choices=EXPERIMENTS)
     data.add_argument("--root", help="folder of the data (default: the data that ships)")
     data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
     data.add_argument("--simulate", action="store_true", help="write the stand-in that takes the place of data that "
