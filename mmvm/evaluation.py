@@ -197,6 +197,8 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, trunk: st
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
         for _ in range(epochs):
             for index in torch.randperm(len(x)).split(batch_size):
+                if len(index) == 1 < len(x):  # batch norm needs two
+                    continue
                 batch = modality.prepare(x.index_select(0, index.to(x.device)).to(device))
                 cost = loss(classifier(batch), labels.index_select(0, index.to(labels.device)).to(device))
                 optimizer.zero_grad(set_to_none=True)

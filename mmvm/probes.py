@@ -65,7 +65,7 @@ def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int 
     hold one, the square root of the features is tried at each split, bootstrap samples. The released code has five
     trees by default and no seed. NaN for a label that all of the training samples have, or none.
 
-    `n_jobs`: processor cores, -1 for all; the result is the same.
+    `n_jobs`: processor cores, -1 for all; the result is the same but for rounding.
     """
     from sklearn.ensemble import RandomForestClassifier
 

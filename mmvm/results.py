@@ -24,8 +24,8 @@ COLUMNS = {
     "seed": "seed of weights, order and draws",
     "profile": "smoke | laptop | paper | any label given by the user",
     "metric": "what was measured",
-    "source": "modality (or epoch, in a learning curve) it was measured from; empty where that has no meaning",
-    "target": "modality it was measured on, or 'mean', 'cross', 'self'",
+    "source": "modality (or update, or number of labelled samples, of a curve) it was measured from; may be empty",
+    "target": "modality, label or bin it was measured on, or 'mean', 'sum', 'cross', 'self'",
     "value": "the number: accuracies in [0, 1], errors in nats per sample",
     "n_train": "training samples",
     "epochs": "epochs trained",
@@ -155,14 +155,6 @@ def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") ->
         board[metric] = values.mean()
         board[f"{metric} sd"] = values.std()
     return board.reset_index()
-
-
-def by_entry(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The single entries of a metric, such as an AUROC by view and label: one line per profile, method, beta, source
-    and target with `value`, the mean over seeds, `sd`, NaN where there is one seed, and the number of `seeds`."""
-    rows = table[(table["metric"] == metric) & (table["source"] != "")]
-    values = rows.groupby(["profile", "method", "beta", "source", "target"], sort=False)
-    return values.agg(value=("value", "mean"), sd=("value", "std"), seeds=("seed", "nunique")).reset_index()
 
 
 def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:

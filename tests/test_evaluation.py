@@ -358,6 +358,17 @@ def test_train_classifier_learns_a_toy_and_leaves_the_random_state_alone():
     assert classifier_accuracy(classifier, x, (labels + 1) % 3, IMAGE) == 0.0
 
 
+def test_train_classifier_leaves_out_a_last_sample_alone():
+    """Batch norm cannot be trained on one."""
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.rand(17, 3, 28, 28, generator=generator), torch.arange(17) % 3
+
+    def build():
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4), torch.nn.BatchNorm1d(4),
+                                   torch.nn.Linear(4, 3))
+    train_classifier(x, labels, IMAGE, epochs=1, batch_size=16, build=build)
+
+
 def test_train_classifier_is_seeded():
     x, labels = pictures(24)
     weights = [train_classifier(x, labels, IMAGE, epochs=1, seed=seed).head.weight for seed in (0, 0, 1)]

@@ -3,7 +3,6 @@ what was printed, raised, warned of, logged or written outside the images and cs
 
 import gzip
 import io
-import json
 import logging
 import os
 import re
@@ -209,7 +208,7 @@ CSV_DAMAGES = {
     "labels twice": ("chexpert", "59999902,", "59999901,"),
     "a split that is none": ("split", ",train", ",19999991"),
     "a split of another study": ("split", ",59999901,", ",59999902,"),
-    "a split of two": ("split", ",19999991,train", ",19999991,test"),
+    "a split of two": ("split", ",19999992,train", ",19999992,test"),
     "no column": ("metadata", "subject_id", "19999991"),
     "two columns of a name": ("chexpert", "Edema", "subject_id"),
 }
@@ -219,6 +218,7 @@ CSV_DAMAGES = {
 def test_wrong_csv_files_are_never_quoted(damage, watch, tree, tmp_path):
     root, _ = tree
     name, old, new = CSV_DAMAGES[damage]
+    assert old in gzip.decompress((root / f"{FILES[name]}.gz").read_bytes()).decode()
     edit(root, name, lambda text: text.replace(old, new, 1))
     for split_by in mimic_cxr.SPLITS_BY:
         watch.call(mimic_cxr.load, "train", root, size=SIZE, split_by=split_by)
@@ -300,7 +300,6 @@ def test_hashes_need_the_key(tree, tmp_path):
     key = (root / "prepared" / "key").read_text()
     assert re.fullmatch("[0-9a-f]{64}", key) and key != (other / "prepared" / "key").read_text()
     assert mimic_cxr.load("train", root, size=24).ids == a.ids, "one key for all sizes"
-    assert json.loads(json.dumps(a.ids)) == a.ids
     assert (root / "prepared" / ".gitignore").read_text() == "*\n"
 
 

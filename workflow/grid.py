@@ -99,7 +99,8 @@ def _entry(experiment: type[Experiment], profile: str, entry: Mapping) -> Iterab
 def _folder(p: Experiment, settings: Mapping) -> str:
     """runs/grid/<experiment>/<profile>/<method>-<other settings>-b<beta>-s<seed>, from the root if it lies there."""
     named = {"objective", *p.not_hashed, *(name for options in METHOD_OPTIONS.values() for name in options)}
-    others = [f"{name}={value}" for name, value in settings.items() if name not in named]
+    others = [f"{name}={value}" for name, value in settings.items()
+              if name not in named and name not in re.split("[/=]", p.method())]
     words = "-".join([p.method(), *others, f"b{p.beta:g}", f"s{p.seed}"])
     return place(paths.runs_root() / "grid" / p.chapter / p.profile / re.sub(r"[^\w.=-]", "-", words))
 

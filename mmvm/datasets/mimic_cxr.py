@@ -106,6 +106,8 @@ def load(split: str, root: str | os.PathLike | None = None, *, policy: str = "al
         if value not in choices:
             raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     check_options(size, policy)
+    if split_seed < 0:
+        raise UserError(f"split_seed must be 0 or more, got {split_seed}")
     root = default_root() if root is None else Path(root)
     index = read_index(root)
     sides, how = split_of(index, split_by, split_seed)

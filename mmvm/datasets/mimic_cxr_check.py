@@ -1,6 +1,7 @@
 """What a copy of MIMIC-CXR-JPG has and lacks: lists, labels, splits, image files, prepared arrays. Only counts."""
 
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -115,7 +116,8 @@ def _opens(path: Path) -> bool:
 
 def _prepared(index: Index, full: bool) -> list[str]:
     home = folder_of(index.base)
-    folders = sorted(folder for folder in home.glob("*") if (folder / "frontal-rows.npy").is_file())
+    folders = sorted(folder for folder in home.glob("*") if re.fullmatch(r"\d+(-equalised)?", folder.name)
+                     and (folder / "frontal-rows.npy").is_file())
     if not (home / KEY).is_file() or not folders:
         return ["prepared: nothing yet"]
     names, lines, problems = names_of(index), [], []
@@ -137,5 +139,7 @@ def _prepared(index: Index, full: bool) -> list[str]:
 
 
 def _wrong(store: Store) -> int:
+    if not len(store.rows):     # a preparation was killed before its first image
+        return 0
     pixels, rows = store.pixels(), store.rows
     return sum(zlib.crc32(pixels[row]) != rows["check"][row] for row in np.flatnonzero(usable(rows["status"])))

@@ -1,6 +1,6 @@
 """One X-ray from JPEG to a small grey square; run as a script, the worker process of `mimic_cxr_prepare`.
 
-As a script it imports neither mmvm nor torch, so it starts in a fifth of a second, on every platform, whatever program
+As a script it imports neither mmvm nor torch, so it starts in a fifth of a second, on Linux and macOS, whatever program
 called `prepare`. Paths come over standard input, never in the arguments, which other users of the machine can see.
 """
 

@@ -91,8 +91,9 @@ def read_index(root: Path) -> Index:
     """
     base = _base(root)
     if base is None:
+        own = "" if root.exists() else f" --root {root}"
         raise UserError(f"{root} holds no {FILES['metadata']}, plain or .gz. Write the stand-in with `python -m mmvm "
-                        f"data mimic-cxr --root {root} --simulate`, or put there {WHERE}")
+                        f"data mimic-cxr{own} --simulate`, or put there {WHERE}")
     images = _images(base)
     path, labels = _labels(base)
     owner = images.drop_duplicates("study_id").set_index("study_id")["subject_id"]

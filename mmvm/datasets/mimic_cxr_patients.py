@@ -42,7 +42,7 @@ SIDED = {"Atelectasis": (0.35, 0.42), "Consolidation": (0.15, 0.55), "Fracture":
 STAYS = 0.6             # share of a variable's variance that is the patient's
 MISSED = 0.05           # share of the findings that the report does not mention; as many are claimed that are not there
 UNSPECIFIC = 0.09       # share of the studies with an opacity that is none of the others
-BLUNDERS = 0.6          # share of the uncertain labels whose finding is there
+DOUBTED_THERE = 0.6     # share of the uncertain labels whose finding is there
 _MATRIX = np.array([LOADINGS[name] for name in DRAWN])
 _OWN = np.sqrt(1 - (_MATRIX**2).sum(1))
 
@@ -52,7 +52,7 @@ def prevalence(name: str) -> float:
     if name == "Lung Opacity":
         return UNSPECIFIC
     positive, _, uncertain = SHARES[name]
-    return (positive + BLUNDERS * uncertain) / 100
+    return (positive + DOUBTED_THERE * uncertain) / 100
 
 
 _RATES = {name: prevalence(name) for name in DRAWN}
@@ -167,12 +167,12 @@ def _report(rng, rank: dict[str, float], severity: dict[str, float]) -> dict[str
             label = _says_opacity(_opacity(severity), mention, error)
         elif name in rank:
             rate = _RATES[name]
-            doubt = min(3 * rank[name]**2 * BLUNDERS * uncertain / rate, 0.95)  # 3 p^2 has the mean 1
+            doubt = min(3 * rank[name]**2 * DOUBTED_THERE * uncertain / rate, 0.95)  # 3 p^2 has the mean 1
             miss = 2 * MISSED * rank[name]
             label = None if error < miss else -1 if mention < doubt else 1
         else:
             rate = 1 - _RATES[name]
-            steps = np.cumsum([MISSED * positive / rate, (1 - BLUNDERS) * uncertain / rate, negative / rate])
+            steps = np.cumsum([MISSED * positive / rate, (1 - DOUBTED_THERE) * uncertain / rate, negative / rate])
             label = (1, -1, 0, None)[int(np.searchsorted(steps, mention, side="right"))]
         if label is not None:
             said[name] = label

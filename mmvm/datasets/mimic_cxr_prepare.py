@@ -74,7 +74,7 @@ def prepare(root: str | os.PathLike | None = None, *, size: int = 224, equalise:
     seconds = time.monotonic() - started
     return [*index.report(), *summary(index, status, wanted, policy),
             f"{n:,} images prepared now, {n / max(seconds, 1e-9):,.0f} a second with {workers} workers" if n else
-            "nothing was left to do", f"arrays in {folder}"]
+            "no image was added", f"arrays in {folder}"]
 
 
 def check_options(size: int, policy: str) -> None:
@@ -167,7 +167,7 @@ def _duration(seconds: float) -> str:
 
 def _fill(index: Index, names: np.ndarray, wanted: np.ndarray, stores: dict[str, Store], folder: Path, size: int,
           equalise: bool, workers: int, plan: Estimate) -> int:
-    """Decodes what is not ready; how many images that were."""
+    """Decodes what is not ready; how many images could be read."""
     for view, store in stores.items():
         store.distrust()
         store.extend(names[wanted & (index.lateral == (view == "lateral"))])
@@ -190,7 +190,7 @@ def _fill(index: Index, names: np.ndarray, wanted: np.ndarray, stores: dict[str,
         min(workers, len(to_do)))
     for store in stores.values():
         store.sync()
-    return len(to_do)
+    return int(usable(statuses(index, names, stores))[to_do].sum())
 
 
 class _Crew:

@@ -3,7 +3,7 @@
 `simulate` writes, `mmvm.datasets.mimic_cxr.load` reads it like the original. Nobody's data is in it: patients are drawn
 by `mmvm.datasets.mimic_cxr_patients`, images made by `mmvm.datasets.thorax`. The set has the original's oddities too:
 images of different sizes, studies with one view or two frontal ones, empty ViewPosition, LATERAL and LL for the same.
-Subject, study and image numbers are of the official form but outside the official range: all start with 9.
+Subject and study numbers are of the official form but outside the official range: all start with 9.
 
 The same arguments give the same files on one machine, with any number of workers; other versions of NumPy or Pillow may
 differ by a grey level here and there.
@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mmvm.datasets.mimic_cxr_index import LABELS
+from mmvm.datasets.mimic_cxr_index import FILES, LABELS, MARKER
 from mmvm.datasets.mimic_cxr_patients import DRAWN, Patient, draw_patient
 from mmvm.datasets.thorax import draw_acquisition, render
 from mmvm.errors import UserError
@@ -34,8 +34,6 @@ from mmvm.paths import data_root
 VERSION = 1                 # of the phantom and its patients: sets of another version are not mistaken for this one's
 SETTINGS = "standin.json"   # gets this name last, so a set that has it is complete
 BEGUN = "begun.json"        # its name until then
-MARKER = "STAND-IN.txt"
-PREFIX = "mimic-cxr-2.0.0-"
 METADATA = ("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows",
             "Columns", "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
             "PatientOrientationCodeSequence_CodeMeaning")
@@ -52,6 +50,7 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
 
     root        by default data/mimic_cxr/standin-<n_subjects>-<seed>, with -<short_side> where that is not 160
     short_side  pixels of the images' shorter side; the longer one is 1.17 to 1.24 times as long
+    seed        of patients, acquisitions and numbers
     workers     processes; the files are the same whatever their number
     progress    a bar on standard error; by default for more than 200 subjects
 
@@ -66,7 +65,7 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
     root = data_root() / "mimic_cxr" / default if root is None else Path(root)
     for name, value, low, high in (("n_subjects", n_subjects, 3, 999_999), ("short_side", short_side, 32, 2048),
                                    ("workers", workers, 1, 1024), ("seed", seed, 0, 2**32)):
-        if not low <= value <= high:
+        if not (isinstance(value, (int, np.integer)) and low <= value <= high):
             raise UserError(f"{name}={value}: give a whole number from {low} to {high}")
     settings = {"version": VERSION, "n_subjects": n_subjects, "short_side": short_side, "seed": seed}
     if _settings(root) == settings:
@@ -190,14 +189,14 @@ def _tables(root: Path, rows: list[dict]) -> None:
                 metadata.append(_metadata(subject, name, made["images"], image, day))
                 split.append((image["dicom_id"], name, subject, parts[k]))
     for file, table in (("metadata", metadata), ("chexpert", labels), ("split", split)):
-        _replace(root / f"{PREFIX}{file}.csv.gz", gzip.compress(_csv(table), compresslevel=6, mtime=0))
+        _replace(root / f"{FILES[file]}.gz", gzip.compress(_csv(table), compresslevel=6, mtime=0))
     _replace(root / "truth.csv", _csv([tuple(truth[0]), *(tuple(x.values()) for x in truth)]))
     _replace(root / MARKER, NOTICE.encode())
 
 
 def _csv(rows: list[tuple]) -> bytes:
-    """No field holds a comma but the procedure's name, which is quoted as in the original."""
-    return "".join(",".join(f'"{x}"' if "," in str(x) else str(x) for x in row) + "\n" for row in rows).encode()
+    """No field holds a comma."""
+    return "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
 
 
 def _metadata(subject: int, study: int, images: list[dict], image: dict, day: int) -> tuple:

@@ -55,14 +55,19 @@ def key_of(base: Path) -> bytes:
     path = folder / KEY
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.parent != base:
+            folder.chmod(0o700)     # the data's own access rights do not reach here
         part = folder / f".{KEY}.{os.getpid()}"
         part.write_text(secrets.token_hex(32))
         try:
             os.link(part, path)     # of two processes that start at once one is first
         except FileExistsError:
             pass
+        except OSError:             # no hard links here (exFAT, some shares)
+            if not path.is_file():
+                os.replace(part, path)
         finally:
-            part.unlink()
+            part.unlink(missing_ok=True)
         (folder / ".gitignore").write_text("*\n")
     key = path.read_text().strip()
     if len(key) != 64:

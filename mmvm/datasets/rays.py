@@ -19,6 +19,7 @@ import numpy as np
 VIEWS = {"PA": ((1, 0, 0), (0, -1, 0), (0, 0, 1)), "AP": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
          "LATERAL": ((0, 1, 0), (1, 0, 0), (0, 0, 1)), "LL": ((0, 1, 0), (1, 0, 0), (0, 0, 1))}
 THINNEST = 0.7  # pixels of radius: what is thinner is spread as wide, with the same mass
+SIDES = (-1, 1) # x of the patient's right and left
 MARGIN = 12     # pixels around the image where the splatted masses may still reach into it
 
 
@@ -77,7 +78,8 @@ class Interval:
 
 
 def without(body: Interval, others: list[Interval]) -> np.ndarray:
-    """How much of every ray lies in `body` and in none of the others: inclusion and exclusion, exact."""
+    """How much of every ray lies in `body` and in none of the others, (H, W) in units of the ray parameter like
+    `Interval.length`: inclusion and exclusion, exact."""
     total = body.length
     layer = [(-1, body, 0)]     # sign of the terms to come, intersection so far, the next body to intersect with
     while layer:
@@ -198,8 +200,9 @@ class Beam:
             if hollow:
                 kernel = kernel - np.float32(hollow) * _disc(grid, round(0.68 * radius, 3))
             total += np.fft.rfft2(self._gather(u, v, mass, grid)) * kernel
-        if blur:
-            total *= gaussian(grid, round(blur / self.pixel, 1)) * unit(round(blur / self.pixel, 1))
+        sigma = round(blur / self.pixel, 1)
+        if sigma:
+            total *= gaussian(grid, sigma) * unit(sigma)
         image = np.fft.irfft2(total, grid)
         return image[MARGIN:MARGIN + self.shape[0], MARGIN:MARGIN + self.shape[1]].astype(np.float32)
 

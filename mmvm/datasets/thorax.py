@@ -16,6 +16,7 @@ import numpy as np
 
 from mmvm.datasets.rays import Beam, turned
 from mmvm.datasets.thorax_body import Body
+from mmvm.datasets.thorax_devices import DEVICES
 
 FRONTAL, LATERAL = ("PA", "AP"), ("LATERAL", "LL")
 PAIR = (0.0, 0.0)
@@ -27,7 +28,7 @@ class Anatomy:
 
     size         of everything, 1 for an adult of 172 cm
     habitus      thickness of the soft tissue, from thin to obese
-    breast       0 to 1, share of a large breast's volume
+    breast       0 to 1.2, share of a large breast's volume
     heart        width of the healthy heart
     lung_width, lung_height   of both lungs
     dome         height of the two diaphragms over their usual place, cm
@@ -57,8 +58,8 @@ class Anatomy:
 class Findings:
     """Severities from 0 (absent) to 1, of (right, left) where a finding has a side; `devices` are some of `DEVICES`.
 
-    `seed` places what has no side: lobes, nodules, ribs. A finding's own draws depend on nothing but it, so switching
-    one on or off leaves the others where they are.
+    `seed` places what has no side: lobes, nodules, ribs. A finding's own draws depend on nothing but it; it
+    moves only where another one takes the lung that it would lie in.
     """
 
     atelectasis: tuple[float, float] = PAIR
@@ -77,18 +78,15 @@ class Findings:
     seed: int = 0
 
 
-DEVICES = ("pacemaker", "central line", "endotracheal tube", "gastric tube", "sternal wires", "chest tube",
-           "electrodes")
-
-
 @dataclass(frozen=True)
 class Acquisition:
     """How one image is taken. Angles in degrees, lengths in cm.
 
     shape       (H, W) pixels; field: cm of the detector's shorter side
     distance    from the source to the detector; gap: from the body's axis to the detector
-    turn, tilt, roll   of the body about z, x and the beam; shift: to the image's right and top
-    inspiration 0 (none) to 1 (full): raises the diaphragm and shortens the lungs
+    turn, tilt, roll   of the body about z, about the axis across the image, and about the beam
+    shift       to the image's right and top
+    inspiration 0 (none) to 1 (full), a little more in a deep breath: raises the diaphragm and shortens the lungs
     supine      the body lies: fluid runs to the back; arms: "down", "out" or "up"
     level, contrast   of the grey window; scatter: scattered over primary light; photons: per pixel in air
     blur        sigma in cm; border: pixels of black at (left, right); marker: whether a letter tells the side
@@ -186,12 +184,13 @@ def beam_of(anatomy: Anatomy, view: str, a: Acquisition) -> Beam:
 
 
 def _integrals(anatomy, findings, view, a):
-    """Line integrals (H, W), and the lung's share of them, which carries the texture."""
+    """Line integrals (H, W), and cm of lung (H, W), which carries the texture."""
     return Body(anatomy, findings, a, view).attenuation(beam_of(anatomy, view, a))
 
 
 def develop(integrals: np.ndarray, lung: np.ndarray, view: str, a: Acquisition) -> np.ndarray:
-    """From line integrals to grey (H, W) uint8: primary and scattered light, noise, logarithm, window, borders."""
+    """From line integrals (H, W) and cm of lung (H, W) to grey (H, W) uint8: primary and scattered light, noise,
+    logarithm, window, borders."""
     rng = np.random.default_rng(a.seed)
     height, width = a.shape
     fine, coarse = rng.standard_normal((2, height, width), dtype=np.float32)

@@ -8,10 +8,9 @@ place: an organ in the lung replaces it.
 import numpy as np
 
 from mmvm.datasets import thorax_devices, thorax_opacities
-from mmvm.datasets.rays import Beam, Ellipsoid, Interval, Points, smooth, tube, turned, without
+from mmvm.datasets.rays import SIDES, Beam, Ellipsoid, Interval, Points, smooth, tube, turned, without
 
 SOFT, BONE = 0.20, 0.50
-SIDES = (-1, 1)     # x of the right and of the left side
 # organs of `Body.inside` that reach into the right and into the left lung
 TAKEN = ((0, 1, 2), (0, 2, 3, 4))
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmvm.datasets.rays import Ellipsoid, Points, smooth, tube, turned
+from mmvm.datasets.rays import SIDES, Ellipsoid, Points, smooth, tube, turned
 
-SIDES = (-1, 1)
+DEVICES = ("pacemaker", "central line", "endotracheal tube", "gastric tube", "sternal wires", "chest tube",
+           "electrodes")
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ def devices(body) -> Devices:
     f, found, bodies = body.findings, [], []
     front = body.trunk.centre[1] - body.trunk.radii[1]
     floor = 0.5 * (body.tops[0] + body.tops[1])
-    for k, name in enumerate(("pacemaker", "central line", "endotracheal tube", "gastric tube", "sternal wires",
-                              "chest tube", "electrodes")):
+    for k, name in enumerate(DEVICES):
         if name not in f.devices:
             continue
         rng = np.random.default_rng((f.seed, 100 + k))

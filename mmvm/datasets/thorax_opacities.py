@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from mmvm.datasets.rays import Ellipsoid, Points, tube
-
-SIDES = (-1, 1)
+from mmvm.datasets.rays import SIDES, Ellipsoid, Points, tube
 
 
 def _rng(findings, name: str, i: int = 0) -> np.random.Generator:
@@ -136,7 +134,7 @@ def _plaques(body, i: int, s: float, rng) -> list[Points]:
 
 
 def nodules(body) -> list[tuple[Ellipsoid, float]]:
-    """Round lesions of 0.6 to 3 cm radius with the attenuation that they have more than the lung."""
+    """Round lesions of 0.6 to 4.9 cm radius with the attenuation that they have more than the lung."""
     f, found = body.findings, []
     for i in (0, 1):
         s, rng = f.lung_lesion[i], _rng(f, "lung_lesion", i)

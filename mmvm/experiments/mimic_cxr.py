@@ -62,7 +62,7 @@ class MimicCXR(Experiment):
     label_sizes: str = parameter("100,300,1000,3000", "training samples of the label-efficiency curve; all are added")
     bins: int = parameter(10, "bins of the reliability curves and of the expected calibration error", at_least=1)
     classifier_epochs: int = parameter(6, "epochs of the classifiers that judge imputed views", at_least=1)
-    n_jobs: int = parameter(1, "processor cores that grow the forests; -1: all; changes no number", last=True)
+    n_jobs: int = parameter(1, "processor cores that grow the forests; -1: all; changes rounding alone", last=True)
     seed: int = parameter(0, "seed of weights, order and draws; paper: 3 seeds", last=True)
     data_seed: int = parameter(0, "seed of phantoms, splits, hidden views and the probes' choices", last=True)
     root: str = parameter("", "folder in MIMIC-CXR-JPG's layout; empty: phantoms, made in data/mimic_cxr", last=True)
@@ -154,9 +154,10 @@ class MimicCXR(Experiment):
         Of the random forests on each view's posterior means (of the supervised reference: its own answers): auroc,
         average_precision and calibration_error by view and label, brier, the reliability curve, all labels pooled, as
         reliability_confidence, _frequency and _count, and probe (M,), the AUROC's mean over labels. With the suffix
-        _logistic the same of logistic regressions, without the curve. auroc_both: from the means of both views side by
-        side; auroc_average: from the mean of the two probes' probabilities. label_efficiency: AUROC of the logistic
-        probe on so many training samples. constant_average_precision: of an answer that knows the labels' frequencies.
+        _logistic the same of logistic regressions, without the curve and, but for the AUROC, without labels.
+        auroc_both: from the means of both views side by side; auroc_average: from the mean of the two probes'
+        probabilities. label_efficiency: AUROC of the logistic probe on so many training samples.
+        constant_average_precision: of an answer that knows the labels' frequencies.
 
         reconstruction (M,) and imputation (M, M) in nats, imputation_constant (M,) of the training images' median in
         the view's place; coherence (M, M), and by label across views: AUROC of a classifier of real images on the

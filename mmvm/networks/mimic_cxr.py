@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmvm.errors import UserError
 
 # per image size, the blocks of the encoder as (width in channels, kernel, stride, padding); the first convolution of
-# kernel 3, stride 2 and padding 2 comes before them: 224 -> 113 -> 56 -> 28 -> 14 -> 4 -> 1 pixels
+# kernel 3, stride 2 and padding 2 (at 224: 1) comes before them: 224 -> 112 -> 56 -> 28 -> 14 -> 4 -> 1 pixels
 ENCODER = {224: ((2, 4, 2, 1), (3, 4, 2, 1), (4, 4, 2, 1), (5, 4, 4, 1), (5, 4, 2, 0)),
            128: ((2, 4, 2, 1), (3, 4, 2, 1), (4, 4, 2, 1), (5, 4, 2, 1), (5, 4, 2, 0)),
            64: ((2, 4, 2, 1), (3, 4, 2, 1), (4, 4, 2, 1), (5, 4, 2, 0))}
@@ -101,7 +101,7 @@ class XrayClassifier(nn.Module):
 def xray_trunk(channels: int, size: int, dropout: float) -> nn.Sequential:
     """(B, 1, size, size) -> (B, 5 x channels) features."""
     c, width = channels, 1
-    layers = [nn.Conv2d(1, c, 3, stride=2, padding=2, bias=False)]
+    layers = [nn.Conv2d(1, c, 3, stride=2, padding=1 if size == 224 else 2, bias=False)]
     for n_out, kernel, stride, padding in _known(ENCODER, size):
         layers.append(Block(width * c, n_out * c, kernel, stride, padding, dropout))
         width = n_out
