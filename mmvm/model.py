@@ -135,7 +135,9 @@ class MultimodalVAE(nn.Module):
     def _log_likelihood(self, x: list[Tensor], observed: Tensor, latents: Tensor) -> Tensor:
         """log p(x_m | z_m) for latents (S, M, B, D): (S, M, B), 0 where not observed."""
         terms = []
-        outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in latents.unbind(1)])
+        inputs = [z_m.masked_fill(~present.unsqueeze(-1), 0.0) if getattr(decoder, "skip_absent", False) else z_m
+                  for decoder, z_m, present in zip(self.decoders, latents.unbind(1), observed)]
+        outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in inputs])
         for modality, out, x_m in zip(self.modalities, outputs, x):
             parameters = out.unflatten(0, (len(latents), -1))  # (S, B, ...)
             terms.append(modality.likelihood.log_prob(parameters, x_m, len(modality.shape)))

@@ -2,6 +2,7 @@
 take the place of X-rays: each label lights up its own square in both views."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from mmvm.datasets.mimic_cxr import LABELS, ChestXrays
 from mmvm.errors import UserError
 from mmvm.experiments import METHOD_OPTIONS, MimicCXR
 from mmvm.experiments.mimic_cxr import hide_laterals
+from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Laplace
 from mmvm.networks.mimic_cxr import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
 
@@ -165,13 +167,35 @@ def test_laterals_are_hidden_by_subject():
     assert torch.equal(hide_laterals(data, 0.0).observed, data.observed)
 
 
+@pytest.mark.parametrize("objective", ["mmvm", "independent"])
+def test_absent_views_leave_the_statistics_of_the_networks_alone(objective):
+    """Whatever would be drawn or decoded for them: the present rows alone give the same losses and running means."""
+    p = MimicCXR(**TINY, objective=objective, lateral_missing=0.5)
+    train = p.data("train")
+    lateral = train.names.index("lateral")
+    there = torch.nonzero(train.observed[lateral])[:12].squeeze(1)
+    rows = torch.cat([there, torch.nonzero(~train.observed[lateral])[:4].squeeze(1)])
+    means = []
+    for index in (rows, there):
+        torch.manual_seed(0)
+        model, batch = p.build_model(train).train(), train.batch(index)
+        with mock.patch.object(DiagonalGaussian, "sample", lambda self, *_: self.mean):
+            terms = model(batch.x, batch.observed)
+        norms = [m for network in (model.encoders[lateral], model.decoders[lateral]) for m in network.modules()
+                 if isinstance(m, torch.nn.BatchNorm2d)]
+        means.append((terms.log_likelihood[lateral, :12], *(norm.running_mean for norm in norms)))
+    for a, b in zip(*means):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
 def test_data_are_what_the_parameters_say():
     p = MimicCXR(**TINY, likelihood_scale=0.5, lateral_missing=0.25, n_test=30)
     train, test = p.data("train"), p.data("test")
     assert {spec.likelihood for spec in train.specs} == {Laplace(0.5)} and len(test) == len(test.subject) == 30
     assert int((~train.observed[1]).sum()) == 40 and test.observed.all()
-    assert all(encoder.skip_absent for encoder in p.build_model(train).encoders)
-    assert not any(encoder.skip_absent for encoder in p.build_model(test).encoders)
+    holes, full = p.build_model(train), p.build_model(test)
+    assert all(network.skip_absent for network in (*holes.encoders, *holes.decoders))
+    assert not any(network.skip_absent for network in (*full.encoders, *full.decoders))
     assert MimicCXR(**TINY, root="some/root").data("train").observed.all()
 
 

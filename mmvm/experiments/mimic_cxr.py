@@ -112,7 +112,7 @@ class MimicCXR(Experiment):
         settings = self.latent_dim, self.channels, self.size, self.dropout
         absent = not bool(data.observed.all())
         return [XrayEncoder(*settings, skip_absent=absent) for _ in data.specs], [
-            XrayDecoder(*settings) for _ in data.specs]
+            XrayDecoder(*settings, skip_absent=absent) for _ in data.specs]
 
     def build_model(self, data: ChestXrays) -> "MultimodalVAE | Supervised":
         """The untrained VAE, or the untrained classifiers of the supervised reference."""

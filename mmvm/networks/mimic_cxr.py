@@ -5,6 +5,8 @@ are 1, 2, 3, 4, 5 x `channels` (paper: 64). Every network maps B images or laten
 be evaluated, because the last block normalises over the batch alone.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -66,10 +68,16 @@ class XrayEncoder(nn.Module):
 
 class XrayDecoder(nn.Module):
     """z (B, D) -> (B, 1, size, size): a linear layer to 5 x channels features, transposed blocks, a transposed
-    convolution with a linear output."""
+    convolution with a linear output.
 
-    def __init__(self, latent_dim: int, channels: int = 64, size: int = 224, dropout: float = 0.5):
+    `skip_absent`: as in the encoder, with latents that are zero everywhere, the model's for an absent view: whatever
+    else is drawn for it would be part of the statistics that the views which are there are decoded with.
+    """
+
+    def __init__(self, latent_dim: int, channels: int = 64, size: int = 224, dropout: float = 0.5,
+                 skip_absent: bool = False):
         super().__init__()
+        self.skip_absent = skip_absent
         c, (stages, padding) = channels, _known(DECODER, size)
         self.project = nn.Linear(latent_dim, 5 * c)
         layers, width = [], 5
@@ -79,6 +87,9 @@ class XrayDecoder(nn.Module):
         self.trunk = nn.Sequential(*layers, nn.ConvTranspose2d(c, 1, 3, stride=2, padding=padding, output_padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
+        return features(self._images, z, self.skip_absent and self.training)
+
+    def _images(self, z: Tensor) -> Tensor:
         return self.trunk(self.project(z)[..., None, None])
 
 
@@ -108,14 +119,14 @@ def xray_trunk(channels: int, size: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def features(trunk: nn.Sequential, x: Tensor, skip_absent: bool) -> Tensor:
-    """trunk(x), with zeros for images that are zero everywhere where these are to be skipped."""
+def features(network: Callable[[Tensor], Tensor], x: Tensor, skip_absent: bool) -> Tensor:
+    """network(x), with zeros for the rows of x that are zero everywhere where these are to be skipped."""
     if skip_absent:
         there = x.flatten(1).any(1)
         if 2 <= int(there.sum()) < len(x):
-            h = trunk(x[there])
-            return torch.zeros(len(x), h.shape[1], dtype=h.dtype, device=h.device).index_put((there,), h)
-    return trunk(x)
+            h = network(x[there])
+            return torch.zeros(len(x), *h.shape[1:], dtype=h.dtype, device=h.device).index_put((there,), h)
+    return network(x)
 
 
 def _known(stages: dict, size: int):
