@@ -36,7 +36,7 @@ class MimicCXR(Experiment):
     batch_size: int = parameter(32, "pairs per update; paper: 32", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam; paper: 5e-5", positive=True)
     epochs: int = parameter(4, "passes over the training pairs; paper: 240", at_least=1)
-    supervised: bool = parameter(False, "train the supervised reference instead of a VAE; paper: lr 1e-4, batch 256, "
+    supervised: bool = parameter(False, "train the supervised reference, no VAE; paper: lr 1e-4, batch 256, "
                                  "30 epochs")
     n_subjects: int = parameter(450, "phantom patients, a tenth for testing; not used with a root; paper: real ones",
                                 at_least=10)
@@ -55,7 +55,7 @@ class MimicCXR(Experiment):
                                         positive=True)
     channels: int = parameter(8, "width of the first convolution, the last is 5 times as wide; paper: 64", at_least=1)
     dropout: float = parameter(0.0, "share of silenced channels in the networks; paper: 0.5", at_least=0)
-    n_probe: int = parameter(2_000, "training encodings for the probes, at random; 0: all; released code: first 20000",
+    n_probe: int = parameter(2_000, "training encodings for the probes; 0: all; released code: the first 20000",
                              at_least=0)
     trees: int = parameter(30, "trees of a random forest, one forest per label and view; paper: 5000", at_least=1)
     depth: int = parameter(30, "their greatest depth; paper: 30", at_least=1)
@@ -65,7 +65,9 @@ class MimicCXR(Experiment):
     n_jobs: int = parameter(1, "processor cores that grow the forests; -1: all; changes rounding alone", last=True)
     seed: int = parameter(0, "seed of weights, order and draws; paper: 3 seeds", last=True)
     data_seed: int = parameter(0, "seed of phantoms, splits, hidden views and the probes' choices", last=True)
+    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | such as channels_last", last=True)
     root: str = parameter("", "folder in MIMIC-CXR-JPG's layout; empty: phantoms, made in data/mimic_cxr", last=True)
+    out: str = parameter("", "folder for checkpoint and rows, from the repository's root; empty: none", last=True)
 
     def __post_init__(self):
         super().__post_init__()
