@@ -65,7 +65,8 @@ class MimicCXR(Experiment):
     n_jobs: int = parameter(1, "processor cores that grow the forests; -1: all; changes rounding alone", last=True)
     seed: int = parameter(0, "seed of weights, order and draws; paper: 3 seeds", last=True)
     data_seed: int = parameter(0, "seed of phantoms, splits, hidden views and the probes' choices", last=True)
-    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | such as channels_last", last=True)
+    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | such as channels_last",
+                          last=True)
     root: str = parameter("", "folder in MIMIC-CXR-JPG's layout; empty: phantoms, made in data/mimic_cxr", last=True)
     out: str = parameter("", "folder for checkpoint and rows, from the repository's root; empty: none", last=True)
 
