@@ -40,6 +40,8 @@ class MultimodalVAE(nn.Module):
 
     `x` below is a list of M tensors (B, *shape_m) as stored (uint8 images are scaled on the device), `observed`
     (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included.
+    A decoder whose `skip_absent` is true gets zeros for the latents of absent entries, to leave them out of its batch
+    statistics.
     """
 
     def __init__(self, modalities: Sequence[Modality], encoders: Sequence[nn.Module], decoders: Sequence[nn.Module],

@@ -14,3 +14,12 @@ settings.load_profile("mmvm")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """MMVM_RUNS, so that nothing is written into the repository and a module's classifiers are trained once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("runs")
+        patch.setenv("MMVM_RUNS", str(folder))
+        yield folder

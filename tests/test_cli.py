@@ -24,15 +24,6 @@ TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 200, "n_test": 60, "cha
 SHIPPED = REPOSITORY / "data" / "polymnist"
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """MMVM_RUNS, so that nothing is written into the repository and the classifiers are trained once."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("runs")
-        patch.setenv("MMVM_RUNS", str(folder))
-        yield folder
-
-
 @pytest.fixture
 def profile(tmp_path):
     path = tmp_path / "tiny.yaml"

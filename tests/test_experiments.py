@@ -382,15 +382,6 @@ def test_the_model_is_as_wide_as_asked(train):
 # whole runs
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """MMVM_RUNS for the classifiers, so that nothing is written into the repository."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("runs")
-        patch.setenv("MMVM_RUNS", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def finished(runs, train, test):
     p = PolyMNIST(**TINY, out=str(runs / "x"), n_likelihood=2)
     return p, experiments.run(p, train, test)

@@ -29,15 +29,6 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """MMVM_RUNS, so that the kept classifiers are the tests' own."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("runs")
-        patch.setenv("MMVM_RUNS", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def finished(root, runs):
     return experiments.run(Hippocampus(root=root, out=str(runs / "one"), **TINY))
 
