@@ -13,7 +13,8 @@ from mmvm.datasets.base import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.grouped import forward_grouped
-from mmvm.objectives import Objective
+from mmvm.objectives import Objective, Schedule
+from mmvm.objectives.base import at, bounds_of
 
 
 @dataclass
@@ -36,7 +37,7 @@ class MultimodalVAE(nn.Module):
     """One encoder and one decoder per modality, joined only by the objective (paper, section 3).
 
     modalities  M descriptions; encoders: x_m -> (mean, logvar), each (B, D); decoders: z (B, D) -> parameters of
-    p(x_m | z); beta >= 0 weighs the objective's regulariser.
+    p(x_m | z); beta >= 0 weighs the objective's regulariser, a number or a `Schedule` over the updates.
 
     `x` below is a list of M tensors (B, *shape_m) as stored (uint8 images are scaled on the device), `observed`
     (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included.
@@ -45,7 +46,7 @@ class MultimodalVAE(nn.Module):
     """
 
     def __init__(self, modalities: Sequence[Modality], encoders: Sequence[nn.Module], decoders: Sequence[nn.Module],
-                 objective: Objective, beta: float = 1.0):
+                 objective: Objective, beta: float | Schedule = 1.0):
         super().__init__()
         if not len(modalities) == len(encoders) == len(decoders) > 0:
             raise UserError(f"{len(modalities)} modalities, {len(encoders)} encoders and {len(decoders)} decoders: "
@@ -53,7 +54,7 @@ class MultimodalVAE(nn.Module):
         names = [m.name for m in modalities]
         if len(set(names)) < len(names):
             raise UserError(f"modalities {names}: a name occurs twice, give each its own")
-        if not beta >= 0:
+        if not all(value >= 0 for value in bounds_of(beta)):
             raise UserError(f"beta must be at least 0, got {beta}")
         self.modalities = tuple(modalities)
         self.encoders = nn.ModuleList(encoders)
@@ -68,8 +69,13 @@ class MultimodalVAE(nn.Module):
         shared = self.objective(self._encode(x), observed, step)                 # latents (S, M, B, D)
         log_likelihood = self._log_likelihood(x, observed, shared.latents)       # (S, M, B)
         weights = log_likelihood.new_tensor([m.weight for m in self.modalities])
-        loss = self.objective.loss(weights[:, None] * log_likelihood, shared, self.beta)
+        loss = self.objective.loss(weights[:, None] * log_likelihood, shared, at(self.beta, step))
         return Terms(loss, shared.mean_over_sources(log_likelihood), shared.regulariser, shared.parts)
+
+    @property
+    def settled_at(self) -> int:
+        """Number of updates after which no schedule moves any more."""
+        return max(self.objective.settled_at, self.beta.steps if isinstance(self.beta, Schedule) else 0)
 
     def encode(self, x: Sequence[Tensor], observed: Tensor | None = None) -> DiagonalGaussian:
         """The unimodal posteriors q_m(z_m | x_m), (M, B, D); N(0, I) where nothing is observed."""

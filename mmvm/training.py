@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from mmvm import distributed, paths, speed
 from mmvm.datasets.base import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
+from mmvm.objectives.base import Schedule, at, bounds_of
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.jsonl"
@@ -64,12 +65,13 @@ class History:
 
 
 def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: int = 256,
-        learning_rate: float = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
+        learning_rate: float | Schedule = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
         compile: bool = False, plan: str = "plain", max_grad_norm: float | None = None,
         out: str | os.PathLike | None = None, config: dict | None = None, checkpoint_seconds: float = 60.0,
         on_epoch=None) -> History:
     """Trains `model` in place on `data` and returns its `History`. The model ends on `device`, in eval mode.
 
+    learning_rate       of Adam; a `Schedule` over the updates is part of what a continued run must agree on
     device              "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
     precision           "float32", "bfloat16" (autocast; weights and loss stay float32), or "auto": bfloat16 where the
                         hardware has it
@@ -89,7 +91,7 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     `TrainingDiverged` at the first non-finite gradient, `UserError` where the folder holds another run,
     `TrainingInterrupted` after Ctrl-C or SIGTERM.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", learning_rate)):
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", bounds_of(learning_rate)[0])):
         if not value > 0:
             raise UserError(f"{name} must be positive, got {value}")
     ranks = distributed.ranks()
@@ -102,9 +104,11 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
         raise UserError(f"a batch of {batch_size} samples cannot be shared by {ranks.size} processes: choose a "
                         "batch_size that is a multiple of their number")
     steps_per_epoch = len(data) // batch_size
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    config = {**(config or {}), "n_train": len(data), "batch_size": batch_size, "learning_rate": learning_rate,
+    optimizer = torch.optim.Adam(model.parameters(), lr=at(learning_rate, 0), fused=True)
+    config = {**(config or {}), "n_train": len(data), "batch_size": batch_size, "learning_rate": at(learning_rate, 0),
               "seed": seed, "precision": precision, "max_grad_norm": max_grad_norm}
+    if isinstance(learning_rate, Schedule):
+        config["learning_rate_schedule"] = asdict(learning_rate)
     run = _Run(model, optimizer, config, None if out is None else Path(out), ranks)
     plan = run.history.plan = _plan(plan, run, data, batch_size, precision, device)
 
@@ -113,7 +117,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
         run.resume()
         if ranks.size > 1:  # other draws in every process and after every start
             torch.manual_seed(hash((seed, run.step, ranks.rank)) % 2**63)
-        update = _Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph)
+        update = _Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph,
+                         learning_rate)
         guard = _Guard(run, device)
         progress = tqdm(total=epochs * steps_per_epoch * batch_size, initial=run.step * batch_size, unit=" samples",
                         unit_scale=True, smoothing=0.05, disable=True if ranks.rank else None)
@@ -187,7 +192,8 @@ class _Update:
     WARM_UP = 3  # updates before recording, in which the libraries choose their kernels
 
     def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, data: MultimodalData, precision: str,
-                 device: torch.device, max_grad_norm: float | None, compile: bool, graph: bool):
+                 device: torch.device, max_grad_norm: float | None, compile: bool, graph: bool,
+                 learning_rate: float | Schedule):
         self.model, self.optimizer, self.precision, self.device = model, optimizer, precision, device
         self.max_grad_norm = max_grad_norm or float("inf")
         self.complete = bool(data.observed.all())
@@ -198,11 +204,14 @@ class _Update:
         if graph and (device.type != "cuda" or distributed.ranks().size > 1):
             raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
         self.graph, self.recorded, self.updates = graph, None, 0
+        self.learning_rate = learning_rate
 
     def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
         """The gradients' norm and the batch's terms; a recorded update is applied by this too."""
         self.updates += 1
-        if not self.graph or self.updates <= self.WARM_UP or step < self.model.objective.settled_at:
+        if isinstance(self.learning_rate, Schedule):
+            self._set_learning_rate(step)
+        if not self.graph or self.updates <= self.WARM_UP or step < self.model.settled_at:
             return self._gradients(batch, step)
         if self.recorded is None:
             self._record(batch, step)
@@ -214,6 +223,16 @@ class _Update:
     def apply(self) -> None:
         if self.recorded is None:
             self.optimizer.step()
+
+    def _set_learning_rate(self, step: int) -> None:
+        """The rate of update `step`. A recorded update reads it from a tensor, which is written over in place."""
+        for group in self.optimizer.param_groups:
+            if not self.graph:
+                group["lr"] = self.learning_rate(step)
+            elif torch.is_tensor(group["lr"]):
+                group["lr"].fill_(self.learning_rate(step))
+            else:
+                group["lr"] = torch.tensor(self.learning_rate(step), device=self.device)
 
     def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
         with speed.autocast(self.precision, self.device):

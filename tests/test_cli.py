@@ -145,7 +145,7 @@ def test_train_ends_with_the_rows_and_a_second_call_keeps_them(call, profile, tm
     (["--set", "n_train=70000"], ["n=70000 tuples asked for, the train split has 60000"]),
     (["--set", "n_modalities=6"], ["holds 5 photos, 6 modalities need one each"]),
     (["--set", "device=gpu"], ["unknown device 'gpu'"]),
-    (["--profile", "huge"], ["there is no profile", "polymnist-huge.yaml", "laptop, paper, smoke"]),
+    (["--profile", "huge"], ["there is no profile", "polymnist-huge.yaml", "laptop, paper, search, smoke"]),
 ], ids=lambda value: value[-1] if value[0].startswith("--") else "")
 def test_mistakes_in_the_parameters_are_one_sentence(words, said, call, profile, tmp_path):
     assert_mistake(call("train", "polymnist", "--profile", profile, "--out", tmp_path / "run", *words), *said)

@@ -78,7 +78,7 @@ def test():
     ({"seed": -1}, r"^seed must be at least 0 and below 2\^32, got -1"),
     ({"data_seed": 2 ** 32}, r"^data_seed must be at least 0 and below 2\^32"),
     ({"objective": "vae"}, "^objective must be one of 'mmvm', 'independent', 'avg', .*, got 'vae'"),
-    ({"network": "mlp"}, "^network must be one of 'conv', 'resnet', got 'mlp'"),
+    ({"network": "mlp"}, "^network must be one of 'conv', 'norm', 'resnet', got 'mlp'"),
     ({"precision": "float16"}, "^precision must be one of 'float32', 'bfloat16', 'auto'"),
     *(({name: 0}, f"^{name} must be at least 1, got 0") for name in (
         "n_train", "n_test", "channels", "latent_dim", "batch_size", "epochs", "n_probe", "classifier_epochs",

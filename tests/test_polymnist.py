@@ -220,7 +220,7 @@ def test_unpacked_files_and_torchvisions_folder_are_read(small_root):
 # What is refused -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("options, message", [
-    (dict(split="valid"), "unknown split 'valid'.*'train' and 'test'"),
+    (dict(split="valid"), "unknown split 'valid'.*'train', 'test' and 'validation'"),
     (dict(n_modalities=0), "n_modalities=0.*from 1"),
     (dict(n_modalities=6), "5 photos, 6 modalities.*lower n_modalities to 5"),
     (dict(n_modalities=2.0), "n_modalities=2.0"),

@@ -31,9 +31,10 @@ from mmvm.paths import REPOSITORY, data_root
 SIDE = 28                       # pixels of a picture's edge
 THRESHOLD = 128                 # a digit is where MNIST is brighter than this
 N_CLASSES = 10
-SPLITS = {"train": 0, "test": 1}    # the number enters the seed
+SPLITS = {"train": 0, "test": 1, "validation": 2}    # the number enters the seed
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
+HELD_OUT = 5_000                # digits of "train" that make "validation"
 MD5 = {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",       # of the unpacked files
        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -43,10 +44,11 @@ LABEL_COUNTS = {"train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 
 
 
 def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backgrounds=None, seed=0, n=None,
-         download=False) -> MultimodalData:
+         held_out=False, download=False) -> MultimodalData:
     """PolyMNIST as modalities m0, m1, ..., each (N, 3, 28, 28) uint8, with labels (N,) int64.
 
-    split         "train" (60,000 tuples) or "test" (10,000)
+    split         "train" (60,000 tuples), "test" (10,000), or "validation" (5,000, made of the last digits of the
+                  training files alone)
     root          folder with `mnist/` and `backgrounds/`, by default the one that ships; in the absence of
                   `backgrounds/` the photos that ship are used. A folder of the released layout
                   (`train/m0/<i>.<digit>.png`, ...) is read as it is: rows pair by the number i, in numeric
@@ -61,6 +63,7 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
     n             only this many tuples: rows drawn at random with the same seed, in random order, so that
                   n = 200 begins with n = 100 and all are rows of the full set, which is in MNIST's own order.
                   `ids` ("train/123") name the rows
+    held_out      True: "train" without the digits of "validation" (55,000 tuples)
     download      True: fetch MNIST with torchvision into `root/mnist` where it is absent
 
     Raises `UserError` for unknown options and for absent, cut or inconsistent files, with file, row and cure.
@@ -71,10 +74,12 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
         if backgrounds is not None:
             raise UserError(f"{root} holds finished PolyMNIST pictures, which have their photos already: "
                             "drop `backgrounds`, or point `root` to a folder with the MNIST files")
-        return _load_released(root, split, n_modalities, seed, n)
+        return _load_released(root, split, n_modalities, seed, n, held_out)
 
     photos = _read_photos(_photo_folder(root, backgrounds), n_modalities)
-    digits, labels = _read_mnist(root, split, download)
+    digits, labels = _read_mnist(root, "test" if split == "test" else "train", download)
+    own = _part(len(labels), split, held_out)
+    digits, labels = digits[own], labels[own]
     rows = _select(len(labels), split, seed, n)
     modalities = {}
     for m, photo in enumerate(photos):
@@ -101,11 +106,11 @@ def check(root=None) -> list[str]:
             problems.append(str(error))
 
     if _is_released(root):
-        for split in SPLITS:
+        for split in FILES:
             attempt(_report_released, root, split)
     else:
         attempt(_report_sums, root)
-        for split in SPLITS:
+        for split in FILES:
             attempt(_report_mnist, root, split)
         attempt(_report_photos, root)
     if problems:
@@ -123,6 +128,13 @@ def _stream(seed: int, split: str, number: int) -> np.random.PCG64:
 def _below(raw: np.ndarray, bound: int) -> np.ndarray:
     """Raw 64-bit numbers as integers in 0 .. bound - 1 (off uniform by less than bound / 2**32)."""
     return (((raw >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+
+
+def _part(n_rows: int, split: str, held_out: bool) -> slice:
+    """The rows of a file that belong to a split."""
+    if split == "validation":
+        return slice(max(n_rows - HELD_OUT, 0), None)
+    return slice(0, n_rows - HELD_OUT) if held_out and split == "train" else slice(None)
 
 
 def _select(n_rows: int, split: str, seed: int, n: int | None) -> np.ndarray:
@@ -201,7 +213,7 @@ def _is_whole(value) -> bool:
 
 def _check_options(split, n_modalities, scale, seed) -> None:
     if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}: PolyMNIST has 'train' and 'test'")
+        raise UserError(f"unknown split {split!r}: PolyMNIST has 'train', 'test' and 'validation'")
     if not _is_whole(n_modalities) or n_modalities < 1:
         raise UserError(f"n_modalities={n_modalities!r}: give a whole number from 1 to the number of photos "
                         "(5 ship)")
@@ -338,11 +350,13 @@ def _read_photo(path: Path) -> np.ndarray:
 # The released layout ---------------------------------------------------------------------------------------
 
 def _is_released(root: Path) -> bool:
-    return any((root / split / "m0").is_dir() for split in SPLITS)
+    return any((root / split / "m0").is_dir() for split in FILES)
 
 
-def _load_released(root, split, n_modalities, seed, n) -> MultimodalData:
-    rows, tables = _released_table(root, split, n_modalities)
+def _load_released(root, split, n_modalities, seed, n, held_out) -> MultimodalData:
+    folder = "test" if split == "test" else "train"
+    rows, tables = _released_table(root, folder, n_modalities)
+    rows = rows[_part(len(rows), split, held_out)]
     rows = [rows[i] for i in _select(len(rows), split, seed, n)]
     modalities = {}
     for m, table in enumerate(tables):
@@ -351,7 +365,7 @@ def _load_released(root, split, n_modalities, seed, n) -> MultimodalData:
             pictures[i] = _read_released(table[row], row)
         modalities[f"m{m}"] = torch.from_numpy(pictures)
     labels = np.array([_digit(tables[0][row]) for row in rows])
-    return _assemble(modalities, labels, [f"{split}/{row}" for row in rows])
+    return _assemble(modalities, labels, [f"{folder}/{row}" for row in rows])
 
 
 def _released_table(root: Path, split: str, n_modalities: int) -> tuple[list[int], list[dict[int, Path]]]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,8 @@ class Experiment(Parameters):
     learning_rate: float = parameter(2e-3, "Adam", positive=True)
     max_grad_norm: float = parameter(0.0, "clip the gradient's norm; 0: never; paper: never", at_least=0)
     epochs: int = parameter(4, "passes over the training samples", at_least=1)
+    schedule: str = parameter("constant", "constant (paper) | cosine: rate to 0; option beta_updates: beta from 0",
+                              added=True)
     curve_every: int = parameter(0, "epochs between two points of the learning curve; 0: none", at_least=0)
     seed: int = parameter(0, "seed of weights, order and draws", last=True)
     data_seed: int = parameter(0, "seed of what the data set draws", last=True)
@@ -117,6 +119,7 @@ class Experiment(Parameters):
             raise UserError(f"mvtcae_alpha must be at most 1, got {self.mvtcae_alpha}")
         if self.plan != "auto":
             speed.Plan.parse(self.plan)
+        parse_schedule(self.schedule)
         with torch.random.fork_rng([]):
             self.build_objective()  # what the classes refuse is refused now, not after the data is made
 
@@ -173,11 +176,17 @@ class Experiment(Parameters):
         with torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
             encoders, decoders = self.build_networks(data)
-            return MultimodalVAE(data.specs, encoders, decoders, self.build_objective(), self.beta)
+            _, rising = parse_schedule(self.schedule)
+            beta = Schedule(0.0, self.beta, rising, "linear") if rising else self.beta
+            return MultimodalVAE(data.specs, encoders, decoders, self.build_objective(), beta)
 
     def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch=None) -> training.History:
+        form, _ = parse_schedule(self.schedule)
+        rate = self.learning_rate
+        if form == "cosine":
+            rate = Schedule(rate, 0.0, self.epochs * (len(train) // min(self.batch_size, len(train))), "cosine")
         history = training.fit(model, train, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
-                               learning_rate=self.learning_rate, device=self.device, precision=self.precision,
+                               learning_rate=rate, device=self.device, precision=self.precision,
                                compile=self.compile, plan=self.plan, max_grad_norm=self.max_grad_norm or None,
                                out=self.folder(), config=self.config(), on_epoch=on_epoch)
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
@@ -213,7 +222,8 @@ class Experiment(Parameters):
     def config(self) -> dict:
         """What a checkpoint must agree on to be continued. More epochs may be asked for; where things lie and what is
         measured along the way may change."""
-        values = {name: value for name, value in asdict(self).items() if name not in (*self.not_hashed, *self.free)}
+        values = {name: value for name, value in self.identity().items()
+                  if name not in (*self.not_hashed, *self.free)}
         return {"experiment": self.chapter, **values}
 
     def rows(self, metrics: "Metrics", history: training.History, device: torch.device,
@@ -241,6 +251,16 @@ class Experiment(Parameters):
                     rows.append({"metric": f"{metric}_curve", "source": str(row["step"]), "target": target,
                                  "value": value, "note": ""})
         return [{**common, **row} for row in rows]
+
+
+def parse_schedule(text: str) -> tuple[str, int]:
+    """"cosine:beta_updates=2000" -> form of the learning rate, updates in which beta rises from 0."""
+    form, _, option = text.partition(":")
+    name, _, updates = option.partition("=")
+    if form not in ("constant", "cosine") or (":" in text and (name != "beta_updates" or not updates.isdigit())):
+        raise UserError(f"schedule {text!r}: write constant or cosine, with :beta_updates=<updates> where beta is to "
+                        "rise")
+    return form, int(updates or 0)
 
 
 def _entries(metric: str, values, names: Sequence[str]) -> list[tuple[str, str, float]]:

@@ -24,11 +24,12 @@ IPYTHON = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
 def parameter(default, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
-              last: bool = False):
+              last: bool = False, added: bool = False):
     """A field with a line of meaning and, where only some values make sense, those. `last`: after all others in the
-    chapter's cell, also those that a subclass adds."""
+    chapter's cell, also those that a subclass adds. `added`: younger than committed rows; at its default it is left
+    out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs."""
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "at_least": at_least,
-                                            "positive": positive, "last": last})
+                                            "positive": positive, "last": last, "added": added})
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,13 @@ class Parameters:
 
     def run_hash(self) -> str:
         """Ten characters that name these parameters; where files lie and what the run is labelled do not count."""
-        values = {name: value for name, value in asdict(self).items() if name not in self.not_hashed}
+        values = {name: value for name, value in self.identity().items() if name not in self.not_hashed}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+    def identity(self) -> dict:
+        """The values that tell runs apart: all but those of `added` parameters at their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self)
+                if not (f.metadata["added"] and getattr(self, f.name) == f.default)}
 
     chapter: typing.ClassVar[str] = ""
     not_hashed: typing.ClassVar[tuple[str, ...]] = ("out", "root", "profile", "device")

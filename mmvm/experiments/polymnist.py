@@ -39,7 +39,7 @@ class PolyMNIST(Experiment):
     n_train: int = parameter(10_000, "training tuples; paper: 60000", at_least=1)
     n_test: int = parameter(2_000, "test tuples; paper: 10000", at_least=1)
     missing: float = parameter(0.0, "share of training images taken away at random; one per tuple stays; paper: 0")
-    network: str = parameter("conv", "conv (small) | resnet (paper)", tuple(NETWORKS))
+    network: str = parameter("conv", "conv (small) | norm (small, normalised) | resnet (paper)", tuple(NETWORKS))
     channels: int = parameter(16, "width of the first convolution; paper's resnet: 64", at_least=1)
     likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
                                         positive=True)
@@ -48,6 +48,8 @@ class PolyMNIST(Experiment):
                                        at_least=1)
     n_likelihood: int = parameter(0, "draws per tuple of the log-likelihood of 1000 test tuples; 0: not measured",
                                   at_least=0)
+    validation: bool = parameter(False, "measure on 5000 tuples kept out of the training, not on the test set",
+                                 added=True)
     inception: str = parameter("", "local weights of the Inception network for the FID; empty: no FID")
     seed: int = parameter(0, "seed of weights, order and draws; paper: 5 seeds", last=True)
     data_seed: int = parameter(0, "seed of crops, positions and pairing", last=True)
@@ -61,9 +63,11 @@ class PolyMNIST(Experiment):
 
     def data(self, split: str) -> MultimodalData:
         """`n_train` tuples of the training or `n_test` of the test set."""
+        if split == "test" and self.validation:
+            split = "validation"
         data = polymnist.load(split, self.root or None, n_modalities=self.n_modalities, translated=self.translated,
                               scale=self.scale, backgrounds=self.backgrounds or None, seed=self.data_seed,
-                              n=self.n_train if split == "train" else self.n_test)
+                              held_out=self.validation, n=self.n_train if split == "train" else self.n_test)
         if split == "train" and self.missing:
             data = replace(data, observed=_observed_at_random(data.observed.shape, self.missing, self.data_seed))
         likelihood = Laplace(self.likelihood_scale)
@@ -93,14 +97,15 @@ class PolyMNIST(Experiment):
     def classifiers(self, train: MultimodalData, test: MultimodalData) -> tuple[list[nn.Module], np.ndarray]:
         """One digit classifier per modality and their accuracies on the test images (M,)."""
         device = training.resolve_device(self.device)
-        settings = {"trunk": self.network, "epochs": self.classifier_epochs, "device": device,
-                    **({} if self.network == "conv" else PAPERS_CLASSIFIER)}
+        trunk = "resnet" if self.network == "resnet" else "conv"
+        settings = {"trunk": trunk, "epochs": self.classifier_epochs, "device": device,
+                    **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
         trained, accuracies = [], []
         for spec in train.specs:
             x = train.modalities[spec.name]
             classifier = keep_classifier(
-                spec.name, [content_hash(x), self.network, self.classifier_epochs],
-                lambda: DigitClassifier(self.network),
+                spec.name, [content_hash(x), trunk, self.classifier_epochs],
+                lambda: DigitClassifier(trunk),
                 lambda x=x, spec=spec: evaluation.train_classifier(x, train.labels, spec, **settings), device)
             trained.append(classifier)
             accuracies.append(evaluation.classifier_accuracy(classifier, test.modalities[spec.name], test.labels, spec))
@@ -114,7 +119,8 @@ class PolyMNIST(Experiment):
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            **frechet.cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
-        metrics.notes["classifier_distance"] = f"trunk={self.network}; n={len(test)}"
+        trunk = "resnet" if self.network == "resnet" else "conv"
+        metrics.notes["classifier_distance"] = f"trunk={trunk}; n={len(test)}"
         if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
             metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()

@@ -11,10 +11,12 @@ from mmvm.networks.polymnist import (
     ConvDecoder,
     ConvEncoder,
     DigitClassifier,
+    NormDecoder,
+    NormEncoder,
     ResidualBlock,
     ResNetDecoder,
     ResNetEncoder,
 )
 
-__all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "OdorClassifier",
-           "ResNetDecoder", "ResNetEncoder", "ResidualBlock", "SpikeDecoder", "SpikeEncoder"]
+__all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "NormDecoder",
+           "NormEncoder", "OdorClassifier", "ResNetDecoder", "ResNetEncoder", "ResidualBlock", "SpikeDecoder", "SpikeEncoder"]
