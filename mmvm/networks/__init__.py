@@ -19,4 +19,5 @@ from mmvm.networks.polymnist import (
 )
 
 __all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "NormDecoder",
-           "NormEncoder", "OdorClassifier", "ResNetDecoder", "ResNetEncoder", "ResidualBlock", "SpikeDecoder", "SpikeEncoder"]
+           "NormEncoder", "OdorClassifier", "ResNetDecoder", "ResNetEncoder", "ResidualBlock", "SpikeDecoder",
+           "SpikeEncoder"]
