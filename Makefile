@@ -72,7 +72,7 @@ lock:  ## renew requirements.lock: the newest versions that pyproject.toml allow
 clean:  ## remove what was built; keeps the environment, runs/ and the data
 	@echo "Removing _build and caches; .venv, runs/ and data/ stay (make distclean removes .venv too)"
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage mmvm.egg-info
-	@find mmvm tests tools book workflow benchmarks -name __pycache__ -prune -exec rm -rf {} + -o \
+	@find mmvm studies tests tools book workflow benchmarks -name __pycache__ -prune -exec rm -rf {} + -o \
 		-name .ipynb_checkpoints -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environment

@@ -12,8 +12,10 @@ import torch
 
 from benchmarks import timing
 from benchmarks.training import flops, images, model_of
-from mmvm import fit, speed, training
+from mmvm import fit
 from mmvm.errors import UserError
+from mmvm.training import plan as speed
+from mmvm.training.update import Update
 
 VARIANTS = {  # precision, plan, torch.compile
     "float32": ("float32", "plain", False),
@@ -36,8 +38,8 @@ def check(network: str, batch: int, device: torch.device, say=print) -> None:
         plan = speed.Plan.parse(plan)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
         with plan.applied(model):
-            update = training._Update(model, optimizer, data, precision, device, None, compiled, plan.graph)
-            for _ in range(training._Update.WARM_UP + 2):
+            update = Update(model, optimizer, data, precision, device, None, compiled, plan.graph)
+            for _ in range(Update.WARM_UP + 2):
                 torch.manual_seed(0)
                 _, terms = update.gradients(data.batch(torch.arange(batch, device=device)), 0)
                 update.apply()

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.training import CHANNELS, LATENT
-from mmvm import speed
-from mmvm.networks import NETWORKS
+from mmvm.training import plan as speed
+from studies.polymnist.networks import NETWORKS
 
 LAYERS = {nn.Conv2d: "convolution", nn.ConvTranspose2d: "transposed convolution", nn.Linear: "dense"}
 

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import timing
 from benchmarks.training import LADDER, MODALITIES, images, memory, model_of, update_step
-from mmvm import DiagonalGaussian, speed
+from mmvm import DiagonalGaussian
+from mmvm.training import plan as speed
 
 COUNTS, LATENTS = (2, 3, 5, 10, 20), (32, 128, 512)
 FAST = "bfloat16, channels last"
@@ -53,7 +54,7 @@ def quality(seeds: int = 3) -> list[dict]:
     """Learning curves of PolyMNIST's smoke run in float32 and in bfloat16: loss after every epoch and probe at the
     end, each as the list over seeds."""
     from mmvm import evaluation as measures
-    from mmvm.experiments import PolyMNIST
+    from studies.polymnist.study import PolyMNIST
 
     found = []
     train, test = PolyMNIST().data("train"), PolyMNIST().data("test")
@@ -77,7 +78,7 @@ def evaluation(n: int, rounds: int) -> list[dict]:
     """Seconds of the paper's evaluation, its parts on their own (n test tuples, probe of 10,000 encodings), and of
     starting the program."""
     from mmvm import evaluation as measures
-    from mmvm.networks import DigitClassifier
+    from studies.polymnist.networks import DigitClassifier
 
     train, test = images(10_000, 3), images(n, 3)
     model = model_of("conv", train)

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from mmvm.results import COMMIT
-from mmvm.speed import wait
+from mmvm.study.results import COMMIT
+from mmvm.training.plan import wait
 
 CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent / "results.csv"

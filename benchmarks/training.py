@@ -12,10 +12,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import multivae_arms, reference, timing
-from mmvm import MMVM, Laplace, Modality, MultimodalData, MultimodalVAE, fit, speed, training
-from mmvm.experiments import PolyMNIST
-from mmvm.networks import NETWORKS
+from mmvm import MMVM, Laplace, Modality, MultimodalData, MultimodalVAE, fit
 from mmvm.objectives import Objective
+from mmvm.training import plan as speed
+from mmvm.training.update import Update
+from studies.polymnist.networks import NETWORKS
+from studies.polymnist.study import PolyMNIST
 
 MODALITIES, LATENT, SEED = 5, 512, 0
 CHANNELS = {"conv": 32, "resnet": 64}  # the released widths
@@ -71,7 +73,7 @@ def update_step(network: str, data: MultimodalData, precision: str, plan: speed.
                 latent_dim: int = LATENT, shared: tuple | None = None) -> Callable:
     """One update as `mmvm.fit` makes it: gather, forward, backward, norm, Adam."""
     model, optimizer = shared or with_adam(model_of(network, data, objective, latent_dim))
-    update = training._Update(model, optimizer, data, precision, torch.device("cpu"), None, False, False)
+    update = Update(model, optimizer, data, precision, torch.device("cpu"), None, False, False)
     index = torch.arange(len(data))
 
     def step() -> float:

@@ -1,12 +1,12 @@
 """The MMVM VAE and its relatives: models, objectives, training and evaluation, thin enough to read in an afternoon."""
 
-from mmvm.datasets import Batch, Modality, MultimodalData
+from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
 from mmvm.model import MultimodalVAE, fit_latent_density
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
-from mmvm.training import fit
+from mmvm.training.loop import fit
 
 __all__ = ["Aggregated", "Batch", "Bernoulli", "Categorical", "DiagonalGaussian", "Gated", "Independent", "Laplace",
            "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "Normal", "Objective",

@@ -1,11 +1,10 @@
-"""python -m mmvm train | data | results
+"""python -m mmvm train | data | results | studies
 
 Exit status: 0 done, 2 a mistake in the call, the data or the disk (one sentence says which), 130 stopped by Ctrl-C or
 SIGTERM, during training with the checkpoint written.
 """
 
 import argparse
-import importlib
 import inspect
 import signal
 import sys
@@ -16,31 +15,84 @@ from mmvm.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from mmvm.experiments import EXPERIMENTS
-
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m mmvm", description="Train, check data, read results of the "
                                      "MMVM VAE compendium.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | data | results")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
+    for add, _ in COMMANDS.values():
+        add(commands, asks_for_help=bool({"-h", "--help"} & set(arguments)))
+    options = parser.parse_args(arguments)
+    try:
+        return COMMANDS[options.command][1](options)
+    except UserError as error:
+        print(f"mmvm: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"mmvm: {error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or choose "
+              "another folder", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)
+        return 130
+
+
+# train ---------------------------------------------------------------------------------------------------------------
+
+def _add_train(commands, asks_for_help: bool) -> None:
+    from mmvm.study import registry
 
     train = commands.add_parser("train", help="train and evaluate one run", description="Trains and evaluates one "
                                 "run. The same command continues a run that was stopped or killed.",
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    train.add_argument("experiment", choices=EXPERIMENTS)
+    train.add_argument("study", choices=registry.STUDIES)
     train.add_argument("--profile", default="smoke",
                        help="smoke (default), laptop, translated, paper, or a YAML file of parameters")
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                        help="change one parameter; repeatable")
     train.add_argument("--out", help="folder for checkpoint, history and rows, from the repository's root "
-                       "(default: runs/<experiment>-<hash>)")
+                       "(default: runs/<study>-<hash>)")
     train.add_argument("--fresh", action="store_true", help="start over instead of continuing what is in the folder")
     train.add_argument("--dry-run", action="store_true", help="only print the parameters of the run")
-    train.epilog = "\n\n".join("\n  ".join([f"parameters of {name} and their defaults:", *kind.cell().splitlines()])
-                               for name, kind in EXPERIMENTS.items())
+    if asks_for_help:
+        train.epilog = "\n\n".join("\n  ".join([f"parameters of {name} and their defaults:", *kind.cell().splitlines()])
+                                   for name, kind in registry.usable()[0].items())
+
+
+def _train(options) -> int:
+    from mmvm import paths, study, training
+    from mmvm.study import registry
+    from mmvm.training import distributed
+
+    p = registry.STUDIES[options.study].from_profile(options.profile).with_settings(options.set)
+    p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.name}-{p.run_hash()}"))
+    with distributed.started() as ranks:
+        if ranks.rank == 0:
+            for name, value in vars(p).items():
+                print(f"{name:24} {value}")
+            for name in (training.CHECKPOINT, training.HISTORY) if options.fresh and not options.dry_run else ():
+                (p.folder() / name).unlink(missing_ok=True)
+        if options.dry_run:
+            return 0
+        result = study.run(p)
+    if result is None:
+        return 0
+    print()
+    for row in result.rows:
+        if row["source"] == "":
+            print(f"{row['metric']:22} {row['target']:6} {row['value']:10.4g}")
+    print(f"\n{len(result.rows)} rows in {p.folder() / 'results.csv'}")
+    return 0
+
+
+# data ----------------------------------------------------------------------------------------------------------------
+
+def _add_data(commands, asks_for_help: bool) -> None:
+    from mmvm.study import registry
 
     data = commands.add_parser("data", help="describe a data set, verify it, prepare it, or make a stand-in",
                                description="Describes a data set's files; --simulate writes a stand-in in their "
                                "layout, --check verifies them, --prepare makes what the loader reads.")
-    data.add_argument("experiment", choices=EXPERIMENTS)
+    data.add_argument("study", choices=registry.STUDIES)
     data.add_argument("--root", help="folder of the data (default: the data that ships)")
     data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
     data.add_argument("--simulate", action="store_true", help="write the stand-in that takes the place of data that "
@@ -55,52 +107,14 @@ def main(arguments: list[str] | None = None) -> int:
     data.add_argument("--dry-run", action="store_true", default=None,
                       help="with --prepare: only say how much disk and time it takes")
 
-    results = commands.add_parser("results", help="print the committed results",
-                                  description="Means, and standard deviations over seeds, of the committed rows.")
-    results.add_argument("experiment", nargs="?", default=None, help="name of a file in data/results, or a csv file")
-    results.add_argument("--metric", action="append", help="metric(s) to show (default: probe, coherence)")
-
-    options = parser.parse_args(arguments)
-    try:
-        return {"train": _train, "data": _data, "results": _results}[options.command](options)
-    except UserError as error:
-        print(f"mmvm: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"mmvm: {error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or choose "
-              "another folder", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)
-        return 130
-
-
-def _train(options) -> int:
-    from mmvm import distributed, experiments, paths, training
-
-    p = experiments.EXPERIMENTS[options.experiment].from_profile(options.profile).with_settings(options.set)
-    p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.chapter}-{p.run_hash()}"))
-    with distributed.started() as ranks:
-        if ranks.rank == 0:
-            for name, value in vars(p).items():
-                print(f"{name:24} {value}")
-            for name in (training.CHECKPOINT, training.HISTORY) if options.fresh and not options.dry_run else ():
-                (p.folder() / name).unlink(missing_ok=True)
-        if options.dry_run:
-            return 0
-        result = experiments.run(p)
-    if result is None:
-        return 0
-    print()
-    for row in result.rows:
-        if row["source"] == "":
-            print(f"{row['metric']:22} {row['target']:6} {row['value']:10.4g}")
-    print(f"\n{len(result.rows)} rows in {p.folder() / 'results.csv'}")
-    return 0
-
 
 def _data(options) -> int:
-    module = importlib.import_module(f"mmvm.datasets.{options.experiment.replace('-', '_')}")
+    from mmvm.study import registry
+
+    module = registry.STUDIES[options.study].files
+    if module is None:
+        raise UserError(f"{options.study} says nothing of its files: give its class `files`, a module with check(), "
+                        "simulate() or prepare()")
     settings = {name: getattr(options, name) for name in ("size", "equalise", "policy", "workers", "dry_run")
                 if getattr(options, name) is not None}
     if settings and not options.prepare:
@@ -109,35 +123,44 @@ def _data(options) -> int:
         raise UserError("--full belongs to --check: add that, or leave it out")
     if options.simulate:
         if not hasattr(module, "simulate"):
-            raise UserError(f"{options.experiment} has no stand-in: its data ships with the project")
+            raise UserError(f"{options.study} has no stand-in: its data ships with the project")
         print(f"written to {module.simulate(options.root)}")
     if options.prepare:
         if not hasattr(module, "prepare"):
-            raise UserError(f"{options.experiment} needs no preparation: its loader reads the files")
-        _refuse_unknown(options.experiment, module.prepare, settings)
-        for line in module.prepare(options.root, **settings):
-            print(line)
+            raise UserError(f"{options.study} needs no preparation: its loader reads the files")
+        _print_lines(options, module.prepare, settings)
     if options.check:
-        settings = {"full": True} if options.full else {}
-        _refuse_unknown(options.experiment, module.check, settings)
-        for line in module.check(options.root, **settings):
-            print(line)
+        if not hasattr(module, "check"):
+            raise UserError(f"{options.study} has no check of its files: its module `files` needs a function check()")
+        _print_lines(options, module.check, {"full": True} if options.full else {})
     if not (options.simulate or options.prepare or options.check):
         print(f"{module.__doc__}\nVerify the files with --check.")
     return 0
 
 
-def _refuse_unknown(experiment: str, function: Callable, settings: dict) -> None:
+def _print_lines(options, function: Callable, settings: dict) -> None:
     for name in settings:
         if name not in inspect.signature(function).parameters:
-            raise UserError(f"{experiment} has no --{name.replace('_', '-')} for --{function.__name__}: leave it out")
+            raise UserError(f"{options.study} has no --{name.replace('_', '-')} for --{function.__name__}: leave it "
+                            "out")
+    for line in function(options.root, **settings):
+        print(line)
+
+
+# results -------------------------------------------------------------------------------------------------------------
+
+def _add_results(commands, asks_for_help: bool) -> None:
+    results = commands.add_parser("results", help="print the committed results",
+                                  description="Means, and standard deviations over seeds, of the committed rows.")
+    results.add_argument("study", nargs="?", default=None, help="name of a file in data/results, or a csv file")
+    results.add_argument("--metric", action="append", help="metric(s) to show (default: probe, coherence)")
 
 
 def _results(options) -> int:
-    from mmvm import results
+    from mmvm.study import results
 
     metrics = options.metric or ["probe", "coherence"]
-    names = [options.experiment] if options.experiment else results.available()
+    names = [options.study] if options.study else results.available()
     if not names:
         raise UserError("no results are committed yet: name a run's results.csv")
     for name in names:
@@ -149,11 +172,33 @@ def _results(options) -> int:
         board = results.scoreboard(table, metrics)
         if board.empty:
             raise UserError(f"{name} has no average of {', '.join(metrics)} to show: read its rows with "
-                            "mmvm.results.read")
+                            "mmvm.study.results.read")
         print(f"{name}: {len(table)} rows")
         print(board.to_string(index=False, na_rep="", float_format="%.3f"))
     return 0
 
+
+# studies -------------------------------------------------------------------------------------------------------------
+
+def _add_studies(commands, asks_for_help: bool) -> None:
+    commands.add_parser("studies", help="list the studies that are installed",
+                        description="One line a study: its name, what it is about, where it comes from. What is "
+                        "registered but cannot be used is named too, with status 2.")
+
+
+def _studies(options) -> int:
+    from mmvm.study import registry
+
+    kinds, problems = registry.usable()
+    for name, kind in kinds.items():
+        print(f"{name:14} {kind.about()} [{kind.__module__}]")
+    for problem in problems:
+        print(f"mmvm: {problem}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+COMMANDS = {"train": (_add_train, _train), "data": (_add_data, _data), "results": (_add_results, _results),
+            "studies": (_add_studies, _studies)}
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of training too: no traceback

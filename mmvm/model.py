@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmvm.datasets.base import Batch, Modality, MultimodalData
+from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.grouped import forward_grouped
 from mmvm.objectives import Objective, Schedule
-from mmvm.objectives.base import at, bounds_of
+from mmvm.schedule import at, bounds_of
 
 
 @dataclass
@@ -61,7 +61,7 @@ class MultimodalVAE(nn.Module):
         self.decoders = nn.ModuleList(decoders)
         self.objective = objective
         self.beta = beta
-        self.grouped = False  # run the M networks as one; set by `mmvm.speed.Plan`
+        self.grouped = False  # run the M networks as one; set by `mmvm.training.plan.Plan`
 
     def forward(self, x: Sequence[Tensor], observed: Tensor | None = None, step: int = 0) -> Terms:
         """The training terms of a batch; `step` (updates so far) drives schedules."""

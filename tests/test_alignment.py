@@ -7,8 +7,8 @@ from sklearn.metrics import mean_poisson_deviance
 from torch import nn
 
 from mmvm import Independent, Modality, MultimodalData, MultimodalVAE, Normal, Poisson, UserError
-from mmvm.alignment import chance, linear_recovery, probes, silhouettes
-from mmvm.deviance import deviance, deviance_explained, explained_by_label
+from studies.hippocampus.alignment import chance, linear_recovery, probes, silhouettes
+from studies.hippocampus.deviance import deviance, deviance_explained, explained_by_label
 
 CENTRES = torch.tensor([[3.0, 0.0], [0.0, 3.0], [-3.0, 0.0]])
 

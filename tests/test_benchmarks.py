@@ -9,8 +9,9 @@ import torch
 
 from benchmarks import gpu, layers, scaling, timing, training
 from benchmarks.reference import PNGs, train_step, write_pngs
-from mmvm import DiagonalGaussian, UserError, speed
+from mmvm import DiagonalGaussian, UserError
 from mmvm.paths import REPOSITORY
+from mmvm.training import plan as speed
 
 
 @pytest.mark.parametrize("network", ["conv", "resnet"])

@@ -13,11 +13,12 @@ import nbformat
 import pytest
 import torch
 
-from mmvm import results, training
+from mmvm import training
 from mmvm.__main__ import main
-from mmvm.datasets import polymnist
-from mmvm.experiments import PolyMNIST
 from mmvm.paths import REPOSITORY
+from mmvm.study import results
+from studies.polymnist import data as polymnist
+from studies.polymnist.study import PolyMNIST
 
 TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 200, "n_test": 60, "channels": 2, "latent_dim": 4,
         "batch_size": 32, "epochs": 1, "n_probe": 150, "classifier_epochs": 1, "device": "cpu"}
@@ -333,7 +334,7 @@ def test_papermill_ends_at_an_unknown_parameter(runs, tmp_path):
     import papermill
 
     cells = [nbformat.v4.new_code_cell(PolyMNIST.cell(), metadata={"tags": ["parameters"]}),
-             nbformat.v4.new_code_cell("from mmvm.experiments import PolyMNIST\n"
+             nbformat.v4.new_code_cell("from studies.polymnist.study import PolyMNIST\n"
                                        "p = PolyMNIST.from_notebook(globals())")]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "chapter.ipynb")

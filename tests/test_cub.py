@@ -7,22 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmvm import (
-    MMVM,
-    Independent,
-    Modality,
-    MultimodalData,
-    MultimodalVAE,
-    Normal,
-    caption_quality,
-    multilabel,
-    results,
-)
-from mmvm.datasets.captions import EOS, PAD, tokenise
+from mmvm import MMVM, Independent, Modality, MultimodalData, MultimodalVAE, Normal
 from mmvm.errors import UserError
-from mmvm.experiments import CUB, METHOD_OPTIONS, base
+from mmvm.evaluation import multilabel
 from mmvm.likelihoods import Categorical
-from mmvm.networks.cub import (
+from mmvm.study import results
+from mmvm.study import study as base
+from mmvm.study.study import METHOD_OPTIONS
+from studies.cub import caption_quality
+from studies.cub.captions import EOS, PAD, tokenise
+from studies.cub.networks import (
     ImageAttributeClassifier,
     ImageDecoder,
     ImageEncoder,
@@ -30,6 +24,7 @@ from mmvm.networks.cub import (
     TextDecoder,
     TextEncoder,
 )
+from studies.cub.study import CUB
 
 TINY = dict(n_images=40, captions_per_image=3, n_test=20, epochs=1, batch_size=16, latent_dim=4, private_dim=2,
             image_channels=2, text_channels=2, embedding_dim=32, n_probe=40, classifier_epochs=1, device="cpu")

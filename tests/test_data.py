@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmvm.datasets import Batch, Modality, MultimodalData
+from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
 

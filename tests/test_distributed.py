@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmvm import UserError, distributed, training
-from mmvm.experiments import PolyMNIST
+from mmvm import UserError, training
 from mmvm.paths import REPOSITORY
+from mmvm.training import distributed
+from studies.polymnist.study import PolyMNIST
 
 SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "channels=2", "latent_dim=4", "batch_size=16", "n_probe=64",
             "classifier_epochs=1", "device=cpu"]
@@ -23,7 +24,7 @@ SCRIPT = """
     import sys
     import torch
     from mmvm import DiagonalGaussian, distributed, fit, training
-    from mmvm.experiments import PolyMNIST
+    from studies.polymnist.study import PolyMNIST
 
     DiagonalGaussian.sample = lambda self, generator=None: self.mean + 0 * self.std
     made, gradients = training._Update.gradients, []

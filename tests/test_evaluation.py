@@ -16,23 +16,17 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from mmvm import evaluation
-from mmvm.datasets import Modality, MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import (
-    classifier_accuracy,
-    coherence,
-    encode_means,
-    imputation_error,
-    linear_probe,
-    log_likelihood,
-    reconstruction_error,
-    summarise,
-    train_classifier,
-)
+from mmvm.evaluation.coherence import classifier_accuracy, coherence, summarise, train_classifier
+from mmvm.evaluation.encodings import encode_means
+from mmvm.evaluation.errors import imputation_error, log_likelihood, reconstruction_error
+from mmvm.evaluation.probe import linear_probe
 from mmvm.likelihoods import Laplace, Normal
 from mmvm.model import MultimodalVAE
-from mmvm.networks import DigitClassifier, MLPDecoder, MLPEncoder
+from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Aggregated, Independent
+from studies.polymnist.networks import DigitClassifier
 
 C, N = 3, 600  # N: more than one batch of the evaluation
 SPECS = (Modality("image", (2, 2), Laplace(0.75), scale=1 / 255), Modality("vector", (5,), Laplace(0.5), weight=7.0),

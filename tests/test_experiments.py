@@ -9,18 +9,21 @@ import pytest
 import torch
 import yaml
 
-from mmvm import experiments, results, training
-from mmvm.datasets import polymnist
+from mmvm import study, training
 from mmvm.errors import UserError
-from mmvm.experiments import EXPERIMENTS, METHOD_OPTIONS, Experiment, Parameters, PolyMNIST
-from mmvm.experiments.polymnist import _observed_at_random
 from mmvm.likelihoods import Laplace
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Independent, MMVAEPlus, Schedule
 from mmvm.paths import REPOSITORY
+from mmvm.study import results
+from mmvm.study.parameters import Parameters
+from mmvm.study.registry import STUDIES
+from mmvm.study.study import METHOD_OPTIONS, Study
+from studies.polymnist import data as polymnist
+from studies.polymnist.study import PolyMNIST, observed_at_random
 
 TEXTS = REPOSITORY / "book" / "text"
 PROFILES = sorted((REPOSITORY / "book" / "params").glob("*.yaml"))
-CLASSES = {cls.chapter: cls for cls in [*Parameters.__subclasses__(), *Experiment.__subclasses__()] if cls.chapter}
+CLASSES = {cls.name: cls for cls in [*Parameters.__subclasses__(), *Study.__subclasses__()] if cls.name}
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n:tags: \[parameters[^\n]*\n\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 TINY = dict(n_modalities=2, n_train=200, n_test=60, channels=2, latent_dim=4, batch_size=32, epochs=1, n_probe=150,
             classifier_epochs=1, device="cpu")
@@ -148,7 +151,7 @@ def test_from_notebook_can_be_called_again_after_the_chapter_has_run():
 
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
 def test_the_parameters_cell_of_the_chapter_is_the_class(cls):
-    cells = CELL.findall((TEXTS / f"{cls.chapter}.md").read_text())
+    cells = CELL.findall((TEXTS / f"{cls.name}.md").read_text())
     assert cells == [cls.cell()]
     namespace = {}
     exec(cells[0], namespace)
@@ -157,7 +160,7 @@ def test_the_parameters_cell_of_the_chapter_is_the_class(cls):
 
 
 def test_every_experiment_is_known_by_its_chapter():
-    assert {cls.chapter: cls for cls in Experiment.__subclasses__()} == EXPERIMENTS
+    assert {cls.name: cls for cls in Study.__subclasses__()} == STUDIES
 
 
 def test_every_chapter_with_parameters_has_a_class():
@@ -343,12 +346,12 @@ def test_missing_takes_its_share_and_leaves_one_a_tuple():
     assert train.observed.float().mean(1).tolist() == pytest.approx([expected] * 3, abs=0.03)
     again = replace(p, seed=5, objective="poe").data("train")
     assert torch.equal(again.observed, train.observed), "all methods and seeds miss the same"
-    other = _observed_at_random((3, 4_000), 0.4, seed=1)
+    other = observed_at_random((3, 4_000), 0.4, seed=1)
     assert not torch.equal(other, train.observed)
 
 
 def test_what_is_kept_of_a_tuple_that_would_lose_all_is_any_of_them():
-    observed = _observed_at_random((3, 3_000), 0.99, seed=0)
+    observed = observed_at_random((3, 3_000), 0.99, seed=0)
     assert observed.any(0).all()
     assert observed.float().mean(1).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
 
@@ -384,7 +387,7 @@ def test_the_model_is_as_wide_as_asked(train):
 @pytest.fixture(scope="module")
 def finished(runs, train, test):
     p = PolyMNIST(**TINY, out=str(runs / "x"), n_likelihood=2)
-    return p, experiments.run(p, train, test)
+    return p, study.run(p, train, test)
 
 
 def no_training(monkeypatch):
@@ -429,7 +432,7 @@ def test_a_run_has_losses_that_are_possible(finished):
 def test_the_same_call_trains_nothing_and_gives_the_same_rows(finished, train, test, monkeypatch, runs):
     p, result = finished
     no_training(monkeypatch)
-    again = experiments.run(p, train, test)
+    again = study.run(p, train, test)
     assert again.rows == [{**row, "date": again.rows[0]["date"]} for row in result.rows]
     assert len(results.read(runs / "x" / "results.csv")) == len(result.rows)
 
@@ -437,7 +440,7 @@ def test_the_same_call_trains_nothing_and_gives_the_same_rows(finished, train, t
 def test_load_gives_the_model_back(finished, monkeypatch):
     p, result = finished
     no_training(monkeypatch)
-    found, model = experiments.load(p.out)
+    found, model = study.load(p.out)
     assert found.config() == p.config() and found.epochs == 1
     assert not model.training
     expected = result.model.state_dict()
@@ -447,13 +450,13 @@ def test_load_gives_the_model_back(finished, monkeypatch):
 
 def test_load_names_a_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path}/checkpoint.safetensors: train first"):
-        experiments.load(tmp_path)
+        study.load(tmp_path)
 
 
 def test_more_epochs_go_on_and_fewer_are_refused(runs, train, test):
     p = PolyMNIST(**TINY, out=str(runs / "longer"), curve_every=2)
     p.fit(p.build_model(train), train)
-    result = experiments.run(replace(p, epochs=2), train, test)
+    result = study.run(replace(p, epochs=2), train, test)
     whole = replace(p, epochs=2, out="")
     model = whole.build_model(train)
     whole.fit(model, train)
@@ -465,12 +468,12 @@ def test_more_epochs_go_on_and_fewer_are_refused(runs, train, test):
 def test_another_runs_folder_is_refused(finished, train, test):
     p, _ = finished
     with pytest.raises(UserError, match=r"belongs to another run: beta \(there 1.0, here 0.5\)"):
-        experiments.run(replace(p, beta=0.5), train, test)
+        study.run(replace(p, beta=0.5), train, test)
 
 
 def test_gate_and_curve_have_rows_of_their_own(runs, train, test):
     p = PolyMNIST(**{**TINY, "epochs": 3}, gate="soft", curve_every=2)
-    result = experiments.run(p, train, test)
+    result = study.run(p, train, test)
     rows = {(row["metric"], row["source"], row["target"]): row["value"] for row in result.rows}
     last = result.history.epochs[-1]
     assert rows["gate_weight", "", "m0"] == last["gate_weight/0"]
@@ -484,7 +487,7 @@ def test_gate_and_curve_have_rows_of_their_own(runs, train, test):
 
 
 def test_a_joint_model_has_a_log_likelihood_with_its_note(runs, train, test):
-    result = experiments.run(PolyMNIST(**TINY, objective="moe", n_likelihood=2), train, test)
+    result = study.run(PolyMNIST(**TINY, objective="moe", n_likelihood=2), train, test)
     row, = [row for row in result.rows if row["metric"] == "log_likelihood"]
     assert row["target"] == "mean" and row["value"] < 0 and row["note"].startswith("draws=2; n=60; standard_error=")
     assert row["method"] == "moe"
@@ -518,7 +521,7 @@ def test_classifiers_are_kept_and_a_spoilt_one_is_trained_again(finished, runs, 
 
 def test_one_modality_has_no_cross_average(train):
     p = PolyMNIST(**{**TINY, "n_modalities": 1})
-    metrics = experiments.Metrics({"coherence": np.array([[0.5]])})
+    metrics = study.Metrics({"coherence": np.array([[0.5]])})
     history = training.History([{"epoch": 1, "step": 6, "seconds": 0.1}])
     rows = p.rows(metrics, history, torch.device("cpu"), train.subset(slice(0, 3)))
     assert [(row["source"], row["target"], row["value"]) for row in rows] == [("m0", "m0", 0.5), ("", "mean", 0.5),
@@ -529,9 +532,9 @@ def test_nothing_is_kept_without_a_folder(runs, train, test, monkeypatch):
     written = []
     monkeypatch.setattr(results, "append", lambda *arguments: written.append(arguments))
     monkeypatch.setattr(PolyMNIST, "classifiers", lambda self, *_: ([torch.nn.Identity()] * 2, np.ones(2)))
-    monkeypatch.setattr(PolyMNIST, "evaluate", lambda self, *_: experiments.Metrics({"probe": np.ones(2)}))
+    monkeypatch.setattr(PolyMNIST, "evaluate", lambda self, *_: study.Metrics({"probe": np.ones(2)}))
     before = set(runs.rglob("*"))
-    assert experiments.run(PolyMNIST(**TINY), train, test).rows
+    assert study.run(PolyMNIST(**TINY), train, test).rows
     assert not written and set(runs.rglob("*")) == before
 
 

@@ -15,21 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mmvm import frechet
-from mmvm.datasets import Modality, MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.frechet import (
-    RunningMoments,
-    classifier_distance,
-    conditional_images,
-    features_of,
-    fid,
-    frechet_distance,
-)
+from mmvm.evaluation import frechet
+from mmvm.evaluation.frechet.distance import classifier_distance, features_of
+from mmvm.evaluation.frechet.fid import fid, sha256_of_state
+from mmvm.evaluation.frechet.images import BytesTo, conditional_images, to_bytes
+from mmvm.evaluation.frechet.moments import RunningMoments, frechet_distance
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace
 from mmvm.model import MultimodalVAE
-from mmvm.networks import DigitClassifier, MLPDecoder, MLPEncoder
+from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
+from studies.polymnist.networks import DigitClassifier
 
 SHAPE, M, N = (3, 4, 4), 3, 40
 GAIN = 1e4  # the least standard deviation of a posterior, e^-10, is nothing beside it
@@ -267,14 +264,14 @@ def test_images_are_clamped_before_they_become_bytes():
     for t, (level, byte) in enumerate(((1.0, 255), (0.0, 0), (0.5, 128))):
         images = stacked(model, data, 0, t)
         torch.testing.assert_close(images, torch.full((3, *SHAPE), level))
-        assert (frechet._to_bytes(images) == byte).all()
+        assert (to_bytes(images) == byte).all()
 
 
 def test_stored_bytes_come_back_as_they_were():
     x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    again = frechet._to_bytes(Modality("x", (1, 16, 16), Laplace(), scale=1 / 255).prepare(x))
+    again = to_bytes(Modality("x", (1, 16, 16), Laplace(), scale=1 / 255).prepare(x))
     assert again.dtype == torch.uint8 and torch.equal(again, x.expand(1, 3, 16, 16))
-    assert torch.equal(frechet._to_bytes(x[:, 0] / 255), again)                                # (B, H, W)
+    assert torch.equal(to_bytes(x[:, 0] / 255), again)                                # (B, H, W)
 
 
 def test_images_are_those_of_the_samples_that_have_the_source():
@@ -443,7 +440,7 @@ def test_torchmetrics_and_we_agree_on_one_network(torchmetrics):
         moments = []
         for images in (data.modalities[f"m{t}"] / 255, stacked(model, data, s, t, seed=5)):
             moments.append(RunningMoments())
-            moments[-1].update(network(frechet._to_bytes(images)))
+            moments[-1].update(network(to_bytes(images)))
         expected = frechet_distance(moments[0].mean, moments[0].cov, moments[1].mean, moments[1].cov)
         assert found.value[s, t] == pytest.approx(expected, rel=1e-6)
 
@@ -455,9 +452,9 @@ def test_fid_says_what_it_depends_on(torchmetrics):
     assert np.isfinite(found.value).tolist() == [[True, True, False], [True, True, False], [False] * 3]
     assert found.feature == "Pixels" and found.n == 30 and found.antialias is None
     assert found.note() == f"feature=Pixels; sha256={found.sha256}; n=30; torchmetrics={torchmetrics.__version__}"
-    assert len(found.sha256) == 64 and frechet._sha256_of_state(Pixels()) == found.sha256
-    assert found.sha256 != frechet._sha256_of_state(Pixels(seed=1))
-    assert found.sha256 != frechet._sha256_of_state(Pixels().bfloat16())
+    assert len(found.sha256) == 64 and sha256_of_state(Pixels()) == found.sha256
+    assert found.sha256 != sha256_of_state(Pixels(seed=1))
+    assert found.sha256 != sha256_of_state(Pixels().bfloat16())
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -468,7 +465,7 @@ def test_fid_reaches_the_network_in_batches_of_bytes(torchmetrics, batch_size):
     assert torch.equal(torch.cat(network.seen[M:])[:9], data.modalities["m0"])  # after one probe per modality
     np.testing.assert_allclose(found.value, fid(model, data, Pixels()).value, rtol=1e-6)
     assert network.training and all(module.training for module in model.modules())
-    adapter = frechet._BytesTo(network, data.specs[0], torch.device("cpu"))
+    adapter = BytesTo(network, data.specs[0], torch.device("cpu"))
     assert not list(adapter.parameters())                      # or torchmetrics would move it to another device
 
 

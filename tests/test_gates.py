@@ -8,14 +8,15 @@ import torch
 from torch import distributions as dist
 from torch import nn
 
-from mmvm.datasets import Modality, MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder
 from mmvm.objectives import MMVM, Gated, Schedule
-from mmvm.training import TrainingWarning, fit
+from mmvm.training.loop import fit
+from mmvm.training.run import TrainingWarning
 
 M, B, D = 3, 6, 3
 ALL = torch.ones(M, B, dtype=torch.bool)

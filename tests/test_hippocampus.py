@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmvm.datasets import hippocampus, hippocampus_simulator
-from mmvm.datasets.hippocampus import Session, from_sessions, load, trial_numbers
 from mmvm.errors import UserError
 from mmvm.likelihoods import Normal, Poisson
+from studies.hippocampus import data as hippocampus
+from studies.hippocampus import files
+from studies.hippocampus import simulator as hippocampus_simulator
+from studies.hippocampus.data import from_sessions, load, trial_numbers
+from studies.hippocampus.files import Session
 
 UNITS, TRIALS = {"Barat": 6, "Mitt": 5, "Stella": 4}, {"Barat": 90, "Mitt": 100, "Stella": 80}
 
@@ -276,7 +279,7 @@ def test_impossible_sessions(sessions):
 
 
 def test_check_describes_every_animal(root):
-    report = hippocampus.check(root)
+    report = files.check(root)
     assert len(report) == 3 and report[2].startswith("Stella: 80 trials, 4 units, 400 bins, counts")
 
 
@@ -288,7 +291,7 @@ def test_the_same_seed_gives_the_same_spikes(rats):
 
 
 def test_the_releases_numbers_and_quirk(root, rats):
-    assert [hippocampus_simulator.UNITS[name] for name in hippocampus.STARTS] == [92, 79, 104, 49, 46]
+    assert [hippocampus_simulator.UNITS[name] for name in files.STARTS] == [92, 79, 104, 49, 46]
     assert all(200 <= n <= 300 for n in hippocampus_simulator.TRIALS.values())
     spikes = spikes_of(root)
     assert spikes.shape == (80, 4, 400) and np.allclose(spikes * 10, rats["Stella"].counts)
@@ -333,7 +336,7 @@ def test_truth_of_a_window_is_the_mean_of_its_bins(root, rats, sessions):
     data = load("test", root)
     assert hippocampus_simulator.has_truth(data) and hippocampus_simulator.has_truth(data.subset([0, 3]))
     assert not hippocampus_simulator.has_truth(from_sessions(sessions, "test"))     # an animal's name is no proof
-    found = hippocampus_simulator.window_truth(data, "odor", window=10, stride=1, starts=hippocampus.STARTS)
+    found = hippocampus_simulator.window_truth(data, "odor", window=10, stride=1, starts=files.STARTS)
     assert found.shape == (3, len(data), 2)
     sample, trial, first = 21, int(data.trials[1][21]), 250 + int(data.window[21])
     assert np.allclose(found[1, sample], rats["Mitt"].odor[trial, first:first + 10].mean(0), atol=1e-2)

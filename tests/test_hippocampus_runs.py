@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from mmvm import evaluation, experiments, plots, results
+from mmvm import evaluation, study
 from mmvm.__main__ import main
-from mmvm.datasets import hippocampus, hippocampus_simulator
-from mmvm.datasets.hippocampus import Session
 from mmvm.errors import UserError
-from mmvm.experiments import METHOD_OPTIONS, Hippocampus
-from mmvm.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
+from mmvm.study import results
+from mmvm.study.study import METHOD_OPTIONS
+from studies.hippocampus import data as hippocampus
+from studies.hippocampus import figures, files
+from studies.hippocampus import simulator as hippocampus_simulator
+from studies.hippocampus.files import Session
+from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
+from studies.hippocampus.study import Hippocampus
 
 TINY = dict(n_modalities=3, width=8, epochs=1, stride=5, n_folds=2, classifier_epochs=1, classifier_width=8,
             device="cpu")
@@ -30,7 +34,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(root, runs):
-    return experiments.run(Hippocampus(root=root, out=str(runs / "one"), **TINY))
+    return study.run(Hippocampus(root=root, out=str(runs / "one"), **TINY))
 
 
 # networks ------------------------------------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ def test_rows_are_averages_and_the_animals_of_the_probes(finished, runs):
 
 
 def test_load_gives_the_model_back(finished, runs, root):
-    p, model = experiments.load(runs / "one", root=root)
+    p, model = study.load(runs / "one", root=root)
     assert isinstance(p, Hippocampus) and p.width == 8
     test = finished.parameters.data("test")
     again = evaluation.encode_means(model, test)
@@ -119,7 +123,7 @@ def test_load_gives_the_model_back(finished, runs, root):
 def test_every_method_runs_with_both_likelihoods(objective, root, runs):
     for likelihood in hippocampus.LIKELIHOODS:
         p = Hippocampus(root=root, likelihood=likelihood, **TINY).with_method(objective)
-        found = experiments.run(p)
+        found = study.run(p)
         assert np.isfinite(found.metrics["deviance_explained"]).all()
         assert ("squared_error" in found.metrics) == (likelihood == "squared_error")
 
@@ -128,7 +132,7 @@ def test_missing_modalities_train_and_are_measured(root, runs):
     p = Hippocampus(root=root, unequal="missing", **TINY)
     train = p.data("train")
     assert not train.observed.all()
-    found = experiments.run(p)
+    found = study.run(p)
     assert np.isfinite(found.metrics["probe_shared"]).all() and "odor_recovery" not in found.metrics
 
 
@@ -136,7 +140,7 @@ def test_controls_are_named_in_the_rows(root, runs):
     p = Hippocampus(root=root, in_sample=True, shuffle_odors=True, **TINY)
     train, test = p.data("train"), p.data("test")
     assert torch.equal(train.trials, test.trials)
-    found = experiments.run(p)
+    found = study.run(p)
     assert all(row["note"].startswith("in sample; odors permuted") for row in found.rows)
 
 
@@ -163,10 +167,10 @@ def test_too_few_animals(root):
 
 def test_rats_are_simulated_where_there_are_none(tmp_path, monkeypatch):
     monkeypatch.setenv("MMVM_DATA", str(tmp_path))
-    small = {name: 3 for name in hippocampus.STARTS}
+    small = {name: 3 for name in files.STARTS}
     made = hippocampus_simulator.simulate(0, small, dict.fromkeys(small, 60))
     monkeypatch.setattr(hippocampus_simulator, "simulate", lambda seed=0: made)
-    assert Hippocampus(odors="AB").data("test").names == list(hippocampus.STARTS)
+    assert Hippocampus(odors="AB").data("test").names == list(files.STARTS)
     assert (tmp_path / "hippocampus" / "truth.npz").exists()
     with pytest.raises(UserError, match="holds no folders"):
         Hippocampus(root=str(tmp_path / "elsewhere")).data("train")
@@ -184,7 +188,7 @@ def test_arrays_go_straight_into_the_pipeline(runs):
         return Session(random.poisson(rate[stimulus][:, :, None], (90, n_units, 25)), stimulus)
     mine = {"Ada": session(30), "Barat": session(22), "Cy": session(41)}        # a name of the release means nothing
     p = replace(Hippocampus.from_profile("poisson"), n_modalities=3, odors="ABC", epochs=20, device="cpu")
-    found = experiments.run(p, p.windows(mine, "train"), p.windows(mine, "test"))
+    found = study.run(p, p.windows(mine, "train"), p.windows(mine, "test"))
     assert found.metrics["probe"].min() > 0.8 and found.metrics["probe_shared"].mean() > 0.7
     assert found.metrics["deviance_explained"].min() > 0.1
     assert "odor_recovery" not in found.metrics
@@ -206,19 +210,19 @@ def test_commands(tmp_path, root, capsys, monkeypatch):
 # figures -------------------------------------------------------------------------------------------------------------
 
 def test_figures_show_every_animal_and_odor(root):
-    sessions = hippocampus.read(root)
-    assert len(plots.rasters(sessions, 0, slice(150, 300)).axes) == 3
-    left, right = plots.unit_by_odor(sessions["Mitt"], 0, "ABCD", slice(150, 300)).axes
+    sessions = files.read(root)
+    assert len(figures.rasters(sessions, 0, slice(150, 300)).axes) == 3
+    left, right = figures.unit_by_odor(sessions["Mitt"], 0, "ABCD", slice(150, 300)).axes
     assert len(right.lines) == 4
     data = hippocampus.load("test", root)
     z = {method: np.random.default_rng(0).standard_normal((3, len(data), 2)) for method in ("mmvm", "independent")}
-    for figure in (plots.odor_maps(z, data.labels.numpy(), data.names, "ABCD"),
-                   plots.trajectories(z, data.labels.numpy(), data.window.numpy(), data.names, "ABCD")):
+    for figure in (figures.odor_maps(z, data.labels.numpy(), data.names, "ABCD"),
+                   figures.trajectories(z, data.labels.numpy(), data.window.numpy(), data.names, "ABCD")):
         assert len(figure.axes) == 6 and figure.axes[0].get_ylabel() == "MMVM"
 
 
 def test_a_number_that_overflowed_is_no_row(finished, root):
     p = finished.parameters
-    metrics = experiments.Metrics({"deviance_explained": np.full((3, 3), -np.inf), "probe": np.full(3, 0.5)})
+    metrics = study.Metrics({"deviance_explained": np.full((3, 3), -np.inf), "probe": np.full(3, 0.5)})
     rows = p.rows(metrics, finished.history, torch.device("cpu"), p.data("train"))
     assert {row["metric"] for row in rows} == {"probe"}

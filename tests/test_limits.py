@@ -10,9 +10,9 @@ import torch
 from torch import distributions as dist
 from torch import nn
 
-from mmvm.datasets import Modality, MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import log_likelihood
+from mmvm.evaluation.errors import log_likelihood
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE

@@ -10,24 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from mmvm import (
-    evaluation,
-    experiments,
-    multilabel,
-    paths,
-    plots,
-    results,
-    supervised,
-    training,
-)
-from mmvm.datasets import Modality, MultimodalData, mimic_cxr
-from mmvm.datasets.mimic_cxr import LABELS, ChestXrays
+from mmvm import evaluation, paths, study, training
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.experiments import METHOD_OPTIONS, MimicCXR
-from mmvm.experiments.mimic_cxr import hide_laterals
+from mmvm.evaluation import multilabel
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Laplace
-from mmvm.networks.mimic_cxr import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
+from mmvm.study import results
+from mmvm.study.study import METHOD_OPTIONS
+from studies.mimic_cxr import data as mimic_cxr
+from studies.mimic_cxr import figures, supervised
+from studies.mimic_cxr.data import LABELS, ChestXrays
+from studies.mimic_cxr.networks import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
+from studies.mimic_cxr.study import MimicCXR, hide_laterals
 
 TINY = dict(epochs=1, batch_size=16, latent_dim=4, channels=2, n_probe=60, trees=3, label_sizes="20,40", bins=5,
             classifier_epochs=1, device="cpu")
@@ -225,22 +220,22 @@ def test_supervised_loss_is_the_sum_over_views_that_are_there():
 def test_supervised_learns(tmp_path):
     p = MimicCXR(**{**TINY, "epochs": 12, "learning_rate": 5e-3, "channels": 4}, supervised=True,
                  out=str(tmp_path / "run"))
-    found = experiments.run(p)
+    found = study.run(p)
     assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8
     rows = results.read(tmp_path / "run" / "results.csv")
     assert set(rows["method"]) == {"supervised"}
     assert {"auroc", "auroc_average", "average_precision", "brier", "calibration_error", "constant_average_precision",
             "probe", "reliability_confidence", "reliability_count", "reliability_frequency"} == set(rows["metric"])
     assert results.scoreboard(rows, ["probe"])["probe"][0] == pytest.approx(found.metrics["probe"].mean(), rel=1e-4)
-    loaded, model = experiments.load(tmp_path / "run")
+    loaded, model = study.load(tmp_path / "run")
     assert loaded.supervised and all(torch.equal(a, b) for a, b in zip(model.state_dict().values(),
                                                                      found.model.state_dict().values()))
     with pytest.raises(UserError, match="belongs to another run"):
-        experiments.run(replace(p, supervised=False))
+        study.run(replace(p, supervised=False))
 
 
 def test_supervised_with_missing_views_and_unknown_labels():
-    found = experiments.run(MimicCXR(**TINY, supervised=True, policy="missing", uncertain="ignore",
+    found = study.run(MimicCXR(**TINY, supervised=True, policy="missing", uncertain="ignore",
                                      lateral_missing=0.5))
     assert np.isfinite(found.metrics["probe"]).all()
 
@@ -249,7 +244,7 @@ def test_supervised_with_missing_views_and_unknown_labels():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return experiments.run(MimicCXR(**TINY, out=str(tmp_path_factory.mktemp("run"))))
+    return study.run(MimicCXR(**TINY, out=str(tmp_path_factory.mktemp("run"))))
 
 
 def test_a_run_gives_rows_for_every_table(finished):
@@ -293,7 +288,7 @@ def test_averages_are_those_of_their_entries(finished):
 
 
 def test_load_gives_the_model_back(finished):
-    p, model = experiments.load(finished.parameters.folder())
+    p, model = study.load(finished.parameters.folder())
     assert isinstance(p, MimicCXR) and p.channels == 2
     test = finished.parameters.data("test")
     assert torch.equal(evaluation.encode_means(model, test), evaluation.encode_means(finished.model, test))
@@ -302,7 +297,7 @@ def test_load_gives_the_model_back(finished):
 def test_latents_of_a_trained_model_know_the_labels():
     p = MimicCXR(**{**TINY, "epochs": 12, "latent_dim": 16, "channels": 4, "n_probe": 0, "beta": 0.1,
                     "learning_rate": 5e-3, "trees": 30})
-    metrics = experiments.run(p).metrics
+    metrics = study.run(p).metrics
     assert (metrics["probe"] > 0.7).all()
     assert (metrics["imputation"].diagonal() < metrics["imputation_constant"]).all()
 
@@ -310,7 +305,7 @@ def test_latents_of_a_trained_model_know_the_labels():
 @pytest.mark.parametrize("objective", METHOD_OPTIONS)
 def test_every_method_runs_with_hidden_laterals(objective):
     private = {"private_dim": 2} if objective == "mmvaeplus" else {}
-    found = experiments.run(MimicCXR(**TINY, objective=objective, policy="missing", uncertain="ignore",
+    found = study.run(MimicCXR(**TINY, objective=objective, policy="missing", uncertain="ignore",
                                      lateral_missing=0.5, **private))
     assert all(np.isfinite(row["value"]) for row in found.rows)
     assert np.isfinite(found.metrics["probe"]).all() and np.isfinite(found.metrics["coherence"]).all()
@@ -398,26 +393,27 @@ def test_the_papers_tables_agree_with_each_other():
 def test_figures_show_every_method():
     paper = pd.read_csv(paths.REPOSITORY / "data" / "reference" / "mimic_cxr_paper.csv").rename(
         columns={"auroc": "value"})
-    figure = plots.auroc_by_label({view: paper[paper["view"] == view] for view in VIEWS}, LABELS)
+    figure = figures.auroc_by_label({view: paper[paper["view"] == view] for view in VIEWS}, LABELS)
     assert len(figure.axes) == 2 and [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(LABELS)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "MMVM", "Independent", "AVG", "PoE", "MoE", "MoPoE", "Supervised"]
     rows = pd.DataFrame([{"method": method, "source": str(n), "target": view, "value": n / 1000, "seed": seed}
                          for method in ("mmvm", "poe") for n in (1000, 100, 300) for view in VIEWS for seed in (0, 1)])
-    figure = plots.label_efficiency(rows, {"frontal": "frontal view", "lateral": "lateral view"})
+    figure = figures.label_efficiency(rows, {"frontal": "frontal view", "lateral": "lateral view"})
     assert figure.axes[0].containers[0].lines[0].get_xdata().tolist() == [100, 300, 1000]
     curve = pd.DataFrame({"confidence": [0.9, 0.1], "frequency": [0.8, 0.2], "count": [10, 90]})
-    assert len(plots.reliability_curves({"frontal": {"mmvm": curve, "supervised": curve}}).axes) == 1
+    assert len(figures.reliability_curves({"frontal": {"mmvm": curve, "supervised": curve}}).axes) == 1
     board = pd.DataFrame([{"method": "mmvm", "answer": answer, "value": 0.7, "sd": np.nan}
                           for answer in ("frontal", "lateral", "average", "both")])
-    assert len(plots.second_view(board).axes[0].patches) == 4
+    assert len(figures.second_view(board).axes[0].patches) == 4
     board = pd.DataFrame({"method": "mmvm", "share": [0.5, 0.0], "probe": [0.6, 0.7]})
-    assert plots.over_missing(board, {"probe": "AUROC"}).axes[0].containers[0].lines[0].get_xdata().tolist() == [0, 50]
+    line = figures.over_missing(board, {"probe": "AUROC"}).axes[0].containers[0].lines[0]
+    assert line.get_xdata().tolist() == [0, 50]
 
 
 def test_images_of_patients_are_not_drawn():
     data = patterns(3)
-    figure = plots.imagined_laterals(data, {"mmvm": np.zeros((3, 1, 64, 64))}, ["a", "b", "c"])
+    figure = figures.imagined_laterals(data, {"mmvm": np.zeros((3, 1, 64, 64))}, ["a", "b", "c"])
     assert len(figure.axes) == 9
     with pytest.raises(UserError, match="images of patients, which are not to be shown one by one"):
-        plots.imagined_laterals(replace(data, standin=False), {})
+        figures.imagined_laterals(replace(data, standin=False), {})

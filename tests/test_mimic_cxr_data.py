@@ -22,14 +22,17 @@ from mimic_cxr_files import (
     write_tree,
 )
 
-from mmvm.datasets import MultimodalData, Repeated, mimic_cxr, mimic_cxr_image, mimic_cxr_store
-from mmvm.datasets.mimic_cxr_index import FILES, LABELS, default_root, pairs, read_index, split_of
+from mmvm.data import MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM
-from mmvm.training import fit
+from mmvm.training.loop import fit
+from studies.mimic_cxr import data as mimic_cxr
+from studies.mimic_cxr import image as mimic_cxr_image
+from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr.index import FILES, LABELS, default_root, pairs, read_index, split_of
 
 SIZE = 16
 
@@ -365,7 +368,7 @@ def test_an_index_of_the_official_size_takes_seconds(tmp_path):
     labels = pd.DataFrame({"subject_id": subject, "study_id": study, **{name: "" for name in LABELS}})
     labels.to_csv(tmp_path / FILES["chexpert"], index=False)
     script = ("import json, resource, sys, time, numpy as np\n"
-              "from mmvm.datasets.mimic_cxr_index import *\n"
+              "from studies.mimic_cxr.index import *\n"
               "unit = 2**20 if sys.platform == 'darwin' else 1024\n"
               "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"
               "before, started = peak(), time.process_time()\n"

@@ -18,9 +18,12 @@ from mimic_cxr_files import jpeg, path_of, write_tree
 from PIL import Image
 
 from mmvm.__main__ import main
-from mmvm.datasets import mimic_cxr, mimic_cxr_image, mimic_cxr_prepare, mimic_cxr_store
-from mmvm.datasets.mimic_cxr_index import FILES
 from mmvm.errors import UserError
+from studies.mimic_cxr import data as mimic_cxr
+from studies.mimic_cxr import image as mimic_cxr_image
+from studies.mimic_cxr import prepare as mimic_cxr_prepare
+from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr.index import FILES
 
 SIZE = 16
 

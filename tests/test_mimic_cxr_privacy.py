@@ -22,12 +22,14 @@ from mimic_cxr_files import edit, jpeg, path_of, write_tree
 from PIL import Image
 
 from mmvm.__main__ import main
-from mmvm.datasets import mimic_cxr, mimic_cxr_prepare, mimic_cxr_store
-from mmvm.datasets.mimic_cxr_index import FILES, read_index
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM
-from mmvm.training import fit
+from mmvm.training.loop import fit
+from studies.mimic_cxr import data as mimic_cxr
+from studies.mimic_cxr import prepare as mimic_cxr_prepare
+from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr.index import FILES, read_index
 
 SIZE = 16
 # every way to spoil an image file that we could think of

@@ -9,7 +9,7 @@ import torch
 from torch import distributions as dist
 from torch import nn
 
-from mmvm.datasets import Batch, Modality, MultimodalData
+from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson

@@ -5,17 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from mmvm.errors import UserError
-from mmvm.networks import (
-    NETWORKS,
-    ConvDecoder,
-    ConvEncoder,
-    DigitClassifier,
-    MLPDecoder,
-    MLPEncoder,
-    ResidualBlock,
-    ResNetDecoder,
-    ResNetEncoder,
-)
+from mmvm.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, ResidualBlock, ResNetDecoder, ResNetEncoder
+from studies.polymnist.networks import NETWORKS, DigitClassifier
 
 ENCODERS = {"mlp": lambda: MLPEncoder((3, 28, 28), 4, (8,)), "conv": lambda: ConvEncoder(4, 2),
             "resnet": lambda: ResNetEncoder(4, 2)}

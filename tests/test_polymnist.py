@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mmvm.datasets import polymnist
-from mmvm.datasets.polymnist import LABEL_COUNTS, SIDE, check, load
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.paths import REPOSITORY
+from studies.polymnist.check import check, read_sums
+from studies.polymnist.data import load
+from studies.polymnist.mnist import LABEL_COUNTS, SIDE, read_mnist
+from studies.polymnist.pictures import resize
 
 SHIPPED = REPOSITORY / "data" / "polymnist"
 
@@ -93,7 +95,7 @@ def test_shapes_types_and_descriptions():
 
 def test_labels_are_those_of_mnist_in_its_order():
     for split in ("train", "test"):
-        _, labels = polymnist._read_mnist(SHIPPED, split, download=False)
+        _, labels = read_mnist(SHIPPED, split, download=False)
         assert tuple(np.bincount(labels)) == LABEL_COUNTS[split]
     assert load("test", SHIPPED, n_modalities=1).labels.tolist() == labels.tolist()
 
@@ -156,7 +158,7 @@ def test_colours_are_inverted_on_the_digit_and_nowhere_else(small_root, plain_ph
 
 def test_untranslated_digit_is_mnist_above_128(small_root, plain_photos):
     data = load("train", small_root, n_modalities=2, translated=False, backgrounds=plain_photos)
-    digits, labels = polymnist._read_mnist(small_root, "train", download=False)
+    digits, labels = read_mnist(small_root, "train", download=False)
     masks = {mask.tobytes(): label for mask, label in zip(digits > 128, labels)}
     for picture, label in zip(data.modalities["m1"], data.labels):      # m1 is black
         assert masks[(picture[0] == 255).numpy().tobytes()] == label
@@ -187,8 +189,8 @@ def test_full_scale_equals_the_untranslated_set(small_root):
 
 
 def test_resizing_agrees_with_pillow_but_for_rounding():
-    digits, _ = polymnist._read_mnist(SHIPPED, "test", download=False)
-    ours = polymnist._resize(digits[:300], 21)
+    digits, _ = read_mnist(SHIPPED, "test", download=False)
+    ours = resize(digits[:300], 21)
     pillow = [np.asarray(Image.fromarray(digit).resize((21, 21), Image.Resampling.BILINEAR)) for digit in digits[:300]]
     assert (ours != (np.stack(pillow) > 128)).mean() < 1e-3
 
@@ -444,11 +446,11 @@ def test_check_passes_on_what_ships():
 
 
 def test_every_file_that_ships_is_listed_with_its_hash():
-    listed = {name for _, name in polymnist._read_sums(SHIPPED)}
+    listed = {name for _, name in read_sums(SHIPPED)}
     there = {path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*") if path.is_file()}
     assert listed == there - {"SHA256SUMS"}
     datasheet = (REPOSITORY / "data" / "README.md").read_text(encoding="utf-8")
-    for digest_, name in polymnist._read_sums(SHIPPED):
+    for digest_, name in read_sums(SHIPPED):
         size = (SHIPPED / name).stat().st_size
         assert digest_ in datasheet and f"{size:,}" in datasheet, f"data/README.md does not know {name}"
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmvm import calibration, multilabel, probes
 from mmvm.errors import UserError
+from mmvm.evaluation import calibration, multilabel
+from mmvm.evaluation import forest as probes
 
 # several labels, some of them not known ------------------------------------------------------------------------------
 

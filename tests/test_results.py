@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from mmvm import results
 from mmvm.errors import UserError
-from mmvm.experiments import METHOD_OPTIONS, PolyMNIST
+from mmvm.study import results
+from mmvm.study.study import METHOD_OPTIONS
+from studies.polymnist.study import PolyMNIST
 
 ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "profile": "smoke", "metric": "probe",
        "source": "", "target": "mean", "value": 0.5, "n_train": 100, "epochs": 2, "updates": 20, "device": "cpu",

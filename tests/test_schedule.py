@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mmvm import training
-from mmvm.datasets import polymnist
 from mmvm.errors import UserError
-from mmvm.experiments import PolyMNIST
 from mmvm.networks import NormDecoder, NormEncoder
 from mmvm.objectives import Schedule
+from studies.polymnist import data as polymnist
+from studies.polymnist.study import PolyMNIST
 
 TINY = PolyMNIST(n_train=64, n_test=32, n_modalities=2, latent_dim=4, network="norm", channels=2, batch_size=16,
                  epochs=3, schedule="cosine:beta_updates=6")

@@ -17,14 +17,17 @@ from mmvm import (
     Normal,
     UserError,
     fit,
-    speed,
     training,
 )
-from mmvm.experiments import METHOD_OPTIONS, PolyMNIST
-from mmvm.networks import NETWORKS, MLPDecoder, MLPEncoder
+from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.networks.grouped import can_group, forward_grouped
 from mmvm.objectives import mixture_kl_pairwise
-from mmvm.speed import Plan
+from mmvm.study.study import METHOD_OPTIONS
+from mmvm.training import loop
+from mmvm.training import plan as speed
+from mmvm.training.plan import Plan
+from studies.polymnist.networks import NETWORKS
+from studies.polymnist.study import PolyMNIST
 
 M, B, D = 3, 6, 4
 SHAPE = (3, 28, 28)
@@ -285,7 +288,7 @@ def test_every_batch_is_announced_before_it_is_read(mapped, monkeypatch):
                                                                          announce(self, index)))
     monkeypatch.setattr(MultimodalData, "batch", lambda self, index: (events.append(("read", index.tolist())),
                                                                       batch(self, index))[1])
-    found = list(training._batches(mapped, list(torch.arange(24).flip(0).split(10)), torch.device("cpu")))
+    found = list(loop.batches_on(mapped, list(torch.arange(24).flip(0).split(10)), torch.device("cpu")))
     assert [len(batch.x[0]) for batch in found] == [10, 10, 4] and all(isinstance(batch, Batch) for batch in found)
     a, b, c = [index.tolist() for index in torch.arange(24).flip(0).split(10)]
     assert events == [("announced", b), ("read", a), ("announced", c), ("read", b), ("read", c)]

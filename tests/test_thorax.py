@@ -13,14 +13,23 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmvm.datasets import mimic_cxr_standin, rays, thorax
-from mmvm.datasets.mimic_cxr_index import FILES, LABELS
-from mmvm.datasets.mimic_cxr_patients import SHARES, draw_patient, prevalence
-from mmvm.datasets.mimic_cxr_standin import METADATA, simulate
-from mmvm.datasets.rays import Beam, Ellipsoid, Interval, Points, tube, turned, without
-from mmvm.datasets.thorax import Anatomy, Findings, draw_acquisition, draw_anatomy, line_integrals, render, standard
-from mmvm.datasets.thorax_body import Body
 from mmvm.errors import UserError
+from studies.mimic_cxr.index import FILES, LABELS
+from studies.mimic_cxr.phantom import files as mimic_cxr_standin
+from studies.mimic_cxr.phantom import rays, thorax
+from studies.mimic_cxr.phantom.body import Body
+from studies.mimic_cxr.phantom.files import METADATA, simulate
+from studies.mimic_cxr.phantom.patients import SHARES, draw_patient, prevalence
+from studies.mimic_cxr.phantom.rays import Beam, Ellipsoid, Interval, Points, tube, turned, without
+from studies.mimic_cxr.phantom.thorax import (
+    Anatomy,
+    Findings,
+    draw_acquisition,
+    draw_anatomy,
+    line_integrals,
+    render,
+    standard,
+)
 
 VIEWS = ("PA", "LATERAL")
 
@@ -495,7 +504,7 @@ def test_a_run_killed_before_the_last_step_only_lacks_its_name(standin, tmp_path
 
 def test_two_processes_that_make_the_same_set(standin, tmp_path, monkeypatch):
     """The slower one finds the set made and leaves no folder of its own."""
-    tables = mimic_cxr_standin._tables
+    tables = mimic_cxr_standin.tables
 
     def late(part, rows):
         shutil.copytree(standin, tmp_path / "set")

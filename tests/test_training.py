@@ -19,13 +19,17 @@ import torch
 from safetensors.torch import save_file
 
 from mmvm import training
-from mmvm.datasets import Modality, MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
-from mmvm.training import CHECKPOINT, HISTORY, TrainingDiverged, TrainingInterrupted, TrainingWarning, fit
+from mmvm.training import update
+from mmvm.training.checkpoint import CHECKPOINT
+from mmvm.training.loop import fit
+from mmvm.training.run import HISTORY, TrainingInterrupted, TrainingWarning
+from mmvm.training.update import TrainingDiverged
 
 N, BATCH, EPOCHS = 200, 32, 3
 STEPS = N // BATCH  # updates an epoch
@@ -521,7 +525,7 @@ def test_divergence_names_the_last_good_state(tmp_path):
 
 def test_a_guard_that_looks_rarely_saves_no_broken_state_and_names_the_update(tmp_path, monkeypatch):
     """As on a GPU, where the guard looks every 50 updates."""
-    class Rarely(training._Guard):
+    class Rarely(update.Guard):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             self.interval = training.GUARD_INTERVAL

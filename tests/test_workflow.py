@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmvm import results
 from mmvm.errors import UserError
-from mmvm.experiments import EXPERIMENTS
+from mmvm.study import results
+from mmvm.study.registry import STUDIES
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
@@ -90,7 +90,7 @@ def test_every_run_is_made_and_collected(copy):
 def test_prose_figures_and_new_times_rerun_nothing(copy):
     copy.edit("mmvm/gaussian.py", "import math", "import math  # of the standard library")
     copy.edit("mmvm/model.py", '"""', '"""Told in other words. ')
-    copy.edit("mmvm/plots/common.py", "import numpy as np", "import numpy as np\n\nOTHER_COLOUR = 'red'")
+    copy.edit("mmvm/study/figures.py", "import numpy as np", "import numpy as np\n\nOTHER_COLOUR = 'red'")
     copy.edit("book/params/polymnist-micro.yaml", "epochs: 1", "epochs: 1  # one pass")
     notebook = copy.root / "book" / "polymnist.ipynb"
     text = json.loads(notebook.read_text())
@@ -142,12 +142,12 @@ def test_the_committed_grid_is_planned(tmp_path, target, arguments):
 
 
 def test_every_committed_grid_names_runs():
-    assert set(CONFIG["grids"]) == set(EXPERIMENTS)
+    assert set(CONFIG["grids"]) == set(STUDIES)
     for experiment, profiles in CONFIG["grids"].items():
         for profile in profiles:
             for folder, run in grid.runs({**CONFIG, "experiment": experiment, "profile": profile}).items():
                 assert run.parameters.out == folder and run.parameters.profile == Path(folder).parent.name
-                assert run.parameters.chapter == experiment == Path(folder).parent.parent.name
+                assert run.parameters.name == experiment == Path(folder).parent.parent.name
 
 
 def test_a_broken_setting_fails_before_any_job(tmp_path):
@@ -177,7 +177,7 @@ def test_an_experiment_that_does_not_exist_is_named():
 
 def test_code_of_another_experiment_is_no_part_of_the_digest(monkeypatch):
     before = grid.code_digest("polymnist")
-    monkeypatch.setitem(grid.EXPERIMENTS, "mlp", None)  # as if networks/mlp.py were another experiment's
+    monkeypatch.setitem(grid.STUDIES, "mlp", None)  # as if networks/mlp.py were another experiment's
     assert grid.code_digest("polymnist") != before
     assert grid.code_digest("mlp") != grid.code_digest("polymnist")
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmvm import evaluation, paths, results
-from mmvm.experiments import Hippocampus
+from mmvm import evaluation, paths
+from mmvm.study import results
+from studies.hippocampus.study import Hippocampus
 
 METHODS = {"laptop": ("mmvm", "independent", "poe", "mopoe"), "mice": ("mmvm", "independent", "poe", "mopoe")}
 

@@ -9,18 +9,22 @@ import hashlib
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mmvm import paths, results
+from mmvm import paths
 from mmvm.errors import UserError
-from mmvm.experiments import EXPERIMENTS, METHOD_OPTIONS, Experiment
+from mmvm.study import results
+from mmvm.study.registry import STUDIES
+from mmvm.study.study import METHOD_OPTIONS, Study
 
-# Figures and the command line change no number; a new file or folder of the module counts until it is listed here.
-IN_NO_RUN = {"plots", "__main__.py"}
+# Files and folders by name, without ".py". Figures and the command line change no number; a new one counts until it is
+# listed here.
+IN_NO_RUN = {"__main__", "figures", "registry"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
-EVALUATION = {"alignment.py", "calibration.py", "deviance.py", "evaluation.py", "frechet.py", "probes.py", "results.py"}
+EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
 OF_THE_GRID = {"beta": "betas", "seed": "seeds", "out": "the folder, which follows from the other settings"}
 
@@ -29,13 +33,13 @@ OF_THE_GRID = {"beta": "betas", "seed": "seeds", "out": "the folder, which follo
 class Run:
     """One point of the grid: its parameters, `out` included, and the command line's words for them."""
 
-    parameters: Experiment
+    parameters: Study
     profile: str
     settings: tuple[str, ...]
 
     def train_arguments(self) -> str:
         """Of `python -m mmvm train`."""
-        words = [self.parameters.chapter, "--profile", self.profile]
+        words = [self.parameters.name, "--profile", self.profile]
         for setting in self.settings:
             words += ["--set", setting]
         return shlex.join([*words, "--out", self.parameters.out])
@@ -61,15 +65,14 @@ def runs(config: Mapping) -> dict[str, Run]:
     """The runs of the grid that `config["experiment"]` and `config["profile"]` name, by folder. Every setting is
     checked before any job starts: raises `UserError`, with the entry at fault."""
     experiment, profile = config["experiment"], config["profile"]
-    if experiment not in EXPERIMENTS:
-        raise UserError(f"there is no experiment {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
+    kind = STUDIES[experiment]
     grids = config["grids"].get(experiment, {})
     if profile not in grids:
         raise UserError(f"there is no grid of {experiment} for profile {profile!r}; there are: {', '.join(grids)}")
     found: dict[str, Run] = {}
     for number, entry in enumerate(grids[profile], 1):
         try:
-            for run in _entry(EXPERIMENTS[experiment], profile, entry):
+            for run in _entry(kind, profile, entry):
                 folder = run.parameters.out
                 if found.setdefault(folder, run).parameters != run.parameters:
                     raise UserError(f"{folder} already belongs to a run with other settings")
@@ -78,7 +81,7 @@ def runs(config: Mapping) -> dict[str, Run]:
     return found
 
 
-def _entry(experiment: type[Experiment], profile: str, entry: Mapping) -> Iterable[Run]:
+def _entry(experiment: type[Study], profile: str, entry: Mapping) -> Iterable[Run]:
     unknown = sorted(set(entry) - {"settings", "betas", "seeds"})
     if unknown:
         raise UserError(f"unknown key {', '.join(unknown)}; an entry has: settings, betas, seeds")
@@ -96,7 +99,7 @@ def _entry(experiment: type[Experiment], profile: str, entry: Mapping) -> Iterab
             yield Run(replace(p, out=_folder(p, settings)), profile, words)
 
 
-def _folder(p: Experiment, settings: Mapping) -> str:
+def _folder(p: Study, settings: Mapping) -> str:
     """runs/grid/<experiment>/<profile>/<method>-<other settings>-b<beta>-s<seed>, from the root if it lies there."""
     named = {"objective", *p.not_hashed, *(name for options in METHOD_OPTIONS.values() for name in options)}
     others = [f"{name}={value}" for name, value in settings.items()
@@ -113,17 +116,13 @@ def place(path: Path) -> str:
 
 # what results depend on ----------------------------------------------------------------------------------------------
 
-def code_digest(experiment: str, leave_out: Iterable[str] = ()) -> str:
-    """A digest of the module's code for one experiment: without the files and folders named and without those of other
-    experiments. Comments, docstrings and layout do not count."""
-    package = paths.REPOSITORY / "mmvm"
-    others = {name.replace("-", "_") for name in EXPERIMENTS if name != experiment}
-    files = []
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).parts
-        if parts[0] not in leave_out and not others & {Path(part).stem for part in parts}:
-            files.append(path)
-    return _digest([[path.relative_to(package).as_posix(), _tree(ast.parse(path.read_text()))] for path in files])
+def code_digest(study: str, leave_out: Iterable[str] = ()) -> str:
+    """A digest of the code that a study's runs depend on: the module and the study's own folder, without the files and
+    folders named. Comments, docstrings and layout do not count."""
+    own = Path(sys.modules[STUDIES[study].__module__].__file__).parent
+    files = [(folder.name, path) for folder in (paths.REPOSITORY / "mmvm", own) for path in sorted(folder.rglob("*.py"))
+             if not {Path(part).stem for part in path.relative_to(folder).parts} & set(leave_out)]
+    return _digest([[folder, path.name, _tree(ast.parse(path.read_text()))] for folder, path in files])
 
 
 def notebook_digest(path: str | Path) -> str:

@@ -1,23 +1,12 @@
-"""Encoders, decoders and classifiers, one file per data set.
+"""Encoders and decoders for any data: convolutions of small images, residual ones, dense layers.
 
 An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D). A decoder maps z (B, D) to the parameters of
-p(x | z), for PolyMNIST (B, 3, 28, 28).
+p(x | z).
 """
 
-from mmvm.networks.hippocampus import OdorClassifier, SpikeDecoder, SpikeEncoder
+from mmvm.networks.conv import ConvDecoder, ConvEncoder, NormDecoder, NormEncoder
 from mmvm.networks.mlp import MLPDecoder, MLPEncoder
-from mmvm.networks.polymnist import (
-    NETWORKS,
-    ConvDecoder,
-    ConvEncoder,
-    DigitClassifier,
-    NormDecoder,
-    NormEncoder,
-    ResidualBlock,
-    ResNetDecoder,
-    ResNetEncoder,
-)
+from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 
-__all__ = ["NETWORKS", "ConvDecoder", "ConvEncoder", "DigitClassifier", "MLPDecoder", "MLPEncoder", "NormDecoder",
-           "NormEncoder", "OdorClassifier", "ResNetDecoder", "ResNetEncoder", "ResidualBlock", "SpikeDecoder",
-           "SpikeEncoder"]
+__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "NormDecoder", "NormEncoder", "ResNetDecoder",
+           "ResNetEncoder", "ResidualBlock"]

@@ -1,7 +1,7 @@
 """M networks of one shape computed as one: grouped convolutions and batched matrix products.
 
 The weights stay in the M networks, so checkpoints, optimiser and everything else see no difference; each call lays
-them side by side. Whether that is faster than M calls depends on the machine: see `mmvm.speed`.
+them side by side. Whether that is faster than M calls depends on the machine: see `mmvm.training.plan`.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvm.networks.conv import ConvDecoder, ConvEncoder
 from mmvm.networks.mlp import MLPDecoder, MLPEncoder
-from mmvm.networks.polymnist import ConvDecoder, ConvEncoder, ResidualBlock, ResNetDecoder, ResNetEncoder
+from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.AvgPool2d, nn.Upsample)  # the same for all channels
 KNOWN = (*ELEMENTWISE, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Flatten, nn.Sequential, ResidualBlock, ConvEncoder,

@@ -9,7 +9,6 @@ Letters: S sources, M modalities, B batch, D latent, N draws.
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -95,72 +94,6 @@ class Objective(nn.Module):
     def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         """From the means of `parts` over an epoch: what to add to the history, and warnings with advice."""
         return {}, []
-
-
-class Independent(Objective):
-    """M separate VAEs: R = sum_m KL(q_m || N(0, I)). Nothing is shared; the lower end of every comparison.
-
-    square_beta  weigh R by beta squared, as the released code does on PolyMNIST (`mv_unimodal_vae.py`)
-    """
-
-    def __init__(self, square_beta: bool = False):
-        super().__init__()
-        self.square_beta = square_beta
-
-    def effective_beta(self, beta, n_modalities):
-        return beta**2 if self.square_beta else beta
-
-    def forward(self, q, observed, step=0):
-        q = q.where(observed)
-        kl = q.kl_standard_normal().masked_fill(~observed, 0.0).sum(0)
-        return Shared(q.sample().unsqueeze(0), kl, {"kl_standard_normal": kl})
-
-    def importance_draws(self, q, observed, n):
-        """The M models are separate, p(X) = prod_m p(x_m), each with its own prior N(0, I)."""
-        q = q.where(observed)
-        z = torch.stack([q.sample() for _ in range(n)])  # (N, M, B, D)
-        return z, (standard_normal_log_prob(z) - q.log_prob(z)).masked_fill(~observed, 0.0)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A number that moves from `start` to `end` in `steps` updates and then stays.
-
-    `form="exponential"` is the released code's: start * (1e-10 / start)^(t / steps) on the way to an `end` of 0,
-    that is 0.1 after a tenth of the way and 1e-3 after three tenths when it starts at 1.
-    """
-
-    start: float
-    end: float
-    steps: int
-    form: Literal["exponential", "linear", "cosine"] = "exponential"
-
-    def __post_init__(self):
-        if self.form not in ("exponential", "linear", "cosine"):
-            raise UserError(f"unknown schedule form {self.form!r}: use 'exponential', 'linear' or 'cosine'")
-        if self.steps < 1:
-            raise UserError(f"a schedule needs at least one step, got {self.steps}")
-
-    def __call__(self, step: int) -> float:
-        t = min(max(step / self.steps, 0.0), 1.0)
-        if t == 1.0:
-            return self.end
-        if self.form == "linear":
-            return self.start + (self.end - self.start) * t
-        if self.form == "cosine":
-            return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * t))
-        start, end = max(self.start, 1e-10), max(self.end, 1e-10)
-        return start * (end / start) ** t
-
-
-def at(value: float | Schedule, step: int) -> float:
-    """A number or the present value of a schedule."""
-    return value(step) if isinstance(value, Schedule) else value
-
-
-def bounds_of(value: float | Schedule) -> tuple[float, ...]:
-    """The values between which a number or a schedule moves, for checks."""
-    return (value.start, value.end) if isinstance(value, Schedule) else (value,)
 
 
 def log_normalised(weights: Tensor) -> Tensor:

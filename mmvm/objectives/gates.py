@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
-from mmvm.objectives.base import Schedule, at, bounds_of, one_of
+from mmvm.objectives.base import one_of
+from mmvm.schedule import Schedule, at, bounds_of
 
 COLLAPSED = 0.99  # mean weight of one modality above which a gate no longer mixes
 EXPLODED = 50.0   # nats between the largest and the smallest log-weight: in float32 the softmax is then saturated
@@ -72,7 +73,7 @@ class Gated(nn.Module):
 
     def mixture_kl(self, bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor, step: int) -> Tensor:
         """The chosen stand-in for KL(q_m || h) under this gate: (M, B) nats."""
-        from mmvm.objectives.mixture_prior import mixture_kl
+        from mmvm.objectives.mixture import mixture_kl
 
         if self.mode == "hard":
             # one expert: R is its KL, and every bound is exact. The weights' value is one-hot, their gradient w's.

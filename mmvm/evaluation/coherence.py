@@ -1,0 +1,77 @@
+"""Coherence: whether what is imagined of one modality shows the class of another (paper, section 5.1)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvm.data import Modality, MultimodalData
+from mmvm.evaluation.encodings import BATCH, check_labels, from_each_source, mean_over_batches
+from mmvm.model import MultimodalVAE
+from studies.polymnist.networks import DigitClassifier
+
+
+@torch.no_grad()
+def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[nn.Module],
+              seed: int = 0) -> np.ndarray:
+    """How often what modality t imagines from modality s alone shows the right class: (M, M) in [0, 1].
+
+    Entry [s, t]: encode x_s, draw z from q_s, decode with decoder t, classify with classifier t (B.2.2). The diagonal
+    is self-reconstruction. `summarise` gives the averages with it (the paper's number) and without. NaN in the row of
+    a modality that is never observed.
+    """
+    check_labels(data)
+    right = np.zeros((len(data.specs),) * 2)
+    for source, _, index, parameters in from_each_source(model, data, seed):
+        labels = data.labels.index_select(0, index)
+        for target, (modality, out) in enumerate(zip(data.specs, parameters)):
+            logits = classifiers[target](modality.likelihood.mean(out).float())
+            right[source, target] += (logits.argmax(-1) == labels.to(logits.device)).sum().item()
+    return mean_over_batches(right, data.observed.sum(1, keepdim=True).cpu().numpy())
+
+
+def summarise(matrix: np.ndarray) -> dict[str, float]:
+    """Averages of an (M, M) matrix: over all pairs (what the paper reports, self pairs included), over the cross pairs
+    and over the self pairs."""
+    own = np.eye(len(matrix), dtype=bool)
+    return {"all": float(matrix.mean()), "cross": float(matrix[~own].mean()) if len(matrix) > 1 else float("nan"),
+            "self": float(matrix[own].mean())}
+
+
+def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, trunk: str = "conv", epochs: int = 10,
+                     batch_size: int = 128, learning_rate: float = 3e-3, n_classes: int = 10, seed: int = 0,
+                     device: str | torch.device = "cpu", build: Callable[[], nn.Module] | None = None,
+                     weight_decay: float = 0.0,
+                     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> nn.Module:
+    """A classifier of one modality on stored x (N, ...), Adam with a learning rate that rises to `learning_rate` and
+    falls to zero (one cycle). `build` makes the network; None: the digit classifier, for which the paper (B.4) has Adam
+    1e-3, batch 256, 10 epochs. `loss` is a function of outputs and labels, a batch's."""
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        classifier = (build() if build else DigitClassifier(trunk, n_classes=n_classes)).to(device)
+        optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+        steps = epochs * -(-len(x) // batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
+        for _ in range(epochs):
+            for index in torch.randperm(len(x)).split(batch_size):
+                if len(index) == 1 < len(x):  # batch norm needs two
+                    continue
+                batch = modality.prepare(x.index_select(0, index.to(x.device)).to(device))
+                cost = loss(classifier(batch), labels.index_select(0, index.to(labels.device)).to(device))
+                optimizer.zero_grad(set_to_none=True)
+                cost.backward()
+                optimizer.step()
+                schedule.step()
+    return classifier.eval()
+
+
+@torch.no_grad()
+def classifier_accuracy(classifier: nn.Module, x: Tensor, labels: Tensor, modality: Modality) -> float:
+    """Share of stored images x (N, ...) that the classifier names rightly."""
+    device = next(classifier.parameters()).device
+    right = sum((classifier(modality.prepare(images.to(device))).argmax(-1) == y.to(device)).sum().item()
+                for images, y in zip(x.split(BATCH), labels.split(BATCH)))
+    return right / len(x)

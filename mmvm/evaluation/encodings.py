@@ -1,0 +1,71 @@
+"""One way to walk over data with a trained model: encodings, and means over what is observed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.model import MultimodalVAE
+
+BATCH = 500
+
+
+@torch.no_grad()
+def encode_means(model: MultimodalVAE, data: MultimodalData) -> Tensor:
+    """The means of the unimodal posteriors, (M, N, D) float32 on the CPU; NaN where a modality is not observed."""
+    means = []
+    with evaluating(model) as device:
+        for batch in data.batches(BATCH):
+            q = model.encode([x.to(device) for x in batch.x], batch.observed.to(device))
+            means.append(q.mean.float().cpu().masked_fill(~batch.observed.cpu().unsqueeze(-1), float("nan")))
+    return torch.cat(means, 1)
+
+
+@torch.no_grad()
+def from_each_source(model: MultimodalVAE, data: MultimodalData, seed: int) -> Iterator[tuple]:
+    """(source, batch, index, decoder outputs) with only the source's modality given, over the samples that have it."""
+    with evaluating(model, seed) as device:
+        for source in range(len(data.specs)):
+            rows = torch.nonzero(data.observed[source]).squeeze(1)
+            for index in rows.split(BATCH):
+                batch = data.batch(index)
+                observed = torch.zeros_like(batch.observed, device=device)
+                observed[source] = True
+                q = model.encode([x.to(device) for x in batch.x], observed)
+                yield source, batch, index, model.decode(model.objective.impute_latents(q, observed))
+
+
+def observed_rows(model: MultimodalVAE, data: MultimodalData) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Per modality, the encodings and labels of the samples that have it."""
+    means, observed, labels = encode_means(model, data), data.observed.cpu(), data.labels.cpu()
+    return [m[o].numpy() for m, o in zip(means, observed)], [labels[o].numpy() for o in observed]
+
+
+def check_labels(*sets: MultimodalData) -> None:
+    if any(data.labels is None or data.labels.ndim != 1 for data in sets):
+        raise UserError("probe and coherence need one class number per sample in `labels`")
+
+
+def mean_over_batches(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """total / count, NaN where nothing was counted."""
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+@contextmanager
+def evaluating(model: MultimodalVAE, seed: int | None = None):
+    """Eval mode on the model's own device, seeded draws, everything put back afterwards."""
+    device = next(model.parameters()).device
+    training = {module: module.training for module in model.modules()}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield device
+        finally:
+            for module, mode in training.items():
+                module.training = mode

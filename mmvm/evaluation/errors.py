@@ -1,0 +1,101 @@
+"""Errors in nats: of reconstructions, of imputations, of a constant, and the log-likelihood."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_over_batches
+from mmvm.model import MultimodalVAE
+
+
+@torch.no_grad()
+def imputation_error(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> np.ndarray:
+    """-log p(x_t | z) with z drawn from q_s alone, (M, M), nats per sample, unweighted; [s, t], the diagonal is
+    self-reconstruction. Averaged over the samples in which both s and t are observed, NaN where there are none."""
+    total, count = np.zeros((len(data.specs),) * 2), np.zeros((len(data.specs),) * 2)
+    for source, batch, _, parameters in from_each_source(model, data, seed):
+        for target, (modality, out) in enumerate(zip(data.specs, parameters)):
+            x = modality.prepare(batch.x[target].to(out.device))
+            nll = -modality.likelihood.log_prob(out, x, len(modality.shape))
+            seen = batch.observed[target].to(nll.device)
+            total[source, target] += nll[seen].double().sum().item()
+            count[source, target] += seen.sum().item()
+    return mean_over_batches(total, count)
+
+
+@torch.no_grad()
+def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, seed: int = 0) -> np.ndarray:
+    """-log p(x_m | a constant), (M,), nats per test sample, unweighted: what an imputation that looks at nothing costs.
+    The constant is the median of `n` random training samples that have m, pixel by pixel, the best one for a Laplace
+    likelihood. NaN where a modality is tokens, or never observed."""
+    errors = np.full(len(test.specs), np.nan)
+    for m, modality in enumerate(test.specs):
+        rows, rows_test = (torch.nonzero(data.observed[m]).squeeze(1) for data in (train, test))
+        if modality.likelihood.discrete or not len(rows) or not len(rows_test):
+            continue
+        chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n]]
+        constant = modality.prepare(train.modalities[modality.name].index_select(0, chosen)).median(0).values
+        total = 0.0
+        for index in rows_test.split(BATCH):
+            x = modality.prepare(test.modalities[modality.name].index_select(0, index))
+            total -= modality.likelihood.log_prob(constant.expand_as(x), x, len(modality.shape)).double().sum().item()
+        errors[m] = total / len(rows_test)
+    return errors
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """`mean` over n samples and its standard error (nats per sample), with K = `n_draws` draws each."""
+
+    mean: float
+    standard_error: float
+    n_draws: int
+    n: int
+
+    def note(self) -> str:
+        """For a result row."""
+        return f"draws={self.n_draws}; n={self.n}; standard_error={self.standard_error:.3g}"
+
+
+@torch.no_grad()
+def log_likelihood(model: MultimodalVAE, data: MultimodalData, n_draws: int = 64, seed: int = 0) -> LogLikelihood:
+    """log p(X) of what is observed, by importance sampling (Burda et al. 2016), in nats per sample.
+
+    log p(X) >= E log (1/K) sum_k p(X | z_k) p(z_k) / q(z_k | X), K = `n_draws` draws from the method's own posterior:
+    a lower bound that rises with K, so compare methods at one K. Likelihoods are unweighted. Raises `UserError` for
+    methods without a joint density, MMVM among them.
+    """
+    if n_draws < 1:
+        raise UserError(f"n_draws must be at least 1, got {n_draws}")
+    values = []
+    with evaluating(model, seed) as device:
+        for batch in data.batches(max(1, BATCH // n_draws)):
+            x, observed = [x.to(device) for x in batch.x], batch.observed.to(device)
+            q = model.encode(x, observed)
+            latents, log_ratio = model.objective.importance_draws(q, observed, n_draws)
+            terms = model.log_likelihood(x, observed, latents).double()                     # (N, M, B)
+            if log_ratio.shape[1] == 1:
+                terms = terms.sum(1, keepdim=True)
+            log_w = terms + log_ratio.double()                                              # (N, G, B)
+            values.append((log_w.logsumexp(0) - math.log(n_draws)).sum(0).cpu())
+    values = torch.cat(values).numpy()
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return LogLikelihood(float(values.mean()), float(error), n_draws, len(values))
+
+
+@torch.no_grad()
+def reconstruction_error(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> np.ndarray:
+    """-log p(x_m | z_m) with everything observed given to the objective, (M,), nats per sample, unweighted.
+
+    The sum over modalities is the x axis of the paper's figure 2. It has a floor: sum_m `likelihood.floor`.
+    """
+    total = np.zeros(len(data.specs))
+    with evaluating(model, seed) as device:
+        for batch in data.batches(BATCH):
+            terms = model([x.to(device) for x in batch.x], batch.observed.to(device))
+            total -= terms.log_likelihood.double().sum(1).cpu().numpy()
+    return mean_over_batches(total, data.observed.sum(1).cpu().numpy())

@@ -1,0 +1,100 @@
+"""Probes of several labels: one classifier per label, from the posterior means of one view or of several.
+
+Encodings are computed once, in eval mode, and every probe is fitted to the same. Features may be NaN, of a view that is
+absent, and so may labels, that are not known: such a training sample is no part of the label's probe, and of a test
+sample without features the answer is NaN.
+
+Letters: M modalities, N samples, D latent, F features of a probe, C labels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation.encodings import encode_means
+from mmvm.model import MultimodalVAE
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Posterior means (M, N, D), NaN where a modality is absent, and labels (N, C), NaN where one is not known, of
+    training and test samples."""
+
+    z: np.ndarray
+    labels: np.ndarray
+    z_test: np.ndarray
+    labels_test: np.ndarray
+
+    def of(self, *modalities: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features (N, F), labels (N, C) and test features (N', F): the means of `modalities` side by side. A sample
+        that lacks one of them has NaN among its features."""
+        return (np.concatenate([self.z[m] for m in modalities], 1), self.labels,
+                np.concatenate([self.z_test[m] for m in modalities], 1))
+
+
+def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = None,
+           seed: int = 0) -> Encodings:
+    """Of `n` random training samples (None: all), and of all test samples."""
+    check_labels(train, test)
+    if n is not None and n < len(train):
+        train = train.subset(torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n])
+    z, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
+    return Encodings(z, train.labels.cpu().float().numpy(), z_test, test.labels.cpu().float().numpy())
+
+
+def logistic(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Logits (N', C) of a logistic regression per label on standardised features (scikit-learn's, C = 1). NaN for a
+    label that all of the training samples have, or none."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def fitted(x, y):
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000)).fit(x, y).decision_function
+    return _by_label(fitted, x, labels, x_test)
+
+
+def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int = 5_000, depth: int = 30,
+           seed: int = 0, n_jobs: int = 1) -> np.ndarray:
+    """Probabilities (N', C) of a random forest per label (Breiman 2001; scikit-learn's), the probe of the paper's
+    MIMIC-CXR experiments: 5,000 trees of depth 30 at most, entropy, nodes of five samples or more are split, a leaf may
+    hold one, the square root of the features is tried at each split, bootstrap samples. The released code has five
+    trees by default and no seed. NaN for a label that all of the training samples have, or none.
+
+    `n_jobs`: processor cores, -1 for all; the result is the same but for rounding.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    def fitted(x, y):
+        grown = RandomForestClassifier(trees, criterion="entropy", max_depth=depth, min_samples_split=5,
+                                       min_samples_leaf=1, max_features="sqrt", bootstrap=True, random_state=seed,
+                                       n_jobs=n_jobs).fit(x, y)
+        return lambda x_test: grown.predict_proba(x_test)[:, 1]
+    return _by_label(fitted, x, labels, x_test)
+
+
+def check_labels(*sets: MultimodalData) -> None:
+    if any(data.labels is None or data.labels.ndim != 2 for data in sets):
+        raise UserError("these scores need labels (N, C) of zeros and ones; for one class number per sample use "
+                        "mmvm.evaluation")
+
+
+def _by_label(fitted: Callable, x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """What `fitted(x, y)`, a function of test features, says of each label, (N', C)."""
+    from threadpoolctl import threadpool_limits
+
+    if x.ndim != 2 or labels.shape != (len(x), labels.shape[-1]) or x_test.shape[1:] != x.shape[1:]:
+        raise UserError(f"features {x.shape} and {x_test.shape} and labels {labels.shape}: give (N, F), (N', F) and "
+                        "(N, C)")
+    answers = np.full((len(x_test), labels.shape[1]), np.nan)
+    there, there_test = (~np.isnan(features).any(1) for features in (x, x_test))
+    with threadpool_limits(1):
+        for c, y in enumerate(labels.T):
+            known = there & ~np.isnan(y)
+            if there_test.any() and 0 < y[known].sum() < known.sum():
+                answers[there_test, c] = fitted(x[known], y[known].astype(int))(x_test[there_test])
+    return answers

@@ -1,0 +1,129 @@
+"""The FID proper: in the features of the Inception network, from a local file of its weights."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation.encodings import evaluating
+from mmvm.evaluation.frechet.distance import distance_matrix
+from mmvm.evaluation.frechet.images import BytesTo, is_image, to_bytes
+from mmvm.evaluation.frechet.moments import WIDEST
+from mmvm.model import MultimodalVAE
+
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"  # torch-fidelity publishes the same bytes as weights-inception-...
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+EXTRA = 'pip install "mmvm[fid]"'
+
+
+@dataclass(frozen=True, eq=False)
+class FIDResult:
+    """FID and all it depends on.
+
+    value         (M, M), [source, target]
+    feature       class of the feature network, or name of the weights' file
+    sha256        of that file, or of the network's state_dict
+    n             images, real and generated, behind an entry; the least of them where modalities are missing
+    torchmetrics  its version
+    antialias     how images were resized for Inception; None for other networks
+    """
+
+    value: np.ndarray
+    feature: str
+    sha256: str
+    n: int
+    torchmetrics: str
+    antialias: bool | None = None
+
+    def note(self) -> str:
+        """For a result row."""
+        resized = "" if self.antialias is None else f"; antialias={self.antialias}"
+        return f"feature={self.feature}; sha256={self.sha256}; n={self.n}; torchmetrics={self.torchmetrics}{resized}"
+
+
+@torch.no_grad()
+def fid(model: MultimodalVAE, data: MultimodalData, feature: nn.Module | str | os.PathLike, seed: int = 0,
+        batch_size: int = 50, antialias: bool = True) -> FIDResult:
+    """The Frechet inception distance of torchmetrics, entries [source, target] as in `classifier_distance`.
+
+    feature     local weights of Inception (2,048 features), or a network: uint8 images (B, 3, H, W) -> (B, F)
+    batch_size  images at a time through the feature network
+    antialias   how images are enlarged to Inception's 299 pixels; False: as the original did. It changes the value
+
+    Others' numbers are of the 2015-12-05 weights, SHA-256 `INCEPTION_SHA256`; `FIDResult.sha256` tells. Grey images
+    are repeated to three channels. What `classifier_distance` says of n holds: n = 10,000 is five times 2,048 only.
+    NaN for modalities that are never observed and in columns of those that are no images. Raises `UserError` where no
+    modality is one, for n < 2, and without torchmetrics, a feature network, or the file: nothing is downloaded.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    if not any(map(is_image, data.specs)):
+        raise UserError(f"none of {data.names} is an image of 1 or 3 channels: the FID is for images")
+    path = None if isinstance(feature, nn.Module) else _weights_file(feature)
+    try:
+        import torchmetrics
+        from torchmetrics.image.fid import FrechetInceptionDistance
+    except ImportError as error:
+        raise UserError(f"the FID needs torchmetrics ({error}): {EXTRA}") from None
+    network, sha256 = (feature, sha256_of_state(feature)) if path is None else _inception(path, antialias)
+    # a list of both, so that whatever mode the networks are in is put back
+    with evaluating(nn.ModuleList([model, network])) as device:
+        if path is not None:
+            network.to(device)
+        # sync_on_compute would wait for other processes, which need not be evaluating
+        metrics = [FrechetInceptionDistance(BytesTo(network, spec, device), reset_real_features=False,
+                                            sync_on_compute=False).to(device) if is_image(spec) else None
+                   for spec in data.specs]
+        value = distance_matrix(model, data, metrics, seed, batch_size, to_bytes)
+    n = min(n for n in data.observed.sum(1).tolist() if n)
+    return FIDResult(value, type(feature).__name__ if path is None else path.name, sha256, n, torchmetrics.__version__,
+                     None if path is None else antialias)
+
+
+def _weights_file(feature) -> Path:
+    cure = (f"give the path of {INCEPTION} (Inception's weights, SHA-256 {INCEPTION_SHA256[:8]}..., which torchmetrics "
+            "reads through torch-fidelity), or an nn.Module from uint8 images (B, 3, H, W) to features (B, F)")
+    if not isinstance(feature, str | os.PathLike) or not os.fspath(feature):
+        raise UserError(f"the FID needs a feature network, got {feature!r}, and downloads none: {cure}")
+    path = Path(feature).expanduser()
+    if not path.is_file():
+        raise UserError(f"there is no file {path}, and none is downloaded: {cure}")
+    return path
+
+
+def _inception(path: Path, antialias: bool) -> tuple[nn.Module, str]:
+    """The Inception network with the weights of a file, and the file's SHA-256."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    wrong = (f"{path} (SHA-256 {sha256[:8]}...) does not hold the weights of torch-fidelity's Inception network: give "
+             f"{INCEPTION}, SHA-256 {INCEPTION_SHA256[:8]}...")
+    if sha256 != INCEPTION_SHA256:
+        try:  # torch-fidelity unpickles whatever is in the file, code included: look first, without running any
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
+            raise UserError(wrong) from None
+    try:
+        with torch.random.fork_rng([]):  # the network is initialised before it is loaded
+            metric = FrechetInceptionDistance(WIDEST, feature_extractor_weights_path=str(path), antialias=antialias)
+    except ModuleNotFoundError as error:
+        raise UserError(f"Inception needs torch-fidelity ({error}): {EXTRA}") from None
+    except (RuntimeError, TypeError, AttributeError):
+        raise UserError(wrong) from None
+    return metric.inception, sha256
+
+
+def sha256_of_state(network: nn.Module) -> str:
+    """Of names, types, shapes and bytes of the state_dict."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,191 @@
+"""Scores where a sample has several labels, C of them, each present, absent or not known (NaN): probe, classifiers and
+coherence. A label that is not known of a sample is left out of whatever is said of that label.
+
+The paper's protocol (appendix B.2) with one binary task per label. Every function gives each label its own number; the
+mean over labels is the paper's. Ranking scores (average precision, AUROC) are from real-valued scores; the released
+code feeds them hard 0/1 predictions (`utils/eval.py`), which `..._hard` repeats for comparison: AUROC becomes the mean
+of sensitivity and specificity, and both become lower.
+
+Letters: M modalities, N samples, B batch, C labels.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvm import evaluation
+from mmvm.data import Modality, MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation import forest as probes
+from mmvm.evaluation.encodings import BATCH, from_each_source
+from mmvm.evaluation.forest import check_labels
+from mmvm.model import MultimodalVAE
+
+METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard", "accuracy")
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Each of `METRICS` as (C,) from logits (N, C), present above 0, and labels (N, C).
+
+    accuracy is the share of right answers to "is the label present". Ranking scores are NaN for a label that all
+    samples have, or none: leave it out of a mean with `np.nanmean`. Where a logit or a label is NaN, the sample does
+    not count for that label.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    logits, labels = np.asarray(logits, float), np.asarray(labels, float)
+    if logits.shape != labels.shape or logits.ndim != 2 or not len(logits):
+        raise UserError(f"logits {logits.shape} and labels {labels.shape}: give both as (N, C) with N > 0")
+    found = {name: np.full(logits.shape[1], np.nan) for name in METRICS}
+    for c in range(logits.shape[1]):
+        known = ~(np.isnan(logits[:, c]) | np.isnan(labels[:, c]))
+        values, y = logits[known, c], labels[known, c].astype(int)
+        hard = (values > 0).astype(float)
+        if len(y):
+            found["accuracy"][c] = (hard == y).mean()
+        if 0 < y.sum() < len(y):
+            for suffix, answers in (("", values), ("_hard", hard)):
+                found[f"auroc{suffix}"][c] = roc_auc_score(y, answers)
+                found[f"average_precision{suffix}"][c] = average_precision_score(y, answers)
+    return found
+
+
+def base_rates(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a constant answer per label reaches: `scores` of one that knows how frequent each label is, (C,) each."""
+    share = np.ma.filled(np.ma.masked_invalid(np.asarray(labels).astype(float)).mean(0), np.nan)
+    return {"auroc": np.full(len(share), 0.5), "auroc_hard": np.full(len(share), 0.5), "average_precision": share,
+            "average_precision_hard": share, "accuracy": np.maximum(share, 1 - share)}
+
+
+def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = 10_000,
+                 seed: int = 0) -> dict[str, np.ndarray]:
+    """`scores` (M, C) of one logistic regression per modality and label, from the posterior means, standardised.
+
+    Fitted to `n` random training encodings (paper: 10,000; None: all), tested on all of `test`. A label that all of the
+    training encodings have, or none, is NaN.
+    """
+    encodings = probes.encode(model, train, test, n, seed)
+    found = [scores(probes.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
+    return {name: np.stack([own[name] for own in found]) for name in METRICS}
+
+
+def label_efficiency(encodings: probes.Encodings, sizes: Sequence[int], seed: int = 0, repeats: int = 3) -> np.ndarray:
+    """Mean AUROC over labels, (S, M), of the logistic probe of each modality fitted to as many training samples as each
+    of `sizes` says, mean over `repeats` random choices of them.
+
+    The labels are those that all of the training encodings and the test set show both ways. Where a choice shows one of
+    them in one way only, nothing can be learned of it and it counts 0.5: so every size is a mean over the same labels.
+    """
+    found = np.full((len(sizes), len(encodings.z)), np.nan)
+    for m in range(len(encodings.z)):
+        x, y, x_test = encodings.of(m)
+        there, there_test = (~np.isnan(features).any(1) for features in (x, x_test))
+        x, y, x_test, y_test = x[there], y[there], x_test[there_test], encodings.labels_test[there_test]
+        learnable = _both_ways(y) & _both_ways(y_test)
+        if not learnable.any():
+            continue
+        random = np.random.default_rng(seed)
+        for s, size in enumerate(sizes):
+            if not 0 < size <= len(x):
+                raise UserError(f"{size} training samples asked for, modality {m} has {len(x)} encodings: ask for 1 to "
+                                f"{len(x)}")
+            aurocs = []
+            for _ in range(repeats if size < len(x) else 1):
+                chosen = random.permutation(len(x))[:size]
+                answers = probes.logistic(x[chosen], y[chosen][:, learnable], x_test)
+                aurocs.append(np.nan_to_num(scores(answers, y_test[:, learnable])["auroc"], nan=0.5).mean())
+            found[s, m] = np.mean(aurocs)
+    return found
+
+
+def _both_ways(labels: np.ndarray) -> np.ndarray:
+    """Which labels (C,) some samples have and some do not, of labels (N, C)."""
+    return (labels == 1).any(0) & (labels == 0).any(0)
+
+
+# classifiers ---------------------------------------------------------------------------------------------------------
+
+def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, modality: Modality, *, epochs: int = 5,
+                     batch_size: int = 64, learning_rate: float = 3e-3, seed: int = 0,
+                     device: str | torch.device = "cpu") -> nn.Module:
+    """A network from stored x (N, ...) to logits (B, C), fitted to labels (N, C): the sum over labels of the binary
+    cross-entropy, Adam with one cycle of the learning rate.
+
+    The released classifiers put a softmax over labels (`CrossEntropyLoss` with multi-hot targets) on outputs that went
+    through a sigmoid already: labels then compete with each other, and no output can say "none of them".
+    """
+    return evaluation.train_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs,
+                                       batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device)
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The sum over labels of the binary cross-entropy of logits (B, C), mean over the batch; a label that is NaN adds
+    nothing."""
+    return label_terms(logits, labels).mean()
+
+
+def label_terms(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same per sample, (B,), nats."""
+    labels = labels.to(torch.float32)
+    unknown = labels.isnan()
+    terms = F.binary_cross_entropy_with_logits(logits, labels.masked_fill(unknown, 0.0), reduction="none")
+    return terms.masked_fill(unknown, 0.0).sum(1)
+
+
+@torch.no_grad()
+def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray:
+    """Logits (N, C) for stored x (N, ...)."""
+    device = next(classifier.parameters()).device
+    index = torch.arange(len(x), device=x.device)
+    return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
+                      for rows in index.split(BATCH)]).numpy()
+
+
+# coherence -----------------------------------------------------------------------------------------------------------
+
+@torch.no_grad()
+def imagined(model: MultimodalVAE, data: MultimodalData, source: str, target: str, seed: int = 0) -> Tensor:
+    """What modality `target` is made of x_source alone, in the order of `data`: encode, draw z, decode.
+
+    Images and numbers are the likelihood's mean (N, ...); tokens the most probable ones (N, L) int64. All samples must
+    have the source.
+    """
+    names = [spec.name for spec in data.specs]
+    for name in (source, target):
+        if name not in names:
+            raise UserError(f"there is no modality {name!r}: use one of {', '.join(names)}")
+    s, t = names.index(source), names.index(target)
+    return torch.cat([readable(data.specs[t], out[t]).cpu()
+                      for own, _, _, out in from_each_source(model, data, seed) if own == s])
+
+
+def readable(spec: Modality, parameters: Tensor) -> Tensor:
+    """What a classifier or a reader is shown of decoder output: mean, or the most probable classes (B, L)."""
+    return parameters.argmax(1) if spec.likelihood.discrete else spec.likelihood.mean(parameters).float()
+
+
+@torch.no_grad()
+def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[nn.Module],
+              seed: int = 0) -> dict[str, np.ndarray]:
+    """Whether what modality t is imagined as from s alone shows the labels of the sample: `scores` (M, M, C), [s, t].
+
+    The diagonal is self-reconstruction. Classifier t reads images as they are and tokens as numbers. Seeded draws.
+    """
+    check_labels(data)
+    n_modalities = len(data.specs)
+    logits = [[[] for _ in range(n_modalities)] for _ in range(n_modalities)]
+    truth = [[] for _ in range(n_modalities)]
+    for source, _, index, parameters in from_each_source(model, data, seed):
+        truth[source].append(data.labels.index_select(0, index.to(data.labels.device)).cpu().numpy())
+        for target, (spec, out) in enumerate(zip(data.specs, parameters)):
+            logits[source][target].append(classifiers[target](readable(spec, out)).float().cpu().numpy())
+    n_labels = data.labels.shape[1]
+    found = {name: np.full((n_modalities, n_modalities, n_labels), np.nan) for name in METRICS}
+    for s, t in np.ndindex(n_modalities, n_modalities):
+        if truth[s]:
+            for name, values in scores(np.concatenate(logits[s][t]), np.concatenate(truth[s])).items():
+                found[name][s, t] = values
+    return found

@@ -1,0 +1,48 @@
+"""Stand-ins for KL(q_m || h), h a mixture of the posteriors themselves: what the MMVM prior and its gates weigh."""
+
+import torch
+from torch import Tensor
+
+from mmvm.gaussian import DiagonalGaussian
+
+
+def keep_largest(log_weights: Tensor, n: int) -> Tensor:
+    """The n largest of log-weights (M, B) per sample, renormalised; the others at -inf."""
+    if n >= len(log_weights):
+        return log_weights
+    # stable: among equal weights the modality that comes first stays
+    order = log_weights.detach().argsort(dim=0, descending=True, stable=True)
+    drop = torch.ones_like(log_weights, dtype=torch.bool).scatter(0, order[:n], False)
+    return log_weights.masked_fill(drop, -torch.inf).log_softmax(0)
+
+
+def mixture_kl(bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor) -> Tensor:
+    """The chosen stand-in for KL(q_m || h): (M, B) nats."""
+    if bound == "pairwise":
+        return mixture_kl_pairwise(q, log_weights)
+    if bound == "variational":
+        return mixture_kl_variational(q, log_weights)
+    return mixture_kl_monte_carlo(q, log_weights, z)
+
+
+def mixture_kl_pairwise(q: DiagonalGaussian, log_weights: Tensor) -> Tensor:
+    """sum_n w_n KL(q_m || q_n) >= KL(q_m || h): (M, B, D), log-weights (M, B) -> (M, B) nats."""
+    return q.mean_kl(log_weights.exp())
+
+
+def mixture_kl_variational(q: DiagonalGaussian, log_weights: Tensor) -> Tensor:
+    """-log sum_n w_n exp(-KL(q_m || q_n)), (M, B) nats.
+
+    Between KL(q_m || h) and `mixture_kl_pairwise`; at most -log w_m, because KL(q_m || q_m) = 0.
+    """
+    return -torch.logsumexp(log_weights - q.pairwise_kl(), dim=1)
+
+
+def mixture_kl_monte_carlo(q: DiagonalGaussian, log_weights: Tensor, z: Tensor | None = None,
+                           n_samples: int = 1) -> Tensor:
+    """log q_m(z_m) - log h(z_m), (M, B) nats: unbiased for KL(q_m || h), may be negative.
+
+    z (M, B, D) are draws, z_m from q_m; without it `n_samples` draws are made and averaged.
+    """
+    draws = [q.sample() for _ in range(n_samples)] if z is None else [z]
+    return torch.stack([q.log_prob(z) - q.mixture_log_prob(z, log_weights) for z in draws]).mean(0)

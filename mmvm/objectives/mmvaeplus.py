@@ -1,0 +1,153 @@
+"""MMVAE+: a shared and a private latent per modality (Palumbo et al. 2023)."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
+from mmvm.objectives.base import Objective, Shared, one_of, standard_normal_log_prob
+from mmvm.objectives.joint import draw
+
+
+@dataclass
+class ImportanceShared(Shared):
+    """`Shared` with what importance weights need.
+
+    log_ratio  (N, M, B)  log p(z) - log q(z | X) of draw n from source m
+    draws      the reparametrised draws, each (N, M, B, .), whose gradient DReG weighs by `hooks`
+    present    (M, B)     weight of each source, sums to one
+    """
+
+    log_ratio: Tensor | None = None
+    draws: list[Tensor] = field(default_factory=list)
+    hooks: list = field(default_factory=list)
+    present: Tensor | None = None
+
+
+class MMVAEPlus(Objective):
+    """A shared and a private latent per modality, every modality explained from every other (Palumbo et al. 2023).
+
+    An encoder's D numbers are D - `private_dim` shared ones z and `private_dim` private ones w. Source s explains
+    itself from (z_s, w_s) and modality m from (z_s, w~_m), with w~_m from a learned auxiliary Gaussian r_m that knows
+    nothing of x: so the private part cannot be a way around the shared one. Averaged over the sources,
+
+        R = log q(z_s | X) + log q(w_s | x_s) - log p(z_s) - log p(w_s),   q(z | X) = (1/M) sum_m q_m(z | x_m).
+
+    With `private_dim=0` this is MMVAE (Shi et al. 2019), all-pairs reconstruction and importance samples included.
+
+    kl                  "mixture", the draw's own log-ratio as above (original), or "components", closed-form KL of
+                        the source's shared and private posterior to N(0, I), an upper bound (released code)
+    kl_per_modality     count R once per modality: the released code sums the KL over M but averages the
+                        log-likelihood over sources; beta acts as M beta
+    n_samples           N draws per source
+    estimator           "elbo" (mean over draws), "iwae" (log-mean-exp over draws, mean over sources) or "dreg" (the
+                        same value, doubly reparametrised gradient; Tucker et al. 2019); the latter two need
+                        kl="mixture". The weights hold the mixture's density, not the source's own, so with several
+                        draws and several modalities the shared part of dreg's gradient is biased; with one of either
+                        it is not
+    learn_private_mean  learn the mean of r_m too (released code); the original learns its variance alone
+
+    When the model imputes, an absent modality's private part comes from N(0, I) (appendix B.2.2, as in the original).
+    """
+
+    KLS = ("mixture", "components")
+    ESTIMATORS = ("elbo", "iwae", "dreg")
+
+    def __init__(self, n_modalities: int, private_dim: int, kl: str = "mixture", kl_per_modality: bool = False,
+                 n_samples: int = 1, estimator: str = "elbo", learn_private_mean: bool = False):
+        super().__init__()
+        self.kl = one_of(kl, self.KLS, "kl")
+        self.estimator = one_of(estimator, self.ESTIMATORS, "estimator")
+        if private_dim < 0 or n_samples < 1:
+            raise UserError(f"private_dim must be at least 0 and n_samples at least 1, got {private_dim} and "
+                            f"{n_samples}")
+        if estimator != "elbo" and kl != "mixture":
+            raise UserError(f"estimator {estimator!r} weighs draws by their density: it needs kl='mixture', not {kl!r}")
+        self.private_dim, self.kl_per_modality, self.n_samples = private_dim, kl_per_modality, n_samples
+        self.private_mean = nn.Parameter(torch.zeros(n_modalities, private_dim), requires_grad=learn_private_mean)
+        self.private_logvar = nn.Parameter(torch.zeros(n_modalities, private_dim))
+
+    def effective_beta(self, beta, n_modalities):
+        return beta * n_modalities if self.kl_per_modality else beta
+
+    def _split(self, q: DiagonalGaussian) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+        """The shared (M, B, D - P) and the private (M, B, P) part of the posteriors."""
+        cut = q.shape[-1] - self.private_dim
+        if cut < 1:
+            raise UserError(f"private_dim={self.private_dim} leaves nothing of the {q.shape[-1]} latent dimensions to "
+                            "be shared: make it smaller")
+        if len(q.mean) != len(self.private_mean):
+            raise UserError(f"this MMVAEPlus was made for {len(self.private_mean)} modalities, it got {len(q.mean)}")
+        return q[..., :cut], q[..., cut:]
+
+    def forward(self, q, observed, step=0):
+        q = q.where(observed)
+        m, b = observed.shape
+        shared, private = self._split(q)
+        z = torch.stack([shared.sample() for _ in range(self.n_samples)])                  # (N, M, B, D - P)
+        w = torch.stack([private.sample() for _ in range(self.n_samples)])                 # (N, M, B, P)
+        auxiliary = DiagonalGaussian(self.private_mean, self.private_logvar)
+        noise = torch.randn(self.n_samples, m, m, b, self.private_dim, dtype=w.dtype, device=w.device)
+        borrowed = auxiliary.mean[:, None] + auxiliary.std[:, None] * noise                # (N, S, M, B, P)
+        own = torch.eye(m, dtype=torch.bool, device=w.device)[:, :, None, None]
+        per_target = torch.where(own, w.unsqueeze(2), borrowed)
+        latents = torch.cat([z.unsqueeze(2).expand(-1, -1, m, -1, -1), per_target], -1).flatten(0, 1)
+
+        log_weights = self.log_weights(q, observed)
+        present = log_weights.exp().masked_fill(~observed, 0.0)                            # (M, B)
+        shared_fixed, private_fixed = shared, private
+        if self.estimator == "dreg":  # the density's own parameters get no gradient: only the path through the draws
+            shared_fixed = DiagonalGaussian(shared.mean.detach(), shared.logvar.detach())
+            private_fixed = DiagonalGaussian(private.mean.detach(), private.logvar.detach())
+        log_ratio = (standard_normal_log_prob(z) - shared_fixed.mixture_log_prob(z, log_weights)
+                     + standard_normal_log_prob(w) - private_fixed.log_prob(w))            # (N, M, B)
+        if self.kl == "mixture":
+            per_source = -log_ratio.mean(0)
+        else:
+            per_source = shared.kl_standard_normal() + private.kl_standard_normal()
+        regulariser = (present * per_source).sum(0)
+        weights = (present / self.n_samples).expand(self.n_samples, -1, -1).flatten(0, 1)  # (S, B)
+        return ImportanceShared(
+            latents, regulariser,
+            {"kl_shared": (present * shared.kl_standard_normal()).sum(0),
+             "kl_private": (present * private.kl_standard_normal()).sum(0)},
+            weights.unsqueeze(1).expand(-1, m, -1), log_ratio, [z, w], present=present)
+
+    def loss(self, log_likelihood, shared, beta):
+        if self.estimator == "elbo":
+            return super().loss(log_likelihood, shared, beta)
+        m = log_likelihood.shape[1]
+        per_draw = log_likelihood.sum(1).unflatten(0, (self.n_samples, m))                 # (N, S, B)
+        log_w = per_draw + self.effective_beta(beta, m) * shared.log_ratio
+        bound = -(shared.present * (log_w.logsumexp(0) - math.log(self.n_samples))).sum(0)
+        if self.estimator == "iwae":
+            return bound
+        share = log_w.detach().softmax(0)
+        while shared.hooks:
+            shared.hooks.pop().remove()  # of an earlier loss from the same draws
+        for z in shared.draws:  # the encoder's gradient gets share^2, the decoder's share
+            if z.requires_grad:
+                shared.hooks.append(z.register_hook(lambda gradient: gradient * share.unsqueeze(-1)))
+        surrogate = -(shared.present * (share * log_w).sum(0)).sum(0)
+        return bound.detach() + surrogate - surrogate.detach()
+
+    def impute_latents(self, q, observed):
+        q = q.where(observed)
+        shared, private = self._split(q)
+        z = super().impute_latents(shared, observed)
+        # an absent modality's posterior is N(0, I) here, which is what its private part is drawn from
+        return torch.cat([z, private.sample()], -1)
+
+    def importance_draws(self, q, observed, n):
+        """Of the generative model p(z) prod_m p(w_m) p(x_m | z, w_m): z from the mixture, w_m from q_m(w_m | x_m)."""
+        q = q.where(observed)
+        shared, private = self._split(q)
+        log_weights = self.log_weights(q, observed)
+        z = torch.stack([draw(shared, log_weights) for _ in range(n)])                    # (N, B, D - P)
+        w = torch.stack([private.sample() for _ in range(n)])                              # (N, M, B, P)
+        ratio_w = (standard_normal_log_prob(w) - private.log_prob(w)).masked_fill(~observed, 0.0).sum(1)
+        ratio = standard_normal_log_prob(z) - shared.mixture_log_prob(z, log_weights) + ratio_w
+        return torch.cat([z.unsqueeze(1).expand(-1, len(observed), -1, -1), w], -1), ratio.unsqueeze(1)

@@ -1,0 +1,54 @@
+"""MVTCAE: a product of experts trained on a bound of the total correlation (Hwang et al. 2021)."""
+
+import math
+
+from mmvm.errors import UserError
+from mmvm.objectives.base import Objective, Shared
+from mmvm.objectives.joint import Aggregated
+
+
+class MVTCAE(Objective):
+    """A product-of-experts posterior trained on a bound of the total correlation (Hwang et al. 2021).
+
+    loss = -(M - alpha)/M log p(X | z) + beta [(1 - alpha) KL(q || N(0, I)) + alpha/M sum_m KL(q || q_m)], where q is
+    the product of the posteriors without a prior expert. The last term draws every unimodal posterior to the joint
+    one, so that one modality can stand for all. What is absent has no term; M stays the number of all modalities.
+
+    alpha  in [0, 1]; None: M / (M + 1), the original's 5/6 on five modalities
+    """
+
+    def __init__(self, alpha: float | None = None):
+        super().__init__()
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise UserError(f"alpha of MVTCAE must lie in [0, 1], got {alpha}")
+        self.alpha = alpha
+        self._product = Aggregated("poe")
+
+    def _alpha(self, n_modalities: int) -> float:
+        return n_modalities / (n_modalities + 1) if self.alpha is None else self.alpha
+
+    def _log_likelihood_weight(self, n_modalities: int) -> float:
+        return (n_modalities - self._alpha(n_modalities)) / n_modalities
+
+    def effective_beta(self, beta, n_modalities):
+        weight = self._log_likelihood_weight(n_modalities)
+        return beta / weight if weight else math.inf  # one modality and alpha = 1: nothing is reconstructed
+
+    def loss(self, log_likelihood, shared, beta):
+        weight = self._log_likelihood_weight(log_likelihood.shape[1])
+        return -weight * shared.reconstruction(log_likelihood) + beta * shared.regulariser
+
+    def forward(self, q, observed, step=0):
+        q, alpha = q.where(observed), self._alpha(len(observed))
+        joint = self._product.components(q, observed)[0][0]                                # (B, D)
+        nothing = ~observed.any(0)
+        prior = joint.kl_standard_normal().masked_fill(nothing, 0.0)
+        unimodal = joint.kl(q).masked_fill(~observed, 0.0).sum(0) / len(observed)
+        z = joint.sample().expand(1, len(observed), *joint.shape)
+        return Shared(z, (1 - alpha) * prior + alpha * unimodal, {"kl_joint": prior, "kl_unimodal": unimodal})
+
+    def impute_latents(self, q, observed):
+        return self._product.impute_latents(q, observed)
+
+    def importance_draws(self, q, observed, n):
+        return self._product.importance_draws(q, observed, n)

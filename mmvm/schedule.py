@@ -1,0 +1,48 @@
+"""Numbers that move over the updates of a run: alpha, beta, a temperature, the learning rate."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mmvm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number that moves from `start` to `end` in `steps` updates and then stays.
+
+    `form="exponential"` is the released code's: start * (1e-10 / start)^(t / steps) on the way to an `end` of 0,
+    that is 0.1 after a tenth of the way and 1e-3 after three tenths when it starts at 1.
+    """
+
+    start: float
+    end: float
+    steps: int
+    form: Literal["exponential", "linear", "cosine"] = "exponential"
+
+    def __post_init__(self):
+        if self.form not in ("exponential", "linear", "cosine"):
+            raise UserError(f"unknown schedule form {self.form!r}: use 'exponential', 'linear' or 'cosine'")
+        if self.steps < 1:
+            raise UserError(f"a schedule needs at least one step, got {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        t = min(max(step / self.steps, 0.0), 1.0)
+        if t == 1.0:
+            return self.end
+        if self.form == "linear":
+            return self.start + (self.end - self.start) * t
+        if self.form == "cosine":
+            return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * t))
+        start, end = max(self.start, 1e-10), max(self.end, 1e-10)
+        return start * (end / start) ** t
+
+
+def at(value: float | Schedule, step: int) -> float:
+    """A number or the present value of a schedule."""
+    return value(step) if isinstance(value, Schedule) else value
+
+
+def bounds_of(value: float | Schedule) -> tuple[float, ...]:
+    """The values between which a number or a schedule moves, for checks."""
+    return (value.start, value.end) if isinstance(value, Schedule) else (value,)

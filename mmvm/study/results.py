@@ -1,0 +1,181 @@
+"""Result rows: one number a row, with everything needed to know where it came from.
+
+A row exists only if a run produced it. The book's tables and prose read these files; nothing is typed by hand.
+"""
+
+import csv
+import fcntl
+import os
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from mmvm import paths
+from mmvm.errors import UserError
+from mmvm.training.checkpoint import git_commit, write_text
+
+COLUMNS = {
+    "experiment": "chapter that the run belongs to",
+    "method": "objective, with its bound where that is not the default",
+    "beta": "weight of the regulariser",
+    "seed": "seed of weights, order and draws",
+    "profile": "smoke | laptop | paper | any label given by the user",
+    "metric": "what was measured",
+    "source": "modality (or update, or number of labelled samples, of a curve) it was measured from; may be empty",
+    "target": "modality, label or bin it was measured on, or 'mean', 'sum', 'cross', 'self'",
+    "value": "the number: accuracies in [0, 1], errors in nats per sample",
+    "n_train": "training samples",
+    "epochs": "epochs trained",
+    "updates": "updates made",
+    "device": "cpu, or the GPU's name",
+    "seconds": "training time, evaluation not counted",
+    "torch": "torch version",
+    "commit": "commit of the project; + means with uncommitted changes in mmvm",
+    "date": "day the row was written (UTC)",
+    "run": "hash of the run's parameters",
+    "note": "what else the number depends on: a network's file and hash, a library's version; mostly empty",
+}
+RESTORE = "restore it (git checkout), or delete it and run again"
+COMMIT = git_commit()  # now, with the code as imported: the tree may change while a run goes on
+KEY = ["experiment", "profile", "run", "metric", "source", "target"]
+NUMBERS = {"beta": float, "seed": int, "value": float, "n_train": int, "epochs": int, "updates": int, "seconds": float}
+
+
+def provenance(device: torch.device) -> dict:
+    """device, torch, commit and date of a row written now."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"device": name, "torch": torch.__version__.split("+")[0], "commit": COMMIT,
+            "date": datetime.now(UTC).date().isoformat()}
+
+
+def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    """Adds rows to a csv file (made if absent), in place of older rows of the same run and metric; returns the file.
+
+    Several processes may append to one file. Raises `UserError` for rows with missing or unknown columns, or without
+    a value.
+    """
+    path = Path(path)
+    new = pd.DataFrame(rows)
+    if "note" not in new:
+        new["note"] = ""
+    new["note"] = new["note"].fillna("")
+    if set(new.columns) != set(COLUMNS):
+        raise UserError(f"result rows lack {sorted(set(COLUMNS) - set(new.columns))} and must not have "
+                        f"{sorted(set(new.columns) - set(COLUMNS))}")
+    new = new[list(COLUMNS)].astype({name: NUMBERS.get(name, str) for name in COLUMNS})
+    if new["value"].isna().any():
+        what = new.loc[new["value"].isna(), ["metric", "source", "target"]].iloc[0]
+        raise UserError(f"the value of {' '.join(filter(None, what))} is no number: a row needs one, leave it out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        old = read(path) if path.exists() else new.iloc[:0]
+        table = pd.concat([old, new]) if len(old) else new
+        table = table.drop_duplicates(KEY, keep="last").sort_values(
+            ["experiment", "profile", "method", "beta", "seed", "run", "metric"], kind="stable")
+        write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return table.reset_index(drop=True)
+
+
+def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
+    """The rows of data/results/<name>.csv, or of any csv file with these columns.
+
+    Raises `UserError` where the file is absent or a column or number in it is not what it should be.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".csv":
+        path = paths.results_root() / f"{name_or_path}.csv"
+    if not path.exists():
+        raise UserError(f"there are no results {path}: the committed ones are {', '.join(available()) or 'none'}; of a "
+                        "run, name its results.csv")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            # as text first: an empty cell stays empty, and a label like 2026 or None stays what it is
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no csv file ({error}): {RESTORE}") from None
+    for number, line in enumerate(lines, 2):  # pandas would fill up or cut such a line
+        if len(line) != len(header):
+            raise UserError(f"{path}, line {number} has {len(line)} fields instead of {len(header)}: delete the line "
+                            "and run it again, or restore the file")
+    table = pd.DataFrame(lines, columns=header, dtype=str)
+    if "note" not in table:  # files written before the column was
+        table["note"] = ""
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}: {RESTORE}")
+    for name in ("experiment", "metric", "run"):
+        _refuse(path, table[name], table[name] == "", "a name")
+    for name, kind in NUMBERS.items():
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if kind is int:
+            _refuse(path, table[name], numbers % 1 != 0, "a whole number")
+        _refuse(path, table[name], numbers.isna(), "a number")
+        table[name] = numbers.astype(kind)
+    return table[list(COLUMNS)]
+
+
+def _refuse(path: Path, column: pd.Series, wrong: pd.Series, wanted: str) -> None:
+    """`UserError` at the first row that is wrong."""
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise UserError(f"{path}, line {row + 2}: {column.name} is {column[row]!r}, not {wanted}: delete the line and "
+                        "run it again, or restore the file")
+
+
+def available() -> list[str]:
+    """Names of the committed result files."""
+    return sorted(path.stem for path in paths.results_root().glob("*.csv"))
+
+
+def per_run(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per run, sorted by method and beta: its settings, and its averages as columns: `probe` (mean over
+    modalities), `reconstruction` (sum over modalities), `coherence` (mean over all pairs), `coherence cross`, ..."""
+    averages = table[(table["source"] == "") & table["target"].isin(["mean", "sum", "cross", "self"])]
+    column = averages["metric"].where(averages["target"].isin(["mean", "sum"]),
+                                      averages["metric"] + " " + averages["target"])
+    settings = ["profile", "method", "beta", "seed", "run", "epochs", "updates", "seconds", "commit", "date"]
+    wide = averages.assign(column=column).pivot(index=settings, columns="column", values="value")
+    return wide.rename_axis(columns=None).reset_index().sort_values(["profile", "method", "beta", "seed"],
+                                                                   ignore_index=True)
+
+
+def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
+    """One line per profile, method, beta and number of updates: mean, and standard deviation over seeds where there are
+    several, of each of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of
+    seeds."""
+    averages = ["mean", "sum"] if target == "mean" else [target]
+    rows = table[table["metric"].isin(metrics) & table["target"].isin(averages) & (table["source"] == "")]
+    keys = ["profile", "method", "beta", "updates"]
+    board = rows.groupby(keys).agg(seeds=("seed", "nunique"))
+    for metric in metrics:
+        values = rows[rows["metric"] == metric].groupby(keys)["value"]
+        board[metric] = values.mean()
+        board[f"{metric} sd"] = values.std()
+    return board.reset_index()
+
+
+def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:
+    """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
+    been run with, has the highest `by`. One rule for all methods; `table` should hold one profile."""
+    first = scoreboard(table[table["seed"] == table["seed"].min()], [by])
+    chosen = first.loc[first.groupby("method")[by].idxmax(), ["profile", "method", "beta", "updates"]]
+    return chosen.merge(scoreboard(table, metrics))
+
+
+def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
+    """"mean ± standard deviation" per line of a scoreboard; the mean alone where there is one seed."""
+    return board.apply(lambda line: f"{line[metric]:.{digits}f}" + (
+        "" if pd.isna(line[f"{metric} sd"]) else f" ± {line[f'{metric} sd']:.{digits}f}"), axis=1)
+
+
+@contextmanager
+def _locked(path: Path):
+    """One writer at a time: the file is read, extended and replaced as a whole."""
+    lock = paths.runs_root() / "locks" / f"{path.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

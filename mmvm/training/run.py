@@ -1,0 +1,205 @@
+"""Where a run stands, and how that is written and read back."""
+
+import json
+import os
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmvm.errors import UserError
+from mmvm.model import MultimodalVAE
+from mmvm.training import distributed
+from mmvm.training import plan as speed
+from mmvm.training.checkpoint import (
+    CHECKPOINT,
+    FORMAT,
+    git_commit,
+    load_weights,
+    read_checkpoint,
+    versions,
+    write_safetensors,
+    write_text,
+)
+
+HISTORY = "history.jsonl"
+
+
+class TrainingWarning(UserWarning):
+    """The run goes on, but what the objective reports says that it will not give what was asked for."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived; the run stopped between two updates and wrote its checkpoint."""
+
+
+@dataclass
+class History:
+    """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
+    parts, and log_likelihood/<modality>; means over the epoch's samples, nats. `seconds` is training time alone,
+    added up over resumed pieces. `plan` is how the updates were computed."""
+
+    epochs: list[dict] = field(default_factory=list)
+    plan: speed.Plan = speed.Plan()
+
+    def __getitem__(self, name: str) -> list[float]:
+        return [row[name] for row in self.epochs if name in row]
+
+
+class Run:
+    """Where a run stands, and how that is written and read back."""
+
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict, out: Path | None,
+                 ranks: distributed.Ranks):
+        self.model, self.optimizer, self.config, self.out, self.ranks = model, optimizer, config, out, ranks
+        self.step = self.epoch = 0
+        self.seconds = 0.0                      # of training, before the clock was last started
+        self.names: list[str] = []              # of what is summed up
+        self.totals: Tensor | None = None       # sums over the running epoch's updates
+        self.history = History()
+        self.warned: set[str] = set()
+        self.commit = git_commit()              # at the start: the tree may change while the run goes on
+        self.clock = self.saved = time.monotonic()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / CHECKPOINT
+
+    def count(self, names: list[str], values: Tensor) -> None:
+        """One update made: adds what `watched` says of it to the epoch's sums, in float64."""
+        self.step += 1
+        if self.names != names and self.totals is not None:  # out of a checkpoint, which has its own order
+            self.totals = self.totals[[self.names.index(name) for name in names]]
+        self.names = names
+        self.totals = values if self.totals is None else self.totals + values
+
+    def end_epoch(self, n_samples: int, on_epoch, progress: tqdm) -> None:
+        n_updates = self.step // (self.epoch + 1)  # all epochs have as many
+        means = {name: total / n_updates for name, total in zip(self.names, self.totals.tolist())}
+        self.tick()
+        before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
+        self.epoch += 1
+        self.totals = None
+        watched, advice = self.model.objective.report(means)
+        for sentence in advice:
+            if sentence not in self.warned:  # once a run, not once an epoch
+                self.warned.add(sentence)
+                warnings.warn(sentence, TrainingWarning, stacklevel=3)
+        row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
+               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **watched}
+        if on_epoch is not None and self.ranks.rank == 0:
+            training = self.model.training
+            with torch.random.fork_rng(self._cuda_devices()):
+                row.update(on_epoch(self.model, self.epoch) or {})
+            self.model.train(training)
+            self.clock = time.monotonic()  # evaluation is not training time
+        self.history.epochs.append(row)
+        self.ranks.wait()
+        progress.set_postfix(epoch=self.epoch, loss=f"{means['loss']:.1f}", refresh=False)
+        if self.out is not None and self.ranks.rank == 0:
+            with open(self.out / HISTORY, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            self.save()
+
+    def interrupted(self) -> TrainingInterrupted:
+        return TrainingInterrupted(f"stopped after update {self.step}" + (
+            f"; run the same again to continue from {self.checkpoint}" if self.out else ""))
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
+    def seconds_since_save(self) -> float:
+        return time.monotonic() - self.saved
+
+    def save(self) -> None:
+        """Writes everything into one file, beside it first and then in its place: a checkpoint is whole or absent."""
+        if self.out is None or self.ranks.rank:
+            self.saved = time.monotonic()
+            return
+        self.tick()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors.update({f"optimizer.{i}.{name}": value for name, value in state.items()})
+        if self.totals is not None:
+            tensors.update({f"totals.{name}": value for name, value in zip(self.names, self.totals)})
+        tensors["random.cpu"] = torch.get_rng_state()
+        for device in self._cuda_devices():
+            tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+        write_safetensors(self.checkpoint, tensors, {
+            "format": FORMAT, "config": json.dumps(self.config), "commit": self.commit,
+            "versions": json.dumps(versions()), "plan": str(self.history.plan),
+            "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
+        self.saved = self.clock = time.monotonic()
+
+    def resume(self) -> None:
+        """Continues the run in `out`, if there is one."""
+        if self.out is None:
+            return
+        if self.ranks.rank == 0:
+            self.out.mkdir(parents=True, exist_ok=True)
+            if not self.checkpoint.exists():
+                (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
+        self.ranks.wait()
+        if not self.checkpoint.exists():
+            return
+        tensors, metadata = read_checkpoint(self.checkpoint)
+        theirs = json.loads(metadata["config"])
+        ours = json.loads(json.dumps(self.config))
+        differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+        if differing:
+            what = ", ".join(f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})" for name in differing)
+            raise UserError(f"{self.checkpoint} belongs to another run: {what}. Choose another folder, or delete it "
+                            "to start over")
+        load_weights(self.model, self.checkpoint)
+        parameters = list(self.model.parameters())
+        state: dict[int, dict[str, Tensor]] = {}
+        totals: dict[str, Tensor] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                i, _, entry = rest.partition(".")
+                if value.shape == parameters[int(i)].shape:  # in its layout: the fused Adam walks through both alike
+                    value = torch.empty_like(parameters[int(i)], dtype=value.dtype).copy_(value)
+                state.setdefault(int(i), {})[entry] = value
+            elif kind == "totals":
+                totals[rest] = value
+        if totals:
+            self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        torch.set_rng_state(tensors["random.cpu"])
+        for device in self._cuda_devices():
+            if "random.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        progress = json.loads(metadata["progress"])
+        self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
+        # a line of an epoch that the checkpoint does not have yet will be written again
+        self.history.epochs = [row for row in read_history(self.out) if row["epoch"] <= self.epoch]
+        if self.ranks.rank == 0:
+            write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
+
+    def recorded_plan(self) -> str | None:
+        """The plan of the run that is to be continued."""
+        if self.out is None or not self.checkpoint.exists():
+            return None
+        return read_checkpoint(self.checkpoint)[1].get("plan", "plain")
+
+    def _cuda_devices(self) -> list[torch.device]:
+        device = next(self.model.parameters()).device
+        return [device] if device.type == "cuda" else []
+
+
+def read_history(folder: str | os.PathLike) -> list[dict]:
+    """The epochs of history.jsonl; a last line cut off by a kill is left out."""
+    path = Path(folder) / HISTORY
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

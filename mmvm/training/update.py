@@ -1,0 +1,129 @@
+"""One update: gradients of a batch, the step of Adam, and the guard that watches both."""
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from mmvm.data import Batch, MultimodalData
+from mmvm.errors import UserError
+from mmvm.model import MultimodalVAE, Terms
+from mmvm.schedule import Schedule
+from mmvm.training import distributed
+from mmvm.training import plan as speed
+from mmvm.training.run import Run
+
+GUARD_INTERVAL = 50  # updates between two looks at the guard on a GPU: each look waits for the device
+
+
+class TrainingDiverged(UserError):
+    """A loss or gradient stopped being finite; says at which step, with which terms, and what to try."""
+
+
+class Update:
+    """One update: `gradients` of a batch, then `apply`. On a GPU the plan's `graph` records both once, with all their
+    kernels, and replays them: the host then says one word an update instead of a thousand."""
+
+    WARM_UP = 3  # updates before recording, in which the libraries choose their kernels
+
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, data: MultimodalData, precision: str,
+                 device: torch.device, max_grad_norm: float | None, compile: bool, graph: bool,
+                 learning_rate: float | Schedule):
+        self.model, self.optimizer, self.precision, self.device = model, optimizer, precision, device
+        self.max_grad_norm = max_grad_norm or float("inf")
+        self.complete = bool(data.observed.all())
+        forward = torch.compile(model) if compile else model
+        if distributed.ranks().size > 1:
+            forward = DistributedDataParallel(forward)
+        self.forward = forward
+        if graph and (device.type != "cuda" or distributed.ranks().size > 1):
+            raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
+        self.graph, self.recorded, self.updates = graph, None, 0
+        self.learning_rate = learning_rate
+
+    def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
+        """The gradients' norm and the batch's terms; a recorded update is applied by this too."""
+        self.updates += 1
+        if isinstance(self.learning_rate, Schedule):
+            self._set_learning_rate(step)
+        if not self.graph or self.updates <= self.WARM_UP or step < self.model.settled_at:
+            return self._gradients(batch, step)
+        if self.recorded is None:
+            self._record(batch, step)
+        for own, new in zip([*self.batch.x, self.batch.observed], [*batch.x, batch.observed]):
+            own.copy_(new)
+        self.recorded.replay()
+        return self.norm, self.terms
+
+    def apply(self) -> None:
+        if self.recorded is None:
+            self.optimizer.step()
+
+    def _set_learning_rate(self, step: int) -> None:
+        """The rate of update `step`. A recorded update reads it from a tensor, which is written over in place."""
+        for group in self.optimizer.param_groups:
+            if not self.graph:
+                group["lr"] = self.learning_rate(step)
+            elif torch.is_tensor(group["lr"]):
+                group["lr"].fill_(self.learning_rate(step))
+            else:
+                group["lr"] = torch.tensor(self.learning_rate(step), device=self.device)
+
+    def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
+        with speed.autocast(self.precision, self.device):
+            # without a mask where nothing is missing: a pass over all pixels less
+            terms = self.forward(batch.x, None if self.complete else batch.observed, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.loss.mean().backward()
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm), terms
+
+    def _record(self, batch: Batch, step: int) -> None:
+        self.batch = Batch([x.clone() for x in batch.x], batch.observed.clone())
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+        self.optimizer.zero_grad(set_to_none=True)  # the recording's own gradients are written over by each replay
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recorded):
+            self.norm, self.terms = self._gradients(self.batch, step)
+            self.optimizer.step()
+        self.recorded = recorded
+
+
+def watched(norm: Tensor, terms: Terms, names: list[str]) -> tuple[list[str], Tensor]:
+    """What an update is watched by: names, and their means over the batch as one float64 vector."""
+    values = {"grad_norm": norm, "loss": terms.loss.mean(), "regulariser": terms.regulariser.mean(),
+              **{f"log_likelihood/{name}": ll.mean() for name, ll in zip(names, terms.log_likelihood)},
+              **{name: part.mean() for name, part in terms.parts.items()}}
+    return list(values), torch.stack([value.detach() for value in values.values()]).double()
+
+
+class Guard:
+    """Stops at the first non-finite gradient or loss. On a GPU the finding is kept on the device and looked at
+    every `GUARD_INTERVAL` updates, so that the host does not wait for each one."""
+
+    def __init__(self, run: "Run", device: torch.device):
+        self.run = run
+        self.interval = 1 if device.type == "cpu" else GUARD_INTERVAL
+        self.found = torch.full((), -1, dtype=torch.long, device=device)
+        self.names, self.values = [], None
+
+    def check(self, names: list[str], values: Tensor) -> None:
+        """`watched` of an update that is about to be made; gradient norm and loss come first."""
+        self.names = names
+        first = (self.found < 0) & ~(values[:2].isfinite().all())
+        self.values = values if self.values is None else torch.where(first, values, self.values)
+        self.found = torch.where(first, self.run.step, self.found)
+        if (self.run.step + 1) % self.interval == 0:
+            self.look()
+
+    def look(self) -> None:
+        step = int(self.found)
+        if step < 0:
+            return
+        values = dict(zip(self.names, self.values.tolist()))
+        labels = {"grad_norm": "gradient norm", "loss": "loss", "regulariser": "regulariser",
+                  **{name: f"log p({name.partition('/')[2]})" for name in self.names if "log_likelihood/" in name}}
+        values = ", ".join(f"{label} {values[name]:.4g}" for name, label in labels.items())
+        saved = self.run.out is not None and self.run.checkpoint.exists()
+        kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
+        raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. Try a smaller "
+                               f"learning_rate, max_grad_norm=100, or precision='float32'.{kept}")

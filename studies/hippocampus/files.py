@@ -1,0 +1,161 @@
+"""The recordings' files: a folder per animal in the layout of the release."""
+
+import gzip
+import os
+import string
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mmvm import paths
+from mmvm.errors import UserError
+
+ODORS = "ABCDE"                     # of the release; arrays may have up to 26 classes
+LETTERS = string.ascii_uppercase    # names of classes 0, 1, ...
+SAMPLES_PER_BIN = 10                # the release's values are means of ten 1-ms samples
+# first bin of the 250 ms that the paper cuts into windows: 250 or 500 ms after port entry, which is bin 200
+STARTS = {"Barat": 225, "Buchanan": 225, "Mitt": 250, "Stella": 250, "SuperChris": 225}
+LENGTH = 25                         # bins that the paper cuts windows from
+SPIKES, INFO = "_spike_data_binned.npy", "_trial_info.npy"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One animal's recording, aligned to an event.
+
+    spikes       (trials, units, bins) spikes per bin, of any number type; other amounts that are not negative (calcium
+                 events) work too
+    odor         (trials,) class numbers from 0
+    correct      (trials,) bool or None
+    in_sequence  (trials,) bool or None
+    start        first bin of the first window
+    source       folder of the files, for who reads them
+    """
+
+    spikes: np.ndarray
+    odor: np.ndarray
+    correct: np.ndarray | None = None
+    in_sequence: np.ndarray | None = None
+    start: int = 0
+    source: str = ""
+
+
+def check_session(session: Session, name: str, source: str | None = None) -> None:
+    """`UserError` for a session that cannot be used; `source` names its file."""
+    where, spikes, odor = source or f"the spikes of {name}", session.spikes, session.odor
+    if spikes.ndim != 3 or spikes.dtype.kind not in "fiu" or not spikes.size:
+        raise UserError(f"{where}: {spikes.dtype} of shape {spikes.shape}, expected numbers of shape (trials, units, "
+                        "bins): correct the array")
+    if len(odor) != len(spikes):
+        raise UserError(f"{where}: {len(spikes)} trials, but {len(odor)} labels: both must be of the same session")
+    for what, wrong in (("NaN or infinite", ~np.isfinite(spikes)), ("negative", spikes < 0)):
+        if wrong.any():
+            trial, unit, at = np.argwhere(wrong)[0]
+            raise UserError(f"{where}: the value of trial {trial}, unit {unit}, bin {at} is {what} "
+                            f"({int(wrong.sum())} such values), spike counts are not: leave out that trial or unit")
+    for what, values in (("correct", session.correct), ("in_sequence", session.in_sequence)):
+        if values is not None and len(values) != len(spikes):
+            raise UserError(f"{where}: {len(spikes)} trials, but {len(values)} entries of `{what}`: give one per trial")
+    if not 0 <= session.start < spikes.shape[2]:
+        raise UserError(f"{where}: start={session.start} is no bin of {spikes.shape[2]}: correct it")
+
+
+def default_root() -> Path:
+    """data/hippocampus: ignored by git; the simulator's place."""
+    return paths.data_root() / "hippocampus"
+
+
+def read(root: str | os.PathLike | None = None, *, animals: Sequence[str] | None = None,
+         starts: Mapping[str, int] | int | None = None) -> dict[str, Session]:
+    """The sessions of a folder in the release's layout; arguments as in `load`."""
+    root = Path(root) if root else default_root()
+    found = sorted(path.name for path in root.iterdir() if _find(path, SPIKES)) if root.is_dir() else []
+    if not found:
+        raise UserError(f"{root} holds no folders <Animal>/<animal>{SPIKES}: simulate five rats with `python -m mmvm "
+                        "data hippocampus --simulate`, or unpack the release (Dryad doi:10.7280/D14X30) and name its "
+                        "folder")
+    animals = found if animals is None else list(animals)
+    if isinstance(starts, int):
+        starts = dict.fromkeys(animals, starts)
+    for what, names in (("animals", animals), ("starts", starts or ())):
+        unknown = [name for name in names if name not in found]
+        if unknown:
+            raise UserError(f"{what} names {', '.join(unknown)}; {root} holds {', '.join(found)}")
+    return {name: _read_session(root / name, {**STARTS, **(starts or {})}) for name in animals}
+
+
+def _read_session(folder: Path, starts: Mapping[str, int]) -> Session:
+    path, info_path = _find(folder, SPIKES), _find(folder, INFO)
+    if info_path is None:
+        raise UserError(f"{folder} has {path.name}, but no {folder.name.lower()}{INFO}: copy it there, it says which "
+                        "odor each trial had")
+    spikes, info = _load(path), _load(info_path)
+    if info.ndim != 2 or info.shape[1] != 4:
+        raise UserError(f"{info_path} is of shape {info.shape}, expected (trials, 4): correct, in-sequence, position, "
+                        "odor")
+    if len(info) != len(spikes):
+        raise UserError(f"{path} has {len(spikes)} trials, {info_path.name} {len(info)} rows: both must be of the same "
+                        "session, replace the wrong one")
+    wrong = np.argwhere(~np.isin(info[:, 3], range(1, len(ODORS) + 1)))
+    if len(wrong):
+        raise UserError(f"{info_path}, row {wrong[0, 0]}: the odor is {info[wrong[0, 0], 3]}, expected 1 to "
+                        f"{len(ODORS)} (A to E): correct the row, or leave the trial out of both files")
+    session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1, source=str(folder))
+    check_session(session, folder.name, str(path))
+    bins, start = spikes.shape[2], starts.get(folder.name)
+    if start is None and bins <= LENGTH:
+        start = 0
+    if start is None or not 0 <= start < bins:
+        why = "is not known" if start is None else f"is bin {start}"
+        raise UserError(f"{path} has {bins} bins, and where the windows start {why}: give starts={{'{folder.name}': "
+                        "<bin>} (the release: 225, that is 250 ms after port entry)")
+    return replace(session, spikes=_per_bin(spikes), start=start)
+
+
+def _per_bin(means: np.ndarray) -> np.ndarray:
+    """Mean of ten samples -> sum; of counts exactly, also from half precision, which stores 0.1 as 0.09998."""
+    sums = means.astype(np.float32) * SAMPLES_PER_BIN
+    amounts = sums[sums > 0]  # few, so this costs less than comparing all
+    return np.rint(sums) if np.abs(amounts - np.rint(amounts)).max(initial=0) < 0.02 else sums
+
+
+def stored_counts(spikes: np.ndarray) -> np.ndarray:
+    """Whole numbers below 256 as uint8, everything else as float32."""
+    if spikes.dtype == np.uint8:
+        return spikes
+    amounts = spikes[spikes > 0]
+    whole = amounts.max(initial=0) < 256 and (amounts == np.rint(amounts)).all()
+    return spikes.astype(np.uint8 if whole else np.float32)
+
+
+def _find(folder: Path, suffix: str) -> Path | None:
+    for name in (f"{folder.name.lower()}{suffix}", f"{folder.name.lower()}{suffix}.gz"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        with (gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
+            return np.load(file, allow_pickle=False)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read as a numpy array ({error}): copy or download it again") from None
+
+
+def check(root: str | os.PathLike | None = None) -> list[str]:
+    """Lines that describe every animal's files; `UserError` at the first that cannot be used."""
+    root = Path(root) if root else default_root()
+    sessions = read(root, starts=None)
+    report = []
+    for name, session in sessions.items():
+        trials, units, bins = session.spikes.shape
+        odors = ", ".join(f"{ODORS[odor]} {n}" for odor, n in enumerate(np.bincount(session.odor, minlength=5)) if n)
+        whole = "counts" if stored_counts(session.spikes).dtype == np.uint8 else "amounts, no counts"
+        report.append(f"{name}: {trials} trials, {units} units, {bins} bins, {whole}, {session.spikes.mean():.4f} per "
+                      f"bin; odors {odors}; {int(session.correct.sum())} correct, {int(session.in_sequence.sum())} in "
+                      "sequence")
+    return report

@@ -1,0 +1,195 @@
+"""Hippocampus: the spikes of M animals that smell the same odors (paper, section 5.3; appendix B.8)."""
+
+import typing
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from torch import nn
+
+from mmvm import evaluation, training
+from mmvm.errors import UserError
+from mmvm.model import MultimodalVAE
+from mmvm.study.parameters import parameter
+from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
+from studies.hippocampus import alignment, deviance, files
+from studies.hippocampus import data as hippocampus
+from studies.hippocampus import simulator as hippocampus_simulator
+from studies.hippocampus.data import Windows
+from studies.hippocampus.files import Session
+from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
+
+# few trials and many inputs: without a strong weight decay the small classifier learns its trials by heart
+CLASSIFIER = {"learning_rate": 1e-2, "weight_decay": 1.0}
+PAPERS_CLASSIFIER = {"learning_rate": 1e-3}  # appendix B.8
+
+
+@dataclass(frozen=True)
+class Hippocampus(Study):
+    """Parameters of the chapter `hippocampus`."""
+
+    name: typing.ClassVar[str] = "hippocampus"
+    files: typing.ClassVar[ModuleType] = hippocampus
+    free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "classifier_epochs", "classifier_width")
+
+    beta: float = parameter(1e-4, "weight of the regulariser; paper: 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 1e-2", at_least=0)
+    private_dim: int = parameter(1, "mmvaeplus: private ones among the latent_dim; 0: MMVAE", at_least=0)
+    latent_dim: int = parameter(2, "D, per animal; paper: 2", at_least=1)
+    batch_size: int = parameter(64, "windows per update; paper: 128", at_least=1)
+    learning_rate: float = parameter(5e-3, "Adam; paper: 1e-3", positive=True)
+    epochs: int = parameter(12, "passes over the training windows; paper: 1000", at_least=1)
+    likelihood: str = parameter("squared_error", "squared_error (paper) of count / 10 | poisson of counts",
+                                hippocampus.LIKELIHOODS)
+    width: int = parameter(64, "width of the hidden layers; 0: as wide as the input (paper)", at_least=0)
+    bottleneck: bool = parameter(False, "encoders squeeze into D numbers before their two heads; paper: True")
+    input_scale: float = parameter(1.0, "what an encoder sees of one spike; paper: 0.1", positive=True)
+    dropout: float = parameter(0.5, "share of the units silenced while an encoder is trained; paper: 0", at_least=0)
+    start_logvar: float = parameter(-6.0, "log variance of the untrained encoders; paper: about 0")
+    start_at_mean: bool = parameter(True, "decoders start at the units' mean rates; paper: False")
+    n_modalities: int = parameter(5, "animals: the first M of the folder by name; paper: 5", at_least=1)
+    odors: str = parameter("ABCD", "classes that are used, A the first; paper: ABCD")
+    start: int = parameter(-1, "first bin of the windows in all animals; -1: the paper's for its rats, else 0",
+                           at_least=-1)
+    window: int = parameter(10, "bins (of 10 ms) per window; paper: 10", at_least=1)
+    stride: int = parameter(1, "bins between two windows; paper: 1", at_least=1)
+    length: int = parameter(25, "bins of a trial that windows are cut from; paper: 25", at_least=1)
+    correct_only: bool = parameter(False, "leave out trials with a wrong answer; paper: False")
+    in_sequence_only: bool = parameter(False, "leave out trials whose odor was out of sequence; paper: False")
+    pairing: str = parameter("seeded", "trials of an odor are paired in random order | by index (released code)",
+                             hippocampus.PAIRINGS)
+    unequal: str = parameter("min", "odors with unequal trial numbers: min (paper) | missing (modalities)",
+                             hippocampus.UNEQUAL)
+    shuffle_odors: bool = parameter(False, "control: permute each animal's odors before pairing")
+    in_sample: bool = parameter(False, "test on the trials that are trained on; released code and paper: True")
+    n_folds: int = parameter(5, "parts that the trials are cut into; one is for testing", at_least=2)
+    fold: int = parameter(-1, "the part for testing; -1: seed modulo n_folds, so that seeds are folds too", at_least=-1)
+    classifier_epochs: int = parameter(10, "epochs of the odor classifiers behind the coherence; paper: 51", at_least=1)
+    classifier_width: int = parameter(64, "their hidden layers: this and half of it; 0: 1024, 512, 256, 64 (paper)",
+                                      at_least=0)
+    seed: int = parameter(0, "seed of weights, order and draws", last=True)
+    data_seed: int = parameter(0, "seed of pairs and folds", last=True)
+    root: str = parameter("", "folder in the release's layout; empty: data/hippocampus, simulated if absent", last=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.dropout < 1:
+            raise UserError(f"dropout must be below 1, got {self.dropout}")
+        if self.fold >= self.n_folds:
+            raise UserError(f"fold must be below n_folds ({self.n_folds}), got {self.fold}")
+        unknown = [odor for odor in self.odors if odor not in files.LETTERS]
+        if unknown or not self.odors or len(set(self.odors)) < len(self.odors):
+            raise UserError(f"odors must be different letters from A on, got {self.odors!r}")
+
+    # the steps, in the order in which a run takes them ---------------------------------------------------------------
+
+    def sessions(self) -> dict[str, Session]:
+        """The animals' recordings, simulated first where there is nothing in the default folder."""
+        root = self.root or files.default_root()
+        if not self.root and not root.exists():
+            hippocampus.simulate(root)
+        sessions = files.read(root, starts=None if self.start < 0 else self.start)
+        if len(sessions) < self.n_modalities:
+            raise UserError(f"{root} holds {len(sessions)} animals, n_modalities asks for {self.n_modalities}: lower "
+                            "it")
+        return dict(list(sessions.items())[:self.n_modalities])
+
+    def data(self, split: str) -> Windows:
+        return self.windows(self.sessions(), split)
+
+    def windows(self, sessions: dict[str, Session], split: str) -> Windows:
+        """The windows of any sessions, as these parameters ask for them."""
+        return hippocampus.from_sessions(
+            sessions, "in_sample" if self.in_sample else split, window=self.window, stride=self.stride,
+            length=self.length, odors=self.odors, correct_only=self.correct_only,
+            in_sequence_only=self.in_sequence_only, pairing=self.pairing, unequal=self.unequal,
+            shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
+            fold=self.fold if self.fold >= 0 else self.seed % self.n_folds, seed=self.data_seed,
+            likelihood=self.likelihood)
+
+    def build_networks(self, data):
+        encoders, decoders = [], []
+        for spec, x in zip(data.specs, data.modalities.values()):
+            mean = x.float().mean((0, 2)).unsqueeze(-1)  # (units, 1) per bin, as stored
+            start_at = (mean + 1e-3).log() if self.likelihood == "poisson" else mean * spec.scale
+            encoders.append(SpikeEncoder(spec.shape, self.latent_dim, self.width, self.input_scale / spec.scale,
+                                         self.dropout, self.start_logvar, self.bottleneck))
+            decoders.append(SpikeDecoder(spec.shape, self.latent_dim, self.width,
+                                         start_at if self.start_at_mean else None))
+        return encoders, decoders
+
+    def classifiers(self, train: Windows, test: Windows) -> tuple[list[nn.Module], np.ndarray]:
+        """One odor classifier per animal and their accuracies on the test windows (M,)."""
+        device = training.resolve_device(self.device)
+        widths = (self.classifier_width, self.classifier_width // 2) if self.classifier_width else (1024, 512, 256, 64)
+        settings = CLASSIFIER if self.classifier_width else PAPERS_CLASSIFIER
+        trained, accuracies = [], []
+        for spec, seen, seen_test in zip(train.specs, train.observed, test.observed):
+            x, labels = train.modalities[spec.name][seen], train.labels[seen]
+
+            def build(shape=spec.shape):
+                return OdorClassifier(shape, train.n_classes, widths)
+            key = [content_hash(x), content_hash(labels), self.likelihood, self.classifier_epochs, widths]
+
+            def fit(x=x, labels=labels, spec=spec, build=build):
+                return evaluation.train_classifier(x, labels, spec, build=build, device=device,
+                                                   epochs=self.classifier_epochs, **settings)
+            classifier = keep_classifier(spec.name.lower(), key, build, fit, device)
+            trained.append(classifier)
+            accuracies.append(evaluation.classifier_accuracy(classifier, test.modalities[spec.name][seen_test],
+                                                             test.labels[seen_test], spec))
+        return trained, np.array(accuracies)
+
+    def evaluate(self, model: MultimodalVAE, train: Windows, test: Windows, classifiers: list[nn.Module]) -> Metrics:
+        """What the latents know, and whether they know it in the same way.
+
+        probe, probe_shared (M,) and probe_transfer (M, M); probe_chance and probe_shared_chance, the 95th percentile
+        under permuted trials; silhouette_odor and silhouette_animal; coherence, imputation and deviance_explained
+        (M, M), deviance_label (M,); reconstruction (M,) in nats and squared_error (M,), without the constant, where
+        that is the likelihood; effective_beta. Of simulated rats also odor_recovery, odor_recovery_shared and
+        state_recovery (M,)."""
+        probes = alignment.probes(model, train, test)
+        groups, labels = hippocampus.trial_numbers(test), test.labels.numpy()
+        reconstruction = evaluation.reconstruction_error(model, test)
+        silhouettes = alignment.silhouettes(model, test)
+        metrics = Metrics({"probe": np.diag(probes.transfer).copy(), "probe_shared": probes.shared,
+                           "probe_transfer": probes.transfer,
+                           "silhouette_odor": np.array(silhouettes["label"]),
+                           "silhouette_animal": np.array(silhouettes["modality"]),
+                           "coherence": evaluation.coherence(model, test, classifiers),
+                           "imputation": evaluation.imputation_error(model, test),
+                           "deviance_explained": deviance.deviance_explained(model, train, test),
+                           "deviance_label": deviance.explained_by_label(train, test, (train.window, test.window)),
+                           "reconstruction": reconstruction,
+                           "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
+        for name, hits in (("probe", probes.own_hits), ("probe_shared", probes.shared_hits)):
+            chance = alignment.chance(hits, labels, groups)
+            metrics[f"{name}_chance"] = np.array(chance.upper)
+            metrics.notes[f"{name}_chance"] = f"95th percentile; mean={chance.mean:.3g}; p={chance.p:.3g}"
+        if self.likelihood == "squared_error":
+            metrics["squared_error"] = reconstruction - np.array(
+                [spec.likelihood.floor(int(np.prod(spec.shape))) for spec in test.specs])
+        metrics.update(self._recovery(model, train, test))
+        return metrics
+
+    def rows(self, metrics, history, device, train):
+        """As everywhere, but of pairs of animals the averages alone, and single animals of the two probes alone: a run
+        has 190 numbers, and hundreds of runs are committed. The note says what a control did. A number that overflowed
+        is left out: nothing bounds the log rates that a decoder gives to a draw far from all it was trained on."""
+        control = ["in sample"] * (self.in_sample) + ["odors permuted"] * self.shuffle_odors
+        rows = [row for row in super().rows(metrics, history, device, train) if not row["source"] and (
+            row["target"] not in train.names or row["metric"] in ("probe", "probe_shared"))
+            and np.isfinite(row["value"])]
+        return [{**row, "note": "; ".join(filter(None, [*control, row["note"]]))} for row in rows]
+
+    def _recovery(self, model: MultimodalVAE, train: Windows, test: Windows) -> dict[str, np.ndarray]:
+        """R^2 of a linear map from the means to the simulation's latents; empty for recordings."""
+        if not hippocampus_simulator.has_truth(train) or not (train.observed.all() and test.observed.all()):
+            return {}
+        z, z_test = (evaluation.encode_means(model, data).numpy() for data in (train, test))
+        starts = dict.fromkeys(train.names, self.start) if self.start >= 0 else files.STARTS
+        odor, odor_test, state, state_test = (
+            hippocampus_simulator.window_truth(data, what, window=self.window, stride=self.stride, starts=starts)
+            for what in ("odor", "state") for data in (train, test))
+        own, shared = alignment.linear_recovery(z, odor, z_test, odor_test)
+        return {"odor_recovery": own, "odor_recovery_shared": shared,
+                "state_recovery": alignment.linear_recovery(z, state, z_test, state_test)[0]}

@@ -1,0 +1,1 @@
+"""What the chapters need that train nothing: their parameters and their figures."""

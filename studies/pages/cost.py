@@ -1,0 +1,79 @@
+"""Figures of the chapter `cost`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mmvm.study.figures import INK, METHOD_COLOURS, MODALITY_COLOURS, MUTED, WIDTH, label_panels
+
+PRECISION_COLOURS = {"float32": MODALITY_COLOURS[0], "bfloat16": METHOD_COLOURS["mmvm"]}
+LAYER_MARKERS = {"convolution": "o", "transposed convolution": "v", "dense": "s"}
+
+
+def roofline(layers: dict[str, pd.DataFrame], peaks: dict[str, float], bandwidth: float) -> plt.Figure:
+    """One panel per network: each layer's FLOP/s against its FLOP per byte, under what the machine allows.
+
+    `layers[network]` has the columns precision, kind, flops_per_byte, flops_per_second; `peaks`: precision -> FLOP/s;
+    `bandwidth` in bytes per second.
+    """
+    figure, axes = plt.subplots(1, len(layers), figsize=(WIDTH, 3.3), sharey=True)
+    intensity = np.logspace(0, 4, 200)
+    for ax, table in zip(axes, layers.values()):
+        for precision, colour in PRECISION_COLOURS.items():
+            roof = np.minimum(peaks[precision], bandwidth * intensity)
+            ax.plot(intensity, roof, color=colour, linewidth=1.2, label=f"{precision}: the machine")
+            own = table[table["precision"] == precision]
+            for kind, marker in LAYER_MARKERS.items():
+                dots = own[own["kind"] == kind]
+                ax.scatter(dots["flops_per_byte"], dots["flops_per_second"], color=colour, marker=marker, s=28,
+                           edgecolors="white", linewidths=0.5, zorder=3)
+        ax.set(xscale="log", yscale="log", xlabel="FLOP per byte", xlim=(1, 1e4))
+    axes[0].set_ylabel("FLOP per second")
+    handles = [*axes[0].get_lines(), *(plt.Line2D([], [], color=INK, marker=marker, linestyle="", label=kind)
+                                       for kind, marker in LAYER_MARKERS.items())]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    label_panels(axes, list(layers))
+    return figure
+
+
+def bars(tables: dict[str, pd.DataFrame], labels: dict[str, str], label: str) -> plt.Figure:
+    """Horizontal bars with their range, one panel per entry; columns arm, value, low, high; `labels`: arm -> text."""
+    height = 0.26 * max(map(len, tables.values())) + 0.9
+    figure, axes = plt.subplots(1, len(tables), figsize=(WIDTH, height), sharey=True, squeeze=False)
+    for ax, table in zip(axes[0], tables.values()):
+        table = table.set_index("arm").reindex(list(labels))
+        position = np.arange(len(table))
+        colours = [METHOD_COLOURS["mmvm"] if "bfloat16" in arm else MODALITY_COLOURS[0] if "float32" in arm else MUTED
+                   for arm in table.index]
+        spread = np.abs(table[["low", "high"]].to_numpy().T - table["value"].to_numpy())
+        ax.barh(position, table["value"], xerr=spread, color=colours, height=0.65, error_kw={"linewidth": 1})
+        for y, value in zip(position, table["value"]):
+            if np.isfinite(value):
+                ax.annotate(f"{value:,.0f}", (0, y), xytext=(3, 0), textcoords="offset points", va="center",
+                            color="white", fontsize=8)
+        ax.set(xlabel=label)
+        ax.set_yticks(position, labels.values(), fontsize=8)
+    axes[0, 0].invert_yaxis()
+    label_panels(axes[0], list(tables))
+    return figure
+
+
+def scaling_with_modalities(table: pd.DataFrame) -> plt.Figure:
+    """Seconds of an update and of the MMVM term against M (left), and memory against M (right); columns arm, metric,
+    modalities, value."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    styles = {"update": (INK, "-", "o"), "MMVM term, all pairs": (MUTED, "--", "s"),
+              "MMVM term": (METHOD_COLOURS["mmvm"], "-", "o")}
+    for arm, (colour, line, marker) in styles.items():
+        own = table[(table["arm"] == arm) & (table["metric"] == "seconds")].sort_values("modalities")
+        left.plot(own["modalities"], own["value"], color=colour, linestyle=line, marker=marker, label=arm)
+    left.set(xscale="log", yscale="log", xlabel="modalities $M$", ylabel="seconds")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    memory = table[table["metric"] == "memory_bytes"].sort_values("modalities")
+    right.plot(memory["modalities"], memory["value"] / 1e9, color=INK, marker="o")
+    right.set(xlabel="modalities $M$", ylabel="peak memory, GB", ylim=(0, None), xlim=(0, None))
+    ticks = sorted(set(memory["modalities"]))
+    left.set_xticks(ticks, [str(m) for m in ticks])
+    left.minorticks_off()
+    label_panels((left, right))
+    return figure

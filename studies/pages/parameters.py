@@ -1,0 +1,44 @@
+"""Parameters of the chapters that train no experiment."""
+
+import typing
+from dataclasses import dataclass
+
+from mmvm.study.parameters import Parameters, parameter
+from studies.polymnist.networks import NETWORKS
+
+
+@dataclass(frozen=True)
+class Intro(Parameters):
+    """Parameters of the landing page."""
+
+    name: typing.ClassVar[str] = "intro"
+
+    profile: str = parameter("laptop", "the committed runs that the table shows")
+
+
+@dataclass(frozen=True)
+class Cost(Parameters):
+    """Parameters of the chapter `cost`."""
+
+    name: typing.ClassVar[str] = "cost"
+
+    network: str = parameter("conv", "networks of the live check: conv (small) | resnet (paper)", tuple(NETWORKS))
+    n_modalities: int = parameter(3, "M of the live check", at_least=1)
+    batch_size: int = parameter(64, "samples of the live check; paper: 256", at_least=1)
+    rounds: int = parameter(2, "turns of each choice in the live measurement", at_least=1)
+    machine: str = parameter("", "whose committed measurements are shown; empty: those of the first CPU in the file")
+    gpu_watts: float = parameter(215.0, "power of the paper's GTX 2080 under load, its board's limit", positive=True)
+    core_watts: float = parameter(7.0, "power of one core of a data-centre CPU under load", positive=True)
+    carbon: float = parameter(0.45, "kg of CO2 equivalent per kWh of electricity, about the world's average",
+                              positive=True)
+
+
+@dataclass(frozen=True)
+class Method(Parameters):
+    """Parameters of the chapter `method`."""
+
+    name: typing.ClassVar[str] = "method"
+
+    seed: int = parameter(0, "seed of all draws")
+    n_samples: int = parameter(100_000, "draws of every Monte Carlo estimate")
+    toy_epochs: int = parameter(60, "epochs of the two-modality toy at the end")

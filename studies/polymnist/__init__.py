@@ -1,0 +1,1 @@
+"""PolyMNIST: one digit, several photographs (paper, section 4.1)."""

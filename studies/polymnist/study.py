@@ -1,0 +1,144 @@
+"""PolyMNIST: M pictures of the same digit on M backgrounds (paper, section 5.1)."""
+
+import typing
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmvm import evaluation, training
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation import frechet
+from mmvm.likelihoods import Laplace
+from mmvm.model import MultimodalVAE
+from mmvm.objectives import MMVM
+from mmvm.study.parameters import parameter
+from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
+from studies.polymnist import data as polymnist
+from studies.polymnist.networks import NETWORKS, DigitClassifier
+
+PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
+
+
+@dataclass(frozen=True)
+class PolyMNIST(Study):
+    """Parameters of the chapter `polymnist`."""
+
+    name: typing.ClassVar[str] = "polymnist"
+    files: typing.ClassVar[ModuleType] = polymnist
+    free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "classifier_epochs",
+                                              "n_likelihood", "inception")
+
+    beta: float = parameter(1.0, "weight of the regulariser; paper: 2^-7 ... 2^3", at_least=0)
+    latent_dim: int = parameter(32, "D, per modality; released scripts: 512", at_least=1)
+    batch_size: int = parameter(32, "tuples per update; paper: 256", at_least=1)
+    learning_rate: float = parameter(2e-3, "Adam; paper: 5e-4", positive=True)
+    epochs: int = parameter(4, "passes over the training tuples; paper: 500", at_least=1)
+    n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3")
+    translated: bool = parameter(False, "small digits at random positions; paper: True")
+    scale: float = parameter(0.75, "size of a translated digit, 1 = 28 pixels; paper: 0.75")
+    n_train: int = parameter(10_000, "training tuples; paper: 60000", at_least=1)
+    n_test: int = parameter(2_000, "test tuples; paper: 10000", at_least=1)
+    missing: float = parameter(0.0, "share of training images taken away at random; one per tuple stays; paper: 0")
+    network: str = parameter("conv", "conv (small) | norm (small, normalised) | resnet (paper)", tuple(NETWORKS))
+    channels: int = parameter(16, "width of the first convolution; paper's resnet: 64", at_least=1)
+    likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
+                                        positive=True)
+    n_probe: int = parameter(5_000, "training encodings for the linear probe; paper: 10000", at_least=1)
+    classifier_epochs: int = parameter(4, "epochs of the digit classifiers behind the coherence; paper: 10",
+                                       at_least=1)
+    n_likelihood: int = parameter(0, "draws per tuple of the log-likelihood of 1000 test tuples; 0: not measured",
+                                  at_least=0)
+    validation: bool = parameter(False, "measure on 5000 tuples kept out of the training, not on the test set",
+                                 added=True)
+    inception: str = parameter("", "local weights of the Inception network for the FID; empty: no FID")
+    seed: int = parameter(0, "seed of weights, order and draws; paper: 5 seeds", last=True)
+    data_seed: int = parameter(0, "seed of crops, positions and pairing", last=True)
+    root: str = parameter("", "folder with mnist/ or the released m0 ... m4 folders; empty: data/polymnist", last=True)
+    backgrounds: str = parameter("", "folder of other background photos; empty: the five that ship")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.missing < 1:
+            raise UserError(f"missing must be at least 0 and below 1, got {self.missing}")
+
+    def data(self, split: str) -> MultimodalData:
+        """`n_train` tuples of the training or `n_test` of the test set."""
+        if split == "test" and self.validation:
+            split = "validation"
+        data = polymnist.load(split, self.root or None, n_modalities=self.n_modalities, translated=self.translated,
+                              scale=self.scale, backgrounds=self.backgrounds or None, seed=self.data_seed,
+                              held_out=self.validation, n=self.n_train if split == "train" else self.n_test)
+        if split == "train" and self.missing:
+            data = replace(data, observed=observed_at_random(data.observed.shape, self.missing, self.data_seed))
+        likelihood = Laplace(self.likelihood_scale)
+        return replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
+
+    def few(self) -> "PolyMNIST":
+        return replace(self, n_train=1)
+
+    def build_networks(self, data):
+        encoder, decoder = NETWORKS[self.network]
+        return ([encoder(self.latent_dim, self.channels) for _ in data.specs],
+                [decoder(self.latent_dim, self.channels) for _ in data.specs])
+
+    def curve(self, train, test):
+        """A probe fitted to 5,000 encodings and the error, both on the first 2,000 test tuples."""
+        some_train, some_test = train.subset(slice(0, 5_000)), test.subset(slice(0, 2_000))
+
+        def point(model: MultimodalVAE, epoch: int) -> dict:
+            if epoch % self.curve_every and epoch != self.epochs:
+                return {}
+            probe = evaluation.linear_probe(model, some_train, some_test, n=None)
+            error = evaluation.reconstruction_error(model, some_test)
+            return {**{f"curve/probe/{name}": float(value) for name, value in zip(train.names, probe)},
+                    "curve/reconstruction/sum": float(error.sum())}
+        return point
+
+    def classifiers(self, train: MultimodalData, test: MultimodalData) -> tuple[list[nn.Module], np.ndarray]:
+        """One digit classifier per modality and their accuracies on the test images (M,)."""
+        device = training.resolve_device(self.device)
+        trunk = "resnet" if self.network == "resnet" else "conv"
+        settings = {"trunk": trunk, "epochs": self.classifier_epochs, "device": device,
+                    **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
+        trained, accuracies = [], []
+        for spec in train.specs:
+            x = train.modalities[spec.name]
+            classifier = keep_classifier(
+                spec.name, [content_hash(x), trunk, self.classifier_epochs],
+                lambda: DigitClassifier(trunk),
+                lambda x=x, spec=spec: evaluation.train_classifier(x, train.labels, spec, **settings), device)
+            trained.append(classifier)
+            accuracies.append(evaluation.classifier_accuracy(classifier, test.modalities[spec.name], test.labels, spec))
+        return trained, np.array(accuracies)
+
+    def evaluate(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
+                 classifiers: list[nn.Module]) -> Metrics:
+        """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
+        asked for and defined, log_likelihood and fid (M, M)."""
+        metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
+                           "reconstruction": evaluation.reconstruction_error(model, test),
+                           **frechet.cross_modal(model, test, classifiers),
+                           "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
+        trunk = "resnet" if self.network == "resnet" else "conv"
+        metrics.notes["classifier_distance"] = f"trunk={trunk}; n={len(test)}"
+        if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
+            found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
+            metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()
+        if self.inception:
+            found = frechet.fid(model, test, self.inception)
+            metrics["fid"], metrics.notes["fid"] = found.value, found.note()
+        return metrics
+
+
+def observed_at_random(shape: tuple[int, int], missing: float, seed: int) -> Tensor:
+    """Each entry of (M, N) absent with probability `missing`; a tuple that would lose all keeps one at random."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(shape, generator=generator)
+    observed = draws >= missing
+    kept = draws.argmax(0)
+    observed[kept, torch.arange(shape[1])] = True
+    return observed
