@@ -13,7 +13,7 @@ import pytest
 import yaml
 from papermill import inspect_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -16,7 +16,7 @@ from mmvm.errors import UserError
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
 MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100, "channels": 4,
          "latent_dim": 4, "batch_size": 50, "epochs": 1, "classifier_epochs": 1, "device": "cpu"}
