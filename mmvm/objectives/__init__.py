@@ -1,14 +1,20 @@
 """How posteriors are shared between modalities and how they are regularised: one class per method."""
 
+# in the order that the methods have in the book's figures and lists
+# isort: off
 from mmvm.objectives.base import Objective, Shared
 from mmvm.objectives.gates import Gated
-from mmvm.objectives.independent import Independent
-from mmvm.objectives.joint import Aggregated
 from mmvm.objectives.mixture import mixture_kl_monte_carlo, mixture_kl_pairwise, mixture_kl_variational
 from mmvm.objectives.mixture_prior import MMVM
+from mmvm.objectives.independent import Independent
+from mmvm.objectives.joint import AVG, Aggregated, MoE, MoPoE, PoE
 from mmvm.objectives.mmvaeplus import MMVAEPlus
 from mmvm.objectives.mvtcae import MVTCAE
+from mmvm.objectives.spec import METHODS, Appearance, build, method
+from mmvm.options import Option
 from mmvm.schedule import Schedule
+# isort: on
 
-__all__ = ["MMVM", "MVTCAE", "Aggregated", "Gated", "Independent", "MMVAEPlus", "Objective", "Schedule", "Shared",
-           "mixture_kl_monte_carlo", "mixture_kl_pairwise", "mixture_kl_variational"]
+__all__ = ["AVG", "METHODS", "MMVM", "MVTCAE", "Aggregated", "Appearance", "Gated", "Independent", "MMVAEPlus", "MoE",
+           "MoPoE", "Objective", "Option", "PoE", "Schedule", "Shared", "build", "method", "mixture_kl_monte_carlo",
+           "mixture_kl_pairwise", "mixture_kl_variational"]

@@ -8,6 +8,7 @@ Letters: S sources, M modalities, B batch, D latent, N draws.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +50,11 @@ class Objective(nn.Module):
     """Base class of all methods."""
 
     settled_at = 0  # number of updates after which no schedule moves any more
+
+    @classmethod
+    def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
+        """The objective that a text with these options names (`spec.method`), for D and M."""
+        return cls(**options)
 
     def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         """Posteriors (M, B, D), `observed` (M, B) bool, number of updates made so far -> `Shared`."""

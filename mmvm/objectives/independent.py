@@ -3,8 +3,12 @@
 import torch
 
 from mmvm.objectives.base import Objective, Shared, standard_normal_log_prob
+from mmvm.objectives.spec import method
+from mmvm.options import Option
 
 
+@method("independent", "Independent", "#4D4D4D", "s", "the paper's baseline, section 5", [
+    Option("square_beta", False, "weigh R by beta squared", paper="released code: true")])
 class Independent(Objective):
     """M separate VAEs: R = sum_m KL(q_m || N(0, I)). Nothing is shared; the lower end of every comparison.
 

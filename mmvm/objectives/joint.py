@@ -15,8 +15,25 @@ from torch import Tensor
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared, log_normalised, one_of, standard_normal_log_prob
+from mmvm.objectives.spec import method
+from mmvm.options import Option
 
 MOST_SUBSETS = 10  # modalities; 2^10 - 1 subsets
+AVERAGES = ("variance", "deviation")
+PRIOR_EXPERTS = ("never", "full_set", "always")
+SAMPLINGS = ("random", "stratified", "contiguous")
+KLS = ("components", "drawn", "mixture")
+
+AVERAGE = Option("average", "variance", "what is averaged beside the mean", choices=AVERAGES,
+                 paper="equation 15: deviation; released code: variance")
+PRIOR_EXPERT = Option("prior_expert", "never", "N(0, I) among the experts", choices=PRIOR_EXPERTS,
+                      paper="released code: never; original MVAE: always; MoPoE's own code: full_set")
+SAMPLING = Option("sampling", "random", "which component is drawn: one per example, all of them, or by position in the "
+                  "batch", choices=SAMPLINGS, paper="released code: contiguous; original MMVAE: stratified")
+KL = Option("kl", "components", "mean of the components' KL, that of the drawn component, or the log-ratio at the draw",
+            choices=KLS, paper="released code: drawn; original MMVAE: mixture")
+KL_PER_MODALITY = Option("kl_per_modality", False, "count the KL M times: beta acts as M beta",
+                         paper="released code: true")
 
 
 class Aggregated(Objective):
@@ -47,19 +64,14 @@ class Aggregated(Objective):
     """
 
     KINDS = ("avg", "poe", "moe", "mopoe")
-    AVERAGES = ("variance", "deviation")
-    PRIOR_EXPERTS = ("never", "full_set", "always")
-    SAMPLINGS = ("random", "stratified", "contiguous")
-    KLS = ("components", "drawn", "mixture")
-
     def __init__(self, kind: str, average: str = "variance", prior_expert: str = "never", sampling: str = "random",
                  kl: str = "components", kl_per_modality: bool = False, unimodal_elbos: bool = False):
         super().__init__()
         self.kind = one_of(kind, self.KINDS, "kind")
-        self.average = one_of(average, self.AVERAGES, "average")
-        self.prior_expert = one_of(prior_expert, self.PRIOR_EXPERTS, "prior_expert")
-        self.sampling = one_of(sampling, self.SAMPLINGS, "sampling")
-        self.kl = one_of(kl, self.KLS, "kl")
+        self.average = one_of(average, AVERAGES, "average")
+        self.prior_expert = one_of(prior_expert, PRIOR_EXPERTS, "prior_expert")
+        self.sampling = one_of(sampling, SAMPLINGS, "sampling")
+        self.kl = one_of(kl, KLS, "kl")
         self.kl_per_modality, self.unimodal_elbos = kl_per_modality, unimodal_elbos
         if unimodal_elbos and kind != "poe":
             raise UserError(f"unimodal_elbos belong to kind='poe', not to {kind!r}: leave them out")
@@ -151,6 +163,41 @@ class Aggregated(Objective):
         z = torch.stack([draw(parts, log_weights) for _ in range(n)])                     # (N, B, D)
         ratio = standard_normal_log_prob(z) - parts.mixture_log_prob(z, log_weights)
         return z.unsqueeze(1).expand(-1, len(observed), -1, -1), ratio.unsqueeze(1)
+
+
+@method("avg", "AVG", "#56B4E9", "^", "the paper's baseline, equation 15; Hosoya 2018", [AVERAGE, KL, KL_PER_MODALITY])
+class AVG(Aggregated):
+    """`Aggregated("avg")`."""
+
+    def __init__(self, **options):
+        super().__init__("avg", **options)
+
+
+@method("poe", "PoE", "#009E73", "v", "the paper's baseline; MVAE, Wu and Goodman 2018", [
+    PRIOR_EXPERT, Option("unimodal_elbos", False, "also train the M unimodal bounds", paper="original MVAE: true"), KL,
+    KL_PER_MODALITY])
+class PoE(Aggregated):
+    """`Aggregated("poe")`."""
+
+    def __init__(self, **options):
+        super().__init__("poe", **options)
+
+
+@method("moe", "MoE", "#E69F00", "D", "the paper's baseline; MMVAE, Shi et al. 2019", [SAMPLING, KL, KL_PER_MODALITY])
+class MoE(Aggregated):
+    """`Aggregated("moe")`."""
+
+    def __init__(self, **options):
+        super().__init__("moe", **options)
+
+
+@method("mopoe", "MoPoE", "#CC79A7", "P", "the paper's baseline; Sutter et al. 2021", [
+    PRIOR_EXPERT, SAMPLING, KL, KL_PER_MODALITY])
+class MoPoE(Aggregated):
+    """`Aggregated("mopoe")`."""
+
+    def __init__(self, **options):
+        super().__init__("mopoe", **options)
 
 
 def subsets_of(n_modalities: int, device: torch.device) -> Tensor:

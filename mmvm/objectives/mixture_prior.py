@@ -8,9 +8,29 @@ from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared, log_normalised, one_of
 from mmvm.objectives.gates import Gated, harden
 from mmvm.objectives.mixture import keep_largest, mixture_kl
+from mmvm.objectives.spec import Appearance, method
+from mmvm.options import Option
 from mmvm.schedule import Schedule, at, bounds_of
 
+BOUNDS = ("pairwise", "variational", "monte_carlo")
 
+
+@method("mmvm", "MMVM", "#D55E00", "o", "paper, section 4, equation 3", [
+    Option("bound", "pairwise", "what is trained for KL(q_m || h)", choices=BOUNDS,
+           paper="released code: pairwise; the paper's equation: monte_carlo"),
+    Option("alpha", 0.0, "weight of KL(q, N(0, I)) beside that of the mixture", at_least=0, at_most=1,
+           paper="0; released code: falls to 0"),
+    Option("alpha_updates", 0, "updates in which alpha falls from 1; 0: constant", at_least=0,
+           paper="released code: 150000, where alpha falls"),
+    Option("gate", "none", "network that weighs the mixture; none: equal weights", choices=("none", *Gated.MODES),
+           paper="the project's brief, not the paper"),
+    Option("temperature", 1.0, "of gate=gumbel, at the start", above=0),
+    Option("temperature_updates", 0, "updates in which it falls to a tenth; 0: constant", at_least=0),
+    Option("load_balance", 0.0, "weight of a gate's load-balancing term, nats", at_least=0),
+    Option("n_experts", 0, "experts in the mixture; 0: all", at_least=0, paper="all")], variants={
+    "mmvm:gate=soft": Appearance("MMVM, soft gate", "#E08D5B", "h"),  # gated priors: vermilion in steps
+    "mmvm:gate=hard": Appearance("MMVM, hard gate", "#8F3F00", "p"),
+    "mmvm:gate=gumbel": Appearance("MMVM, Gumbel gate", "#F2B999", "8")})
 class MMVM(Objective):
     """The mixture-of-experts prior h(z | X) = sum_m w_m q_m(z | x_m) (paper, equation 3), w_m = 1/M by default.
 
@@ -34,7 +54,19 @@ class MMVM(Objective):
     The mixture covers the observed modalities of each sample, and only these are regularised.
     """
 
-    BOUNDS = ("pairwise", "monte_carlo", "variational")
+    BOUNDS = BOUNDS
+
+    @classmethod
+    def from_options(cls, options, latent_dim, n_modalities):
+        alpha, gate, temperature = options["alpha"], options["gate"], options["temperature"]
+        if gate == "none" and (options["load_balance"] or options["temperature_updates"] or temperature != 1.0):
+            raise UserError("load_balance and temperature belong to a gate: add gate=soft, gate=hard or gate=gumbel")
+        if options["alpha_updates"]:
+            alpha = Schedule(1.0, alpha, options["alpha_updates"])
+        if options["temperature_updates"]:
+            temperature = Schedule(temperature, temperature / 10, options["temperature_updates"])
+        weights = "uniform" if gate == "none" else Gated(latent_dim, gate, temperature, options["load_balance"])
+        return cls(options["bound"], weights, alpha, options["n_experts"] or None)
 
     def __init__(self, bound: str = "pairwise", weights="uniform", standard_normal_weight: float | Schedule = 0.0,
                  n_experts: int | None = None):

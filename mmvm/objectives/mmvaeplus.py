@@ -10,6 +10,10 @@ from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared, one_of, standard_normal_log_prob
 from mmvm.objectives.joint import draw
+from mmvm.objectives.spec import method
+from mmvm.options import Option
+
+ESTIMATORS = ("elbo", "iwae", "dreg")
 
 
 @dataclass
@@ -27,6 +31,16 @@ class ImportanceShared(Shared):
     present: Tensor | None = None
 
 
+@method("mmvaeplus", "MMVAE+", "#0072B2", "X", "the paper's baseline; Palumbo et al. 2023", [
+    Option("private_dim", None, "private ones among the D; 0: MMVAE; left out: 16, or half of a smaller D", kind=int,
+           at_least=0),
+    Option("kl", "components", "closed form of the source's own posterior, or the log-ratio at the draw",
+           choices=("components", "mixture"), paper="released code: components; original: mixture"),
+    Option("kl_per_modality", False, "count the KL M times: beta acts as M beta", paper="released code: true"),
+    Option("n_importance", 1, "draws per source", at_least=1, paper="1; original: 10"),
+    Option("estimator", "elbo", "how draws are weighed; the last two with kl=mixture", choices=ESTIMATORS,
+           paper="elbo; original: dreg"),
+    Option("learn_private_mean", False, "learn the mean of the auxiliary prior", paper="released code: true")])
 class MMVAEPlus(Objective):
     """A shared and a private latent per modality, every modality explained from every other (Palumbo et al. 2023).
 
@@ -54,13 +68,20 @@ class MMVAEPlus(Objective):
     """
 
     KLS = ("mixture", "components")
-    ESTIMATORS = ("elbo", "iwae", "dreg")
+
+    @classmethod
+    def from_options(cls, options, latent_dim, n_modalities):
+        private_dim = min(16, latent_dim // 2) if options["private_dim"] is None else options["private_dim"]
+        if private_dim >= latent_dim:
+            raise UserError(f"private_dim must be below latent_dim ({latent_dim}), got {private_dim}")
+        return cls(n_modalities, private_dim, options["kl"], options["kl_per_modality"], options["n_importance"],
+                   options["estimator"], options["learn_private_mean"])
 
     def __init__(self, n_modalities: int, private_dim: int, kl: str = "mixture", kl_per_modality: bool = False,
                  n_samples: int = 1, estimator: str = "elbo", learn_private_mean: bool = False):
         super().__init__()
         self.kl = one_of(kl, self.KLS, "kl")
-        self.estimator = one_of(estimator, self.ESTIMATORS, "estimator")
+        self.estimator = one_of(estimator, ESTIMATORS, "estimator")
         if private_dim < 0 or n_samples < 1:
             raise UserError(f"private_dim must be at least 0 and n_samples at least 1, got {private_dim} and "
                             f"{n_samples}")

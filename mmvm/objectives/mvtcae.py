@@ -5,8 +5,13 @@ import math
 from mmvm.errors import UserError
 from mmvm.objectives.base import Objective, Shared
 from mmvm.objectives.joint import Aggregated
+from mmvm.objectives.spec import method
+from mmvm.options import Option
 
 
+@method("mvtcae", "MVTCAE", "#9A8A00", "*", "Hwang et al. 2021; not compared with in the paper", [
+    Option("alpha", None, "weight of the conditional terms; left out: M / (M + 1)", kind=float, at_least=0, at_most=1,
+           paper="original: 5/6 on five modalities")])
 class MVTCAE(Objective):
     """A product-of-experts posterior trained on a bound of the total correlation (Hwang et al. 2021).
 

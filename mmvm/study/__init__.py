@@ -2,6 +2,6 @@
 
 from mmvm.study.parameters import Parameters, parameter
 from mmvm.study.registry import STUDIES, load
-from mmvm.study.study import METHOD_OPTIONS, Metrics, Result, Study, run
+from mmvm.study.study import Metrics, Result, Study, run
 
-__all__ = ["METHOD_OPTIONS", "STUDIES", "Metrics", "Parameters", "Result", "Study", "load", "parameter", "run"]
+__all__ = ["STUDIES", "Metrics", "Parameters", "Result", "Study", "load", "parameter", "run"]

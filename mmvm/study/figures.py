@@ -5,33 +5,44 @@ Colours are those of Okabe and Ito, told apart with colour-vision deficiencies t
 modality has the same colour and marker in all figures. The background stays white in the book's dark theme.
 """
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from mmvm.objectives import Appearance, spec
+
 INK = "#333333"      # text, axes, and whatever is exact
 MUTED = "#8c8c8c"    # reference lines
 
-METHOD_COLOURS = {
-    "mmvm": "#D55E00",         # vermilion
-    "independent": "#4D4D4D",  # grey: the baseline
-    "avg": "#56B4E9",          # sky blue
-    "poe": "#009E73",          # bluish green
-    "moe": "#E69F00",          # orange
-    "mopoe": "#CC79A7",        # reddish purple
-    "mmvaeplus": "#0072B2",    # blue
-    "mvtcae": "#9A8A00",       # Okabe and Ito's yellow, darkened: the original is hardly seen on white
-    "supervised": "#B3B3B3",   # light grey: trained on the labels themselves
-    "mmvm/soft": "#E08D5B",    # gated priors: vermilion in steps
-    "mmvm/hard": "#8F3F00",
-    "mmvm/gumbel": "#F2B999",
-}
-METHOD_MARKERS = {"mmvm": "o", "independent": "s", "avg": "^", "poe": "v", "moe": "D", "mopoe": "P",
-                  "mmvaeplus": "X", "mvtcae": "*", "supervised": "p", "mmvm/soft": "h", "mmvm/hard": "p",
-                  "mmvm/gumbel": "8"}
-METHOD_NAMES = {"mmvm": "MMVM", "independent": "Independent", "avg": "AVG", "poe": "PoE", "moe": "MoE",
-                "mopoe": "MoPoE", "mmvaeplus": "MMVAE+", "mvtcae": "MVTCAE", "supervised": "Supervised",
-                "mmvm/soft": "MMVM, soft gate", "mmvm/hard": "MMVM, hard gate", "mmvm/gumbel": "MMVM, Gumbel gate"}
+# trained on the labels themselves: no method, but drawn beside them
+REFERENCES = {"supervised": Appearance("Supervised", "#B3B3B3", "p")}
+
+
+class _Shown(Mapping):
+    """Method, as the rows name it, -> one thing that figures show of it; in the book's order. What the methods' classes
+    say is asked for each time, so that a method registered later is drawn too."""
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def _all(self) -> dict[str, Appearance]:
+        methods = spec.appearances()
+        plain = {name: shown for name, shown in methods.items() if ":" not in name}
+        return {**plain, **REFERENCES, **methods}
+
+    def __getitem__(self, method: str) -> str:
+        return getattr(self._all()[method], self.what)
+
+    def __iter__(self):
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+METHOD_NAMES, METHOD_COLOURS, METHOD_MARKERS = _Shown("label"), _Shown("colour"), _Shown("marker")
 
 # the m-th modality of any data set; no colour that MMVM or the baseline has
 MODALITY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -160,11 +171,12 @@ def reconstructions(data, outputs: dict[str, dict], n: int = 10) -> plt.Figure:
     """Originals and, per method in `outputs` (method -> modality -> (N, 3, H, W)), their self-reconstructions."""
     rows, n = [(spec, method) for spec in data.specs for method in (None, *outputs)], min(n, len(data))
     fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
-    for row, (spec, method) in zip(axes, rows):
-        images = data.modalities[spec.name] * spec.scale if method is None else outputs[method][spec.name]
+    for row, (modality, method) in zip(axes, rows):
+        images = (data.modalities[modality.name] * modality.scale if method is None
+                  else outputs[method][modality.name])
         for ax, image in zip(row, images):
             show_image(ax, image)
-        row_label(row[0], f"{spec.name}, {'data' if method is None else METHOD_NAMES[method]}")
+        row_label(row[0], f"{modality.name}, {'data' if method is None else METHOD_NAMES[method]}")
     return fig
 
 

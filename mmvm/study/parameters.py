@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
@@ -17,19 +17,20 @@ from types import ModuleType
 import numpy as np
 import yaml
 
-from mmvm import paths
+from mmvm import options, paths
 from mmvm.errors import UserError
 
 IPYTHON = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
 def parameter(default, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
-              last: bool = False, added: bool = False):
+              last: bool = False, added: bool = False, kinds: Callable | None = None):
     """A field with a line of meaning and, where only some values make sense, those. `last`: after all others in the
     chapter's cell, also those that a subclass adds. `added`: younger than committed rows; at its default it is left
-    out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs."""
+    out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs. `kinds`: a function that returns
+    what may be chosen, with the options of each, for a text as of `mmvm.options`; it is kept in its one form."""
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "at_least": at_least,
-                                            "positive": positive, "last": last, "added": added})
+                                            "positive": positive, "last": last, "added": added, "kinds": kinds})
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ class Parameters:
                 raise UserError(f"{f.name} must be at least {least}, got {value}")
             if f.metadata["positive"] and not value > 0:
                 raise UserError(f"{f.name} must be positive, got {value}")
+            if f.metadata["kinds"]:
+                object.__setattr__(self, f.name, options.canonical(value, f.name, f.metadata["kinds"]()))
+
+    def choice(self, name: str) -> tuple[str, dict]:
+        """What the text of parameter `name` chooses, and the values of all its options."""
+        kinds = next(f.metadata["kinds"] for f in fields(self) if f.name == name)()
+        return options.parse(getattr(self, name), name, kinds)
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Parameters":

@@ -17,6 +17,7 @@ from pathlib import Path
 from mmvm import paths, training
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
+from mmvm.study import older
 from mmvm.study.study import Study
 
 GROUP = "mmvm.studies"
@@ -104,7 +105,7 @@ def load(folder: str | Path, **settings) -> tuple[Study, MultimodalVAE]:
                         f"{', '.join(STUDIES)}")
     kind = STUDIES[config["experiment"]]
     config["epochs"] = max(config["epoch"], 1)
-    config["max_grad_norm"] = config["max_grad_norm"] or 0.0  # the loop knows no clipping as None
+    config = older.present(kind, {**config, "max_grad_norm": config["max_grad_norm"] or 0.0})
     known = {f.name for f in fields(kind)}
     p = kind.from_dict({**{name: value for name, value in config.items() if name in known}, **settings})
     model = p.build_model(p.few().data("train"))

@@ -7,8 +7,8 @@ import hashlib
 import json
 import sys
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,24 +20,19 @@ from mmvm import evaluation, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
-from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
+from mmvm.objectives import Objective, spec
+from mmvm.options import Option
+from mmvm.schedule import Schedule
 from mmvm.study import results
 from mmvm.study.parameters import Parameters, parameter
 from mmvm.training import distributed
 from mmvm.training import plan as speed
 
-# per method, the parameters that change it; a parameter of another method is refused, not ignored
-METHOD_OPTIONS = {
-    "mmvm": ("bound", "standard_normal_weight", "standard_normal_steps", "gate", "gate_temperature",
-             "gate_temperature_steps", "load_balance", "n_experts"),
-    "independent": ("square_beta",),
-    "avg": ("average", "kl", "kl_per_modality"),
-    "poe": ("prior_expert", "unimodal_elbos", "kl", "kl_per_modality"),
-    "moe": ("sampling", "kl", "kl_per_modality"),
-    "mopoe": ("prior_expert", "sampling", "kl", "kl_per_modality"),
-    "mmvaeplus": ("private_dim", "kl", "kl_per_modality", "n_importance", "estimator", "learn_private_mean"),
-    "mvtcae": ("mvtcae_alpha",),
-}
+OPTIMIZERS = {"adam": (
+    Option("decay", "none", "of the learning rate: none, or cosine, to 0 at the run's end", choices=("none", "cosine"),
+           paper="none"),
+    Option("beta_updates", 0, "updates in which beta rises from 0; 0: constant", at_least=0, paper="0"),
+    Option("max_grad_norm", 0.0, "clip the gradient's norm; 0: never", at_least=0, paper="0"))}
 
 
 @dataclass(frozen=True)
@@ -48,100 +43,44 @@ class Study(Parameters):
     not_hashed: typing.ClassVar[tuple[str, ...]] = (*Parameters.not_hashed, "compare", "curve_every", "plan")
     # module with the functions of `python -m mmvm data`, as far as the data has them: check, simulate, prepare
     files: typing.ClassVar[ModuleType | None] = None
+    # earlier names of parameters that are options now, as in `mmvm.study.older`
+    older: typing.ClassVar[Mapping[str, tuple[str, str]]] = {}
     # what a checkpoint may differ in and still be continued: nothing the weights depend on
     free: typing.ClassVar[tuple[str, ...]] = ("epochs",)
 
     profile: str = parameter("smoke", "label of the result rows")
-    objective: str = parameter("mmvm", "method: " + " | ".join(METHOD_OPTIONS), tuple(METHOD_OPTIONS))
-    bound: str = parameter("pairwise", "mmvm: pairwise (released code) | variational | monte_carlo (paper's equation)",
-                           MMVM.BOUNDS)
+    objective: str = parameter("mmvm", "method and its options; python -m mmvm methods lists them",
+                               kinds=spec.options_of)
     beta: float = parameter(1.0, "weight of the regulariser", at_least=0)
-    standard_normal_weight: float = parameter(0.0, "mmvm: alpha in [0, 1], weight of KL(q, N(0, I)); released code: 0")
-    standard_normal_steps: int = parameter(
-        0, "mmvm: updates in which alpha falls from 1; 0: constant; released: 150000", at_least=0)
-    gate: str = parameter("none", "mmvm: network that weighs the mixture; none (equal) | soft | hard | gumbel",
-                          ("none", *Gated.MODES))
-    gate_temperature: float = parameter(1.0, "gate gumbel: temperature at the start", positive=True)
-    gate_temperature_steps: int = parameter(0, "gate gumbel: updates in which it falls to a tenth; 0: constant",
-                                            at_least=0)
-    load_balance: float = parameter(0.0, "gate: weight of the load-balancing term, nats", at_least=0)
-    n_experts: int = parameter(0, "mmvm: experts in the mixture; 0: all", at_least=0)
-    square_beta: bool = parameter(False, "independent: weigh by beta squared; released code: True")
-    average: str = parameter("variance", "avg: what is averaged; variance (released code) | deviation (paper)",
-                             Aggregated.AVERAGES)
-    prior_expert: str = parameter("never", "poe, mopoe: N(0, I) among the experts; never (paper) | full_set | always",
-                                  Aggregated.PRIOR_EXPERTS)
-    unimodal_elbos: bool = parameter(False, "poe: also train the unimodal bounds; original MVAE: True")
-    sampling: str = parameter("random", "moe, mopoe: component; random | stratified | contiguous (released code)",
-                              Aggregated.SAMPLINGS)
-    kl: str = parameter("components", "joint models, mmvaeplus: components | drawn (not mmvaeplus) | mixture",
-                        Aggregated.KLS)
-    kl_per_modality: bool = parameter(False, "joint models, mmvaeplus: count the KL M times; released code: True")
-    private_dim: int = parameter(16, "mmvaeplus: private ones among the latent_dim; 0: MMVAE", at_least=0)
-    learn_private_mean: bool = parameter(False, "mmvaeplus: learn the mean of the auxiliary prior; released code: True")
-    n_importance: int = parameter(1, "mmvaeplus: draws per source", at_least=1)
-    estimator: str = parameter("elbo", "mmvaeplus: elbo | iwae | dreg (the last two with kl mixture)",
-                               MMVAEPlus.ESTIMATORS)
-    mvtcae_alpha: float = parameter(-1.0, "mvtcae: weight of the conditional terms in [0, 1]; negative: M / (M + 1)")
-    compare: bool = parameter(True, "chapter only: also train independent VAEs (mmvm, if those were asked for)")
+    compare: bool = parameter(True, "chapter only: also train independent (mmvm, if that was asked for)")
     latent_dim: int = parameter(32, "D, per modality", at_least=1)
     batch_size: int = parameter(32, "samples per update", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam", positive=True)
-    max_grad_norm: float = parameter(0.0, "clip the gradient's norm; 0: never; paper: never", at_least=0)
+    optimizer: str = parameter("adam", "adam; options decay, beta_updates and max_grad_norm; paper: adam",
+                               kinds=lambda: OPTIMIZERS)
     epochs: int = parameter(4, "passes over the training samples", at_least=1)
-    schedule: str = parameter("constant", "constant (paper) | cosine: rate to 0; option beta_updates: beta from 0",
-                              added=True)
     curve_every: int = parameter(0, "epochs between two points of the learning curve; 0: none", at_least=0)
     seed: int = parameter(0, "seed of weights, order and draws", last=True)
     data_seed: int = parameter(0, "seed of what the data set draws", last=True)
     device: str = parameter("auto", "auto (a GPU if there is one) | cpu | cuda", last=True)
     precision: str = parameter("float32", "float32 | bfloat16 | auto (bfloat16 where the hardware has it)",
                                ("float32", "bfloat16", "auto"), last=True)
-    compile: bool = parameter(False, "torch.compile the forward pass", last=True)
-    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | as in channels_last+grouped",
+    plan: str = parameter("plain", "how updates are computed: plain | auto | as in compile+channels_last",
                           last=True)
     root: str = parameter("", "folder of the data; empty: what ships with the project", last=True)
-    out: str = parameter("", "folder for checkpoint and rows, from the repository's root; empty: keep nothing",
+    out: str = parameter("", "folder of checkpoint and rows, from the root; empty: nothing is kept",
                          last=True)
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.standard_normal_weight <= 1:
-            raise UserError(f"standard_normal_weight must lie in [0, 1], got {self.standard_normal_weight}")
-        foreign = [name for name in self._method_options(all_methods=True)
-                   if name not in METHOD_OPTIONS[self.objective]]
-        if foreign:
-            owners = [method for method, options in METHOD_OPTIONS.items() if foreign[0] in options]
-            raise UserError(f"{foreign[0]} has no meaning for objective {self.objective!r}: it belongs to "
-                            f"{', '.join(owners)}; leave it out or choose one of them")
-        if self.objective == "mmvm" and self.gate == "none" and (self.load_balance or self.gate_temperature_steps
-                                                                 or self.gate_temperature != 1.0):
-            raise UserError("load_balance and gate_temperature belong to a gate: add gate='soft', 'hard' or 'gumbel'")
-        if self.objective == "mmvaeplus":
-            if self.private_dim >= self.latent_dim:
-                raise UserError(f"private_dim must be below latent_dim ({self.latent_dim}), got {self.private_dim}")
-            if self.kl == "drawn":
-                raise UserError("kl of mmvaeplus must be 'components' or 'mixture', got 'drawn'")
-        if self.mvtcae_alpha > 1:
-            raise UserError(f"mvtcae_alpha must be at most 1, got {self.mvtcae_alpha}")
         if self.plan != "auto":
             speed.Plan.parse(self.plan)
-        parse_schedule(self.schedule)
         with torch.random.fork_rng([]):
             self.build_objective()  # what the classes refuse is refused now, not after the data is made
 
-    def _method_options(self, all_methods: bool = False) -> list[str]:
-        """The method's own parameters (or those of all methods) that are not at their default."""
-        names = METHOD_OPTIONS[self.objective]
-        if all_methods:
-            names = dict.fromkeys(name for options in METHOD_OPTIONS.values() for name in options)
-        defaults = {f.name: f.default for f in fields(self)}
-        return [name for name in names if getattr(self, name) != defaults[name]]
-
     def with_method(self, objective: str) -> "typing.Self":
-        """The same settings for another method, whose own options are at their defaults."""
-        defaults = {f.name: f.default for f in fields(self)}
-        return replace(self, objective=objective, **{name: defaults[name] for name in self._method_options()})
+        """The same settings for another method."""
+        return replace(self, objective=objective)
 
     @classmethod
     def about(cls) -> str:
@@ -159,25 +98,7 @@ class Study(Parameters):
         return self
 
     def build_objective(self) -> Objective:
-        if self.objective == "independent":
-            return Independent(self.square_beta)
-        if self.objective == "mvtcae":
-            return MVTCAE(self.mvtcae_alpha if self.mvtcae_alpha >= 0 else None)
-        if self.objective == "mmvaeplus":
-            return MMVAEPlus(self.n_modalities, self.private_dim, self.kl, self.kl_per_modality, self.n_importance,
-                             self.estimator, self.learn_private_mean)
-        if self.objective != "mmvm":
-            return Aggregated(self.objective, self.average, self.prior_expert, self.sampling, self.kl,
-                              self.kl_per_modality, self.unimodal_elbos)
-        alpha, weights = self.standard_normal_weight, "uniform"
-        if self.standard_normal_steps:
-            alpha = Schedule(1.0, alpha, self.standard_normal_steps)
-        if self.gate != "none":
-            temperature = self.gate_temperature
-            if self.gate_temperature_steps:
-                temperature = Schedule(temperature, temperature / 10, self.gate_temperature_steps)
-            weights = Gated(self.latent_dim, self.gate, temperature, self.load_balance)
-        return MMVM(self.bound, weights, alpha, self.n_experts or None)
+        return spec.build(self.objective, self.latent_dim, self.n_modalities)
 
     def build_networks(self, data: MultimodalData) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
         """Untrained encoders and decoders, one of each per modality of `data`."""
@@ -188,18 +109,18 @@ class Study(Parameters):
         with torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
             encoders, decoders = self.build_networks(data)
-            _, rising = parse_schedule(self.schedule)
+            rising = self.choice("optimizer")[1]["beta_updates"]
             beta = Schedule(0.0, self.beta, rising, "linear") if rising else self.beta
             return MultimodalVAE(data.specs, encoders, decoders, self.build_objective(), beta)
 
     def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch=None) -> training.History:
-        form, _ = parse_schedule(self.schedule)
-        rate = self.learning_rate
-        if form == "cosine":
+        rate, settings = self.learning_rate, self.choice("optimizer")[1]
+        if settings["decay"] == "cosine":
             rate = Schedule(rate, 0.0, self.epochs * (len(train) // min(self.batch_size, len(train))), "cosine")
         history = training.fit(model, train, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
                                learning_rate=rate, device=self.device, precision=self.precision,
-                               compile=self.compile, plan=self.plan, max_grad_norm=self.max_grad_norm or None,
+                               compile="compile" in self.plan.split("+"), plan=self.plan,
+                               max_grad_norm=settings["max_grad_norm"] or None,
                                out=self.folder(), config=self.config(), on_epoch=on_epoch)
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
         if trained != self.epochs:  # rows of such a model would claim what no run did
@@ -225,11 +146,8 @@ class Study(Parameters):
         return (paths.REPOSITORY / self.out) if self.out else None
 
     def method(self) -> str:
-        """Name in the rows: the objective, and what of it is not the default, as in "mmvm/soft/load_balance=1"."""
-        values = {name: getattr(self, name) for name in self._method_options()}
-        return "/".join([self.objective, *(str(value) if name in ("bound", "gate") else
-                                           f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-                                           for name, value in values.items())])
+        """Name in the rows: the objective with its options, as in "mmvm:gate=soft,load_balance=1"."""
+        return self.objective
 
     def config(self) -> dict:
         """What a checkpoint must agree on to be continued. More epochs may be asked for; where things lie and what is
@@ -263,16 +181,6 @@ class Study(Parameters):
                     rows.append({"metric": f"{metric}_curve", "source": str(row["step"]), "target": target,
                                  "value": value, "note": ""})
         return [{**common, **row} for row in rows]
-
-
-def parse_schedule(text: str) -> tuple[str, int]:
-    """"cosine:beta_updates=2000" -> form of the learning rate, updates in which beta rises from 0."""
-    form, _, option = text.partition(":")
-    name, _, updates = option.partition("=")
-    if form not in ("constant", "cosine") or (":" in text and (name != "beta_updates" or not updates.isdigit())):
-        raise UserError(f"schedule {text!r}: write constant or cosine, with :beta_updates=<updates> where beta is to "
-                        "rise")
-    return form, int(updates or 0)
 
 
 def _entries(metric: str, values, names: Sequence[str]) -> list[tuple[str, str, float]]:

@@ -21,6 +21,7 @@ from mmvm.networks.grouped import can_group
 
 KINDS = {"conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
          "conv_transpose": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "linear": (nn.Linear,)}
+WORDS = ("channels_last", "grouped", "keep_memory", "graph", "compile")
 GAIN = 1.03      # a choice must be this much faster: less is within the spread of a short measurement
 ROUNDS = 5       # turns per choice, fewer where
 SECONDS = 60.0   # all choices together would take longer; one turn is always taken
@@ -37,6 +38,7 @@ class Plan:
     float32        kinds of layers that keep float32 where the run's precision is bfloat16
     threads        of the CPU; 0: as they are
     graph          on a GPU: the whole update is recorded once and then replayed
+    compile        torch.compile the forward pass (the first update takes about a minute more)
     """
 
     channels_last: bool = False
@@ -45,9 +47,10 @@ class Plan:
     float32: tuple[str, ...] = ()
     threads: int = 0
     graph: bool = False
+    compile: bool = False
 
     def __str__(self) -> str:
-        words = [name for name in ("channels_last", "grouped", "keep_memory", "graph") if getattr(self, name)]
+        words = [name for name in WORDS if getattr(self, name)]
         words += [f"float32:{kind}" for kind in self.float32] + ([f"threads:{self.threads}"] if self.threads else [])
         return "+".join(words) or "plain"
 
@@ -57,7 +60,7 @@ class Plan:
         plan = cls()
         for word in [] if text == "plain" else text.split("+"):
             name, _, value = word.partition(":")
-            if name in ("channels_last", "grouped", "keep_memory", "graph") and not value:
+            if name in WORDS and not value:
                 plan = replace(plan, **{name: True})
             elif name == "float32" and value in KINDS:
                 plan = replace(plan, float32=(*plan.float32, value))
@@ -65,7 +68,7 @@ class Plan:
                 plan = replace(plan, threads=int(value))
             else:
                 raise UserError(f"plan {text!r}: {word!r} is no part of a plan; write plain, auto, or some of "
-                                "channels_last, grouped, keep_memory, graph, threads:<n>, "
+                                "channels_last, grouped, keep_memory, graph, compile, threads:<n>, "
                                 f"float32:<{' | '.join(KINDS)}>, joined by +")
         return plan
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.errors import UserError
+from mmvm.options import Option
 from studies.cub.captions import PAD
 
 
@@ -154,3 +155,9 @@ class TextAttributeClassifier(nn.Module):
         h = self.embedding(x).transpose(1, 2)                               # (B, E, 32)
         h = F.relu(torch.cat([self.word(h), self.phrase(h)], 1))                 # (B, 2 x channels, 32), not negative
         return self.head(F.dropout(h.masked_fill((x == PAD).unsqueeze(1), 0.0).amax(-1), 0.2, self.training))
+
+
+NETWORKS = {"conv": (
+    Option("image_channels", 8, "width of the first image convolution", at_least=1, paper="64"),
+    Option("text_channels", 8, "width of the first text convolution", at_least=1, paper="32"),
+    Option("embedding_dim", 64, "of a word, a power of two from 32", at_least=32, paper="128"))}

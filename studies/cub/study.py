@@ -18,6 +18,7 @@ from studies.cub import caption_quality
 from studies.cub import data as cub
 from studies.cub.data import CaptionedImages
 from studies.cub.networks import (
+    NETWORKS,
     ImageAttributeClassifier,
     ImageDecoder,
     ImageEncoder,
@@ -37,6 +38,7 @@ class CUB(Study):
 
     name: typing.ClassVar[str] = "cub"
     files: typing.ClassVar[ModuleType] = cub
+    older = {name: ("network", name) for name in ("image_channels", "text_channels", "embedding_dim")}
     free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "classifier_epochs")
 
     beta: float = parameter(1.0, "weight of the regulariser; paper: 2^-2 ... 2^2", at_least=0)
@@ -44,7 +46,7 @@ class CUB(Study):
     batch_size: int = parameter(32, "pairs per update; paper: 128", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam; paper: 1e-3", positive=True)
     epochs: int = parameter(3, "passes over the training pairs; paper: 100", at_least=1)
-    n_images: int = parameter(600, "painted birds, a quarter for testing; not used with a root; paper: 11788 photos",
+    n_images: int = parameter(600, "painted birds, a quarter for testing; unused with a root; paper: 11788 photos",
                               at_least=8)
     captions_per_image: int = parameter(10, "the first so many captions of an image, a pair each; paper: 10",
                                         at_least=1)
@@ -61,15 +63,14 @@ class CUB(Study):
     text_weight: float = parameter(8.0, "weight of the text's log-likelihood in the loss; released code: 128",
                                    positive=True)
     pads_counted: bool = parameter(False, "padding counts in the text's likelihood; released code: True")
-    image_channels: int = parameter(8, "width of the first image convolution; paper: 64", at_least=1)
-    text_channels: int = parameter(8, "width of the first text convolution; paper: 32", at_least=1)
-    embedding_dim: int = parameter(64, "of a word, a power of two from 32; paper: 128", at_least=32)
+    network: str = parameter("conv", "conv; options image_channels, text_channels, embedding_dim",
+                             kinds=lambda: NETWORKS)
     n_probe: int = parameter(2_000, "training encodings for the linear probes; paper: 10000", at_least=1)
     classifier_epochs: int = parameter(12, "epochs of the attribute classifiers behind the coherence; text: a third",
                                        at_least=1)
     seed: int = parameter(0, "seed of weights, order and draws; paper: not stated", last=True)
     data_seed: int = parameter(0, "seed of the painted birds and of the choice of test pairs", last=True)
-    root: str = parameter("", "folder with CUB_200_2011 and text_c10; empty: painted birds, made in data/cub",
+    root: str = parameter("", "folder with CUB_200_2011 and text_c10; empty: birds painted in data/cub",
                           last=True)
 
     @property
@@ -91,8 +92,9 @@ class CUB(Study):
         return data
 
     def build_networks(self, data):
-        text = len(data.vocabulary), self.latent_dim, self.text_channels, self.embedding_dim
-        image = self.latent_dim, self.image_channels
+        options = self.choice("network")[1]
+        text = len(data.vocabulary), self.latent_dim, options["text_channels"], options["embedding_dim"]
+        image = self.latent_dim, options["image_channels"]
         return [ImageEncoder(*image), TextEncoder(*text)], [ImageDecoder(*image), TextDecoder(*text)]
 
     def classifiers(self, train: CaptionedImages, test: CaptionedImages) -> tuple[list[nn.Module], np.ndarray]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmvm.options import Option
+
 
 class SpikeEncoder(nn.Module):
     """x (B, units, bins), flattened to n -> two hidden layers of leaky ReLUs (0.01) -> mean and logvar.
@@ -75,3 +77,13 @@ class OdorClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+NETWORKS = {"dense": (
+    Option("width", 64, "of the hidden layers; 0: as wide as the input", at_least=0, paper="0"),
+    Option("bottleneck", False, "encoders squeeze into D numbers before their two heads", paper="true"),
+    Option("input_scale", 1.0, "what an encoder sees of one spike", above=0, paper="0.1"),
+    Option("dropout", 0.5, "share of the units silenced while an encoder is trained", at_least=0, at_most=0.99,
+           paper="0"),
+    Option("start_logvar", -6.0, "log variance of the untrained encoders", paper="about 0"),
+    Option("start_at_mean", True, "decoders start at the units' mean rates", paper="false"))}

@@ -10,6 +10,7 @@ from torch import nn
 from mmvm import evaluation, training
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
+from mmvm.options import Option
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.hippocampus import alignment, deviance, files
@@ -17,10 +18,15 @@ from studies.hippocampus import data as hippocampus
 from studies.hippocampus import simulator as hippocampus_simulator
 from studies.hippocampus.data import Windows
 from studies.hippocampus.files import Session
-from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
+from studies.hippocampus.networks import NETWORKS, OdorClassifier, SpikeDecoder, SpikeEncoder
 
 # few trials and many inputs: without a strong weight decay the small classifier learns its trials by heart
 CLASSIFIER = {"learning_rate": 1e-2, "weight_decay": 1.0}
+WINDOWS = {"bins": (
+    Option("start", -1, "first bin of the windows in all animals; -1: the paper's for its rats, else 0", at_least=-1),
+    Option("window", 10, "bins per window", at_least=1, paper="10"),
+    Option("stride", 1, "bins between two windows", at_least=1, paper="1"),
+    Option("length", 25, "bins of a trial that windows are cut from", at_least=1, paper="25"))}
 PAPERS_CLASSIFIER = {"learning_rate": 1e-3}  # appendix B.8
 
 
@@ -30,29 +36,24 @@ class Hippocampus(Study):
 
     name: typing.ClassVar[str] = "hippocampus"
     files: typing.ClassVar[ModuleType] = hippocampus
+    older = {**{name: ("network", name) for name in ("width", "bottleneck", "input_scale", "dropout", "start_logvar",
+                                                     "start_at_mean")},
+             **{name: ("windows", name) for name in ("start", "window", "stride", "length")}}
     free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "classifier_epochs", "classifier_width")
 
     beta: float = parameter(1e-4, "weight of the regulariser; paper: 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 1e-2", at_least=0)
-    private_dim: int = parameter(1, "mmvaeplus: private ones among the latent_dim; 0: MMVAE", at_least=0)
     latent_dim: int = parameter(2, "D, per animal; paper: 2", at_least=1)
     batch_size: int = parameter(64, "windows per update; paper: 128", at_least=1)
     learning_rate: float = parameter(5e-3, "Adam; paper: 1e-3", positive=True)
     epochs: int = parameter(12, "passes over the training windows; paper: 1000", at_least=1)
     likelihood: str = parameter("squared_error", "squared_error (paper) of count / 10 | poisson of counts",
                                 hippocampus.LIKELIHOODS)
-    width: int = parameter(64, "width of the hidden layers; 0: as wide as the input (paper)", at_least=0)
-    bottleneck: bool = parameter(False, "encoders squeeze into D numbers before their two heads; paper: True")
-    input_scale: float = parameter(1.0, "what an encoder sees of one spike; paper: 0.1", positive=True)
-    dropout: float = parameter(0.5, "share of the units silenced while an encoder is trained; paper: 0", at_least=0)
-    start_logvar: float = parameter(-6.0, "log variance of the untrained encoders; paper: about 0")
-    start_at_mean: bool = parameter(True, "decoders start at the units' mean rates; paper: False")
+    network: str = parameter("dense", "dense; options of it: width, bottleneck, input_scale, dropout, start_...",
+                             kinds=lambda: NETWORKS)
     n_modalities: int = parameter(5, "animals: the first M of the folder by name; paper: 5", at_least=1)
     odors: str = parameter("ABCD", "classes that are used, A the first; paper: ABCD")
-    start: int = parameter(-1, "first bin of the windows in all animals; -1: the paper's for its rats, else 0",
-                           at_least=-1)
-    window: int = parameter(10, "bins (of 10 ms) per window; paper: 10", at_least=1)
-    stride: int = parameter(1, "bins between two windows; paper: 1", at_least=1)
-    length: int = parameter(25, "bins of a trial that windows are cut from; paper: 25", at_least=1)
+    windows: str = parameter("bins", "parts of a trial, in bins of 10 ms; options start, window, stride, length",
+                             kinds=lambda: WINDOWS)
     correct_only: bool = parameter(False, "leave out trials with a wrong answer; paper: False")
     in_sequence_only: bool = parameter(False, "leave out trials whose odor was out of sequence; paper: False")
     pairing: str = parameter("seeded", "trials of an odor are paired in random order | by index (released code)",
@@ -62,18 +63,16 @@ class Hippocampus(Study):
     shuffle_odors: bool = parameter(False, "control: permute each animal's odors before pairing")
     in_sample: bool = parameter(False, "test on the trials that are trained on; released code and paper: True")
     n_folds: int = parameter(5, "parts that the trials are cut into; one is for testing", at_least=2)
-    fold: int = parameter(-1, "the part for testing; -1: seed modulo n_folds, so that seeds are folds too", at_least=-1)
+    fold: int = parameter(-1, "the part for testing; -1: seed modulo n_folds, so seeds are folds too", at_least=-1)
     classifier_epochs: int = parameter(10, "epochs of the odor classifiers behind the coherence; paper: 51", at_least=1)
     classifier_width: int = parameter(64, "their hidden layers: this and half of it; 0: 1024, 512, 256, 64 (paper)",
                                       at_least=0)
     seed: int = parameter(0, "seed of weights, order and draws", last=True)
     data_seed: int = parameter(0, "seed of pairs and folds", last=True)
-    root: str = parameter("", "folder in the release's layout; empty: data/hippocampus, simulated if absent", last=True)
+    root: str = parameter("", "folder in the release's layout; empty: simulated in data/hippocampus", last=True)
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.dropout < 1:
-            raise UserError(f"dropout must be below 1, got {self.dropout}")
         if self.fold >= self.n_folds:
             raise UserError(f"fold must be below n_folds ({self.n_folds}), got {self.fold}")
         unknown = [odor for odor in self.odors if odor not in files.LETTERS]
@@ -87,34 +86,37 @@ class Hippocampus(Study):
         root = self.root or files.default_root()
         if not self.root and not root.exists():
             hippocampus.simulate(root)
-        sessions = files.read(root, starts=None if self.start < 0 else self.start)
+        start = self.choice("windows")[1]["start"]
+        sessions = files.read(root, starts=None if start < 0 else start)
         if len(sessions) < self.n_modalities:
             raise UserError(f"{root} holds {len(sessions)} animals, n_modalities asks for {self.n_modalities}: lower "
                             "it")
         return dict(list(sessions.items())[:self.n_modalities])
 
     def data(self, split: str) -> Windows:
-        return self.windows(self.sessions(), split)
+        return self.cut(self.sessions(), split)
 
-    def windows(self, sessions: dict[str, Session], split: str) -> Windows:
+    def cut(self, sessions: dict[str, Session], split: str) -> Windows:
         """The windows of any sessions, as these parameters ask for them."""
+        bins = {name: value for name, value in self.choice("windows")[1].items() if name != "start"}
         return hippocampus.from_sessions(
-            sessions, "in_sample" if self.in_sample else split, window=self.window, stride=self.stride,
-            length=self.length, odors=self.odors, correct_only=self.correct_only,
-            in_sequence_only=self.in_sequence_only, pairing=self.pairing, unequal=self.unequal,
+            sessions, "in_sample" if self.in_sample else split, **bins, odors=self.odors,
+            correct_only=self.correct_only, in_sequence_only=self.in_sequence_only,
+            pairing=self.pairing, unequal=self.unequal,
             shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
             fold=self.fold if self.fold >= 0 else self.seed % self.n_folds, seed=self.data_seed,
             likelihood=self.likelihood)
 
     def build_networks(self, data):
-        encoders, decoders = [], []
+        encoders, decoders, options = [], [], self.choice("network")[1]
         for spec, x in zip(data.specs, data.modalities.values()):
             mean = x.float().mean((0, 2)).unsqueeze(-1)  # (units, 1) per bin, as stored
             start_at = (mean + 1e-3).log() if self.likelihood == "poisson" else mean * spec.scale
-            encoders.append(SpikeEncoder(spec.shape, self.latent_dim, self.width, self.input_scale / spec.scale,
-                                         self.dropout, self.start_logvar, self.bottleneck))
-            decoders.append(SpikeDecoder(spec.shape, self.latent_dim, self.width,
-                                         start_at if self.start_at_mean else None))
+            encoders.append(SpikeEncoder(spec.shape, self.latent_dim, options["width"],
+                                         options["input_scale"] / spec.scale, options["dropout"],
+                                         options["start_logvar"], options["bottleneck"]))
+            decoders.append(SpikeDecoder(spec.shape, self.latent_dim, options["width"],
+                                         start_at if options["start_at_mean"] else None))
         return encoders, decoders
 
     def classifiers(self, train: Windows, test: Windows) -> tuple[list[nn.Module], np.ndarray]:
@@ -186,9 +188,11 @@ class Hippocampus(Study):
         if not hippocampus_simulator.has_truth(train) or not (train.observed.all() and test.observed.all()):
             return {}
         z, z_test = (evaluation.encode_means(model, data).numpy() for data in (train, test))
-        starts = dict.fromkeys(train.names, self.start) if self.start >= 0 else files.STARTS
+        bins = self.choice("windows")[1]
+        starts = dict.fromkeys(train.names, bins["start"]) if bins["start"] >= 0 else files.STARTS
         odor, odor_test, state, state_test = (
-            hippocampus_simulator.window_truth(data, what, window=self.window, stride=self.stride, starts=starts)
+            hippocampus_simulator.window_truth(data, what, window=bins["window"], stride=bins["stride"],
+                                               starts=starts)
             for what in ("odor", "state") for data in (train, test))
         own, shared = alignment.linear_recovery(z, odor, z_test, odor_test)
         return {"odor_recovery": own, "odor_recovery_shared": shared,

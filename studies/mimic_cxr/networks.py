@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmvm.errors import UserError
+from mmvm.options import Option
 
 # per image size, the blocks of the encoder as (width in channels, kernel, stride, padding); the first convolution of
 # kernel 3, stride 2 and padding 2 (at 224: 1) comes before them: 224 -> 112 -> 56 -> 28 -> 14 -> 4 -> 1 pixels
@@ -22,6 +23,9 @@ DECODER = {224: (((4, 4, 1, 0), (3, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (1, 4,
            128: (((4, 4, 1, 0), (3, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (1, 4, 2, 1)), 1),
            64: (((4, 4, 1, 0), (3, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1)), 1)}
 SIZES = tuple(ENCODER)
+NETWORKS = {"residual": (
+    Option("channels", 8, "width of the first convolution, the last is 5 times as wide", at_least=1, paper="64"),
+    Option("dropout", 0.0, "share of silenced channels", at_least=0, at_most=0.99, paper="0.5"))}
 
 
 class Block(nn.Module):

@@ -15,14 +15,22 @@ from mmvm.evaluation import calibration, multilabel
 from mmvm.evaluation import forest as probes
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
+from mmvm.options import Option
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.mimic_cxr import data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
-from studies.mimic_cxr.networks import SIZES, XrayClassifier, XrayDecoder, XrayEncoder
+from studies.mimic_cxr.networks import NETWORKS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.supervised import Supervised, with_labels
 
 MIN_COUNT = 10  # samples that a point of a reliability curve must stand for
+
+
+PROBES = {"forest": (
+    Option("trees", 30, "trees of a random forest, one forest per label and view", at_least=1, paper="5000"),
+    Option("depth", 30, "their greatest depth", at_least=1, paper="30"),
+    Option("n_jobs", 1, "processor cores that grow the forests; -1: all; changes rounding alone", at_least=-1),
+    Option("bins", 10, "of the reliability curves and of the expected calibration error", at_least=1))}
 
 
 @dataclass(frozen=True)
@@ -31,57 +39,52 @@ class MimicCXR(Study):
 
     name: typing.ClassVar[str] = "mimic-cxr"
     files: typing.ClassVar[ModuleType] = mimic_cxr
-    not_hashed: typing.ClassVar[tuple[str, ...]] = (*Study.not_hashed, "n_jobs")
-    free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "trees", "depth", "label_sizes",
-                                              "bins", "classifier_epochs")
+    older = {**{name: ("network", name) for name in ("channels", "dropout")},
+             **{name: ("probes", name) for name in ("trees", "depth", "n_jobs", "bins")}}
+    free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "probes", "label_sizes",
+                                              "classifier_epochs")
 
     beta: float = parameter(1.0, "weight of the regulariser; paper: not stated; released code: 1", at_least=0)
     latent_dim: int = parameter(32, "D, per view; released code: 256", at_least=1)
     batch_size: int = parameter(32, "pairs per update; paper: 32", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam; paper: 5e-5", positive=True)
     epochs: int = parameter(4, "passes over the training pairs; paper: 240", at_least=1)
-    supervised: bool = parameter(False, "train the supervised reference, no VAE; paper: lr 1e-4, batch 256, "
-                                 "30 epochs")
-    n_subjects: int = parameter(450, "phantom patients, a tenth for testing; not used with a root; paper: real ones",
+    supervised: bool = parameter(False, "train the supervised reference, no VAE")
+    n_subjects: int = parameter(450, "phantom patients, a tenth for testing; unused with a root",
                                 at_least=10)
-    policy: str = parameter("all_pairs", "rows: all_pairs of a study (paper) | one_pair | missing (and single views)",
+    policy: str = parameter("all_pairs", "all_pairs of a study (paper) | one_pair | missing (single views too)",
                             mimic_cxr.POLICIES)
-    split_by: str = parameter("subject", "80/10/10 by subject (paper) | official (the data set's own split file)",
+    split_by: str = parameter("subject", "80/10/10 by subject (paper) | official (the set's own file)",
                               mimic_cxr.SPLITS_BY)
     uncertain: str = parameter("zero", "a label marked -1 counts as: zero (paper) | one | ignore (not known)",
                                mimic_cxr.UNCERTAIN)
     size: int = parameter(64, "pixels of an image's edge, 64, 128 or 224; paper: 224", SIZES)
     equalise: bool = parameter(False, "equalise the images' histograms; released code: True")
-    lateral_missing: float = parameter(0.0, "share of the training rows whose lateral view is hidden, in [0, 1); "
-                                       "paper: 0", at_least=0)
+    lateral_missing: float = parameter(0.0, "share of the training rows whose lateral is hidden; paper: 0", at_least=0)
     n_test: int = parameter(0, "test rows that are measured, at random; 0: all; paper: all", at_least=0)
     likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
                                         positive=True)
-    channels: int = parameter(8, "width of the first convolution, the last is 5 times as wide; paper: 64", at_least=1)
-    dropout: float = parameter(0.0, "share of silenced channels in the networks; paper: 0.5", at_least=0)
-    n_probe: int = parameter(2_000, "training encodings for the probes; 0: all; released code: the first 20000",
+    network: str = parameter("residual", "residual; options channels, dropout; paper: 64, 0.5", kinds=lambda: NETWORKS)
+    n_probe: int = parameter(2_000, "training encodings for the probes; 0: all; released code: 20000",
                              at_least=0)
-    trees: int = parameter(30, "trees of a random forest, one forest per label and view; paper: 5000", at_least=1)
-    depth: int = parameter(30, "their greatest depth; paper: 30", at_least=1)
+    probes: str = parameter("forest", "on the views' means; options trees, depth, n_jobs, bins",
+                            kinds=lambda: PROBES)
     label_sizes: str = parameter("100,300,1000,3000", "training samples of the label-efficiency curve; all are added")
-    bins: int = parameter(10, "bins of the reliability curves and of the expected calibration error", at_least=1)
     classifier_epochs: int = parameter(6, "epochs of the classifiers that judge imputed views", at_least=1)
-    n_jobs: int = parameter(1, "processor cores that grow the forests; -1: all; changes rounding alone", last=True)
     seed: int = parameter(0, "seed of weights, order and draws; paper: 3 seeds", last=True)
     data_seed: int = parameter(0, "seed of phantoms, splits, hidden views and the probes' choices", last=True)
-    plan: str = parameter("plain", "how updates are computed: plain | auto (measured) | such as channels_last",
+    plan: str = parameter("plain", "how updates are computed: plain | auto | as in channels_last",
                           last=True)
-    root: str = parameter("", "folder in MIMIC-CXR-JPG's layout; empty: phantoms, made in data/mimic_cxr", last=True)
-    out: str = parameter("", "folder for checkpoint and rows, from the repository's root; empty: none", last=True)
+    root: str = parameter("", "folder in MIMIC-CXR-JPG's layout; empty: phantoms", last=True)
+    out: str = parameter("", "folder of checkpoint and rows, from the root; empty: none", last=True)
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("dropout", "lateral_missing"):
-            if not getattr(self, name) < 1:
-                raise UserError(f"{name} must be below 1, got {getattr(self, name)}")
-        if self.n_jobs == 0 or self.n_jobs < -1:
-            raise UserError(f"n_jobs must be at least 1, or -1 for all cores, got {self.n_jobs}")
-        if self.supervised and (self.objective != type(self).objective or self._method_options()):
+        if not self.lateral_missing < 1:
+            raise UserError(f"lateral_missing must be below 1, got {self.lateral_missing}")
+        if self.choice("probes")[1]["n_jobs"] == 0:
+            raise UserError("n_jobs must be at least 1, or -1 for all cores, got 0")
+        if self.supervised and (self.objective != type(self).objective):
             raise UserError("supervised trains no VAE: leave objective and its options at their defaults")
         self._label_sizes()
 
@@ -116,7 +119,8 @@ class MimicCXR(Study):
         return self if self.root else replace(self, n_subjects=min(self.n_subjects, 40), lateral_missing=0.0)
 
     def build_networks(self, data):
-        settings = self.latent_dim, self.channels, self.size, self.dropout
+        options = self.choice("network")[1]
+        settings = self.latent_dim, options["channels"], self.size, options["dropout"]
         absent = not bool(data.observed.all())
         return [XrayEncoder(*settings, skip_absent=absent) for _ in data.specs], [
             XrayDecoder(*settings, skip_absent=absent) for _ in data.specs]
@@ -145,7 +149,8 @@ class MimicCXR(Study):
         for m, spec in enumerate(train.specs):
             x, labels = self._seen(train, m)
             some = x.index_select(0, torch.linspace(0, len(x) - 1, min(len(x), 256)).long())
-            key = [content_hash(some), content_hash(labels), self.channels, self.dropout, self.classifier_epochs]
+            key = [content_hash(some), content_hash(labels), *self.choice("network")[1].values(),
+                   self.classifier_epochs]
 
             def fit(x=x, labels=labels, spec=spec):
                 return multilabel.train_classifier(lambda: self._classifier(train), x, labels, spec,
@@ -179,7 +184,8 @@ class MimicCXR(Study):
             return metrics
         metrics |= self._imagination(model, train, test, classifiers)
         encodings = probes.encode(model, train, test, self.n_probe or None, self.data_seed)
-        settings = {"trees": self.trees, "depth": self.depth, "seed": self.data_seed, "n_jobs": self.n_jobs}
+        options = self.choice("probes")[1]
+        settings = {"seed": self.data_seed, **{name: options[name] for name in ("trees", "depth", "n_jobs")}}
         views = [(m,) for m in range(len(test.specs))]
         forests = np.stack([probes.forest(*encodings.of(*view), **settings) for view in views])     # (M, N, C)
         logits = np.stack([probes.logistic(*encodings.of(*view)) for view in views])
@@ -202,7 +208,8 @@ class MimicCXR(Study):
     # pieces ----------------------------------------------------------------------------------------------------------
 
     def _classifier(self, data: ChestXrays, skip_absent: bool = False) -> XrayClassifier:
-        return XrayClassifier(data.labels.shape[1], self.channels, self.size, self.dropout, skip_absent)
+        options = self.choice("network")[1]
+        return XrayClassifier(data.labels.shape[1], options["channels"], self.size, options["dropout"], skip_absent)
 
     def _seen(self, data: ChestXrays, m: int):
         """Images of view m, where it is there, and their labels; nothing is copied."""
@@ -248,10 +255,11 @@ class MimicCXR(Study):
                    labels: np.ndarray, names: list[str]) -> None:
         """The scores of one probe per view: `answers` rank and are above 0 where a label is said to be present; both
         arrays (M, N, C), NaN where a view is absent."""
+        bins = self.choice("probes")[1]["bins"]
         ranked = [multilabel.scores(own, labels) for own in answers]
         found = {"auroc": np.array([own["auroc"] for own in ranked]),
                  "average_precision": np.array([own["average_precision"] for own in ranked]),
-                 "calibration_error": np.array([calibration.calibration_errors(own, labels, self.bins)
+                 "calibration_error": np.array([calibration.calibration_errors(own, labels, bins)
                                                 for own in probabilities]),
                  "brier": np.array([calibration.brier_scores(own, labels) for own in probabilities])}
         for metric, values in found.items():
@@ -266,10 +274,10 @@ class MimicCXR(Study):
             return
         metrics["probe"] = _mean(found["auroc"])
         for name, own in zip(names, probabilities):
-            curve = calibration.reliability(own, labels, self.bins)
+            curve = calibration.reliability(own, labels, bins)
             for part in ("confidence", "frequency", "count"):
                 metrics.setdefault(f"reliability_{part}", []).extend(
-                    (name, f"{bin + 1}/{self.bins}", value) for bin, value in enumerate(getattr(curve, part))
+                    (name, f"{bin + 1}/{bins}", value) for bin, value in enumerate(getattr(curve, part))
                     if curve.count[bin] >= MIN_COUNT)
 
     def _add_auroc(self, metrics: Metrics, name: str, answers: np.ndarray, labels: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmvm.errors import UserError
 from mmvm.networks.conv import ConvDecoder, ConvEncoder, NormDecoder, NormEncoder
 from mmvm.networks.resnet import ResNetDecoder, ResNetEncoder, resnet_trunk
+from mmvm.options import Option
 
 
 class DigitClassifier(nn.Module):
@@ -44,5 +45,7 @@ class DigitClassifier(nn.Module):
         return self.head(self.features(x))
 
 
-NETWORKS = {"conv": (ConvEncoder, ConvDecoder), "norm": (NormEncoder, NormDecoder),
+CHANNELS = Option("channels", 16, "width of the first convolution", at_least=1, paper="64, of resnet")
+NETWORKS = {"conv": (CHANNELS,), "norm": (CHANNELS,), "resnet": (CHANNELS,)}
+BUILDERS = {"conv": (ConvEncoder, ConvDecoder), "norm": (NormEncoder, NormDecoder),
             "resnet": (ResNetEncoder, ResNetDecoder)}

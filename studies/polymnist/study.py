@@ -18,7 +18,7 @@ from mmvm.objectives import MMVM
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.polymnist import data as polymnist
-from studies.polymnist.networks import NETWORKS, DigitClassifier
+from studies.polymnist.networks import BUILDERS, NETWORKS, DigitClassifier
 
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 
@@ -29,6 +29,7 @@ class PolyMNIST(Study):
 
     name: typing.ClassVar[str] = "polymnist"
     files: typing.ClassVar[ModuleType] = polymnist
+    older = {"channels": ("network", "channels")}
     free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "classifier_epochs",
                                               "n_likelihood", "inception")
 
@@ -39,12 +40,12 @@ class PolyMNIST(Study):
     epochs: int = parameter(4, "passes over the training tuples; paper: 500", at_least=1)
     n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3")
     translated: bool = parameter(False, "small digits at random positions; paper: True")
-    scale: float = parameter(0.75, "size of a translated digit, 1 = 28 pixels; paper: 0.75")
+    scale: float = parameter(0.75, "size of a translated digit in 28 pixels; paper: 0.75")
     n_train: int = parameter(10_000, "training tuples; paper: 60000", at_least=1)
     n_test: int = parameter(2_000, "test tuples; paper: 10000", at_least=1)
     missing: float = parameter(0.0, "share of training images taken away at random; one per tuple stays; paper: 0")
-    network: str = parameter("conv", "conv (small) | norm (small, normalised) | resnet (paper)", tuple(NETWORKS))
-    channels: int = parameter(16, "width of the first convolution; paper's resnet: 64", at_least=1)
+    network: str = parameter("conv", "conv (small) | norm (small, normalised) | resnet (paper); option channels",
+                             kinds=lambda: NETWORKS)
     likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
                                         positive=True)
     n_probe: int = parameter(5_000, "training encodings for the linear probe; paper: 10000", at_least=1)
@@ -81,9 +82,15 @@ class PolyMNIST(Study):
         return replace(self, n_train=1)
 
     def build_networks(self, data):
-        encoder, decoder = NETWORKS[self.network]
-        return ([encoder(self.latent_dim, self.channels) for _ in data.specs],
-                [decoder(self.latent_dim, self.channels) for _ in data.specs])
+        name, options = self.choice("network")
+        encoder, decoder = BUILDERS[name]
+        return ([encoder(self.latent_dim, options["channels"]) for _ in data.specs],
+                [decoder(self.latent_dim, options["channels"]) for _ in data.specs])
+
+    @property
+    def trunk(self) -> str:
+        """That of the digit classifiers: the paper's, or a small one."""
+        return "resnet" if self.choice("network")[0] == "resnet" else "conv"
 
     def curve(self, train, test):
         """A probe fitted to 5,000 encodings and the error, both on the first 2,000 test tuples."""
@@ -101,7 +108,7 @@ class PolyMNIST(Study):
     def classifiers(self, train: MultimodalData, test: MultimodalData) -> tuple[list[nn.Module], np.ndarray]:
         """One digit classifier per modality and their accuracies on the test images (M,)."""
         device = training.resolve_device(self.device)
-        trunk = "resnet" if self.network == "resnet" else "conv"
+        trunk = self.trunk
         settings = {"trunk": trunk, "epochs": self.classifier_epochs, "device": device,
                     **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
         trained, accuracies = [], []
@@ -123,8 +130,7 @@ class PolyMNIST(Study):
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            **frechet.cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
-        trunk = "resnet" if self.network == "resnet" else "conv"
-        metrics.notes["classifier_distance"] = f"trunk={trunk}; n={len(test)}"
+        metrics.notes["classifier_distance"] = f"trunk={self.trunk}; n={len(test)}"
         if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
             metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()

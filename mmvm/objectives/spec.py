@@ -1,0 +1,90 @@
+"""Methods by name: what a class says of itself, and how a text like `mvtcae:alpha=0.5` becomes an objective.
+
+A new method is a class with the decorator `method` and its `Option`s; the command line, the chapters, the figures and
+the list of methods then know it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmvm.errors import UserError
+from mmvm.objectives.base import Objective
+from mmvm.options import Option, canonical, parse
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How figures show a method: its name, colour and marker."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method: its class, how figures show it, where it comes from, and its options."""
+
+    cls: type[Objective]
+    appearance: Appearance
+    source: str
+    options: tuple[Option, ...]
+    variants: Mapping[str, Appearance]
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(name: str, label: str, colour: str, marker: str, source: str, options: Sequence[Option] = (),
+           variants: Mapping[str, Appearance] | None = None):
+    """Class decorator: makes an `Objective` the method `name`.
+
+    label, colour, marker  in figures
+    source                 paper and section or equation
+    options                what the text may set; `cls.from_options` is given the values
+    variants               texts with options that figures show as methods of their own
+
+    Raises `UserError` where another class has the name already.
+    """
+    def register(cls: type[Objective]) -> type[Objective]:
+        known = METHODS.get(name)
+        if known and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UserError(f"method {name!r} of {cls.__module__}.{cls.__qualname__} is already that of "
+                            f"{known.cls.__module__}.{known.cls.__qualname__}: choose another name")
+        METHODS[name] = Method(cls, Appearance(label, colour, marker), source, tuple(options), variants or {})
+        return cls
+    return register
+
+
+def options_of() -> dict[str, tuple[Option, ...]]:
+    """Name -> options of every method that is registered."""
+    return {name: found.options for name, found in METHODS.items()}
+
+
+def canonical_method(text: str) -> str:
+    """The one text of a method with options: in the class's order, without those at their defaults."""
+    return canonical(text, "objective", options_of())
+
+
+def build(text: str, latent_dim: int, n_modalities: int) -> Objective:
+    """The objective that a text names, for D = `latent_dim` and M modalities. Raises `UserError`."""
+    name, values = parse(text, "objective", options_of())
+    return METHODS[name].cls.from_options(values, latent_dim, n_modalities)
+
+
+def appearances() -> dict[str, Appearance]:
+    """Text -> how figures show it: all methods, then their variants."""
+    return {**{name: found.appearance for name, found in METHODS.items()},
+            **{text: shown for found in METHODS.values() for text, shown in found.variants.items()}}
+
+
+def described() -> list[tuple[str, str, str, str, str, str]]:
+    """One line per method and per option: (method or "", option or "", values, default, paper's value, meaning or
+    source)."""
+    lines = []
+    for name, found in METHODS.items():
+        lines.append((name, "", "", "", "", f"{found.appearance.label}; {found.source}"))
+        for option in found.options:
+            default = "" if option.default is None else option.write(option.default)
+            lines.append(("", option.name, option.values(), default, option.paper, option.meaning))
+    return lines

@@ -1,0 +1,103 @@
+"""A choice and its options as one text, safe in a shell without quotes: `mmvm`, `mmvm:gate=soft,load_balance=1`.
+
+What may be chosen says which options it has (`Option`: type, choices, range, meaning); everything unknown or out of
+range is one line that says what exists. Methods are chosen this way, and a study's networks.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmvm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a choice.
+
+    default  its value where the text is silent; None: found from the rest, as `meaning` says
+    kind     bool, int, float or str; that of the default, where there is one
+    choices  of a text; at_least, at_most, above: the range of a number
+    paper    the paper's value, or the released code's, where it is another one or worth saying
+    """
+
+    name: str
+    default: bool | int | float | str | None
+    meaning: str
+    kind: type | None = None
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    paper: str = ""
+
+    @property
+    def type(self) -> type:
+        return self.kind or type(self.default)
+
+    def values(self) -> str:
+        """What may be given, in words."""
+        if self.choices:
+            return " | ".join(self.choices)
+        limits = [f"{word} {limit:g}" for word, limit in (("at least", self.at_least), ("above", self.above),
+                                                          ("at most", self.at_most)) if limit is not None]
+        return " ".join([{bool: "true | false", int: "integer", float: "number", str: "text"}[self.type], *limits])
+
+    def read(self, text: str):
+        """The value that `text` says; `UserError` where it says none."""
+        try:
+            value = {"true": True, "false": False}[text.lower()] if self.type is bool else self.type(text)
+        except (KeyError, ValueError):
+            value = None
+        number = isinstance(value, float | int) and not isinstance(value, bool)
+        if (value is None or self.choices and value not in self.choices or number and not (
+                math.isfinite(value) and (self.at_least is None or value >= self.at_least)
+                and (self.at_most is None or value <= self.at_most) and (self.above is None or value > self.above))):
+            raise UserError(f"{self.name} must be {self.values()}, got {text!r}")
+        return value
+
+    def write(self, value) -> str:
+        """`read`'s inverse: true, not True; the shortest text of a number."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def parse(text: str, what: str, kinds: Mapping[str, Sequence[Option]]) -> tuple[str, dict]:
+    """"mmvm:gate=soft" -> "mmvm" and the values of all its options, those not given at their defaults.
+
+    `what` names the thing in errors, `kinds` has the options of every choice. Raises `UserError`.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in kinds:
+        raise UserError(f"unknown {what} {name!r}: there are {', '.join(kinds)}")
+    options = {option.name: option for option in kinds[name]}
+    values = {option.name: option.default for option in kinds[name]}
+    given = set()
+    for word in rest.split(",") if colon else []:
+        option, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{what} {text!r}: write {name}:<option>=<value>,<option>=<value>, got {word!r}")
+        if option not in options:
+            raise UserError(f"{what} {name!r} has no option {option!r}: it has {', '.join(options) or 'none'}")
+        if option in given:
+            raise UserError(f"{what} {text!r} says {option} twice: leave one out")
+        given.add(option)
+        try:
+            values[option] = options[option].read(value)
+        except UserError as error:
+            raise UserError(f"{what} {text!r}: {error}; {option} is {options[option].meaning}") from None
+    return name, values
+
+
+def write(name: str, values: Mapping, options: Sequence[Option]) -> str:
+    """The one text of a choice: its options in their own order, without those at their defaults."""
+    words = [f"{option.name}={option.write(values[option.name])}" for option in options
+             if values.get(option.name, option.default) != option.default]
+    return name + (":" + ",".join(words) if words else "")
+
+
+def canonical(text: str, what: str, kinds: Mapping[str, Sequence[Option]]) -> str:
+    """`text` as `write` writes it, so that equal choices are equal texts."""
+    name, values = parse(text, what, kinds)
+    return write(name, values, kinds[name])
