@@ -46,7 +46,8 @@ def work(runs: Sequence[Run], workers: int, minutes: float | None = None, thread
     """Makes the runs that are not done, in their order. Returns the exit status: 0 all done, 1 some failed, 3 the time
     was over before all were done, 130 stopped by a signal."""
     end = time.monotonic() + 60 * minutes if minutes else math.inf
-    stop_at = end - min(NOTICE, 15 * minutes) if minutes else math.inf
+    notice = min(NOTICE, 15 * minutes) if minutes else 0.0
+    stop_at = end - notice
     waiting = [run for run in runs if not done(run)]
     _say(f"{len(runs)} runs, {len(runs) - len(waiting)} done; {left(waiting, runs, workers)}")
     children: list[Child] = []
@@ -81,7 +82,7 @@ def work(runs: Sequence[Run], workers: int, minutes: float | None = None, thread
                     children.remove(child)
                     settle(child, stopping=False)
         finally:
-            for child in _stopped(children, end):
+            for child in _stopped(children, kill_at=end - min(LAST, notice / 3)):
                 children.remove(child)
                 settle(child, stopping=True)
     return _close(runs, waiting, failed, workers, stop.is_set())
@@ -122,7 +123,10 @@ def done(run: Run) -> bool:
 def collect(run: Run) -> bool:
     """Whether the folder has rows of this run; they are put into the table."""
     file = _folder(run) / "results.csv"
-    if _name(run) not in _runs_in(file):
+    try:
+        if _name(run) not in _runs_in(file):
+            return False
+    except UserError:  # a file that cannot be read stops this run alone: the train command says so
         return False
     rows = results.read(file)
     results.append(rows[(rows["run"] == run.parameters.run_hash()) & (rows["profile"] == run.parameters.profile)],
@@ -202,15 +206,15 @@ def _process(run: Run, lock: IO, threads: int, command: Sequence[str]) -> subpro
                                 pass_fds=[lock.fileno()])
 
 
-def _stopped(children: Iterable[Child], end: float) -> list[Child]:
-    """Every process, after it was told to stop and has ended. One that takes until the end is killed: what it computed
-    after its last checkpoint (a minute at most) is lost."""
+def _stopped(children: Iterable[Child], kill_at: float) -> list[Child]:
+    """Every process, after it was told to stop and has ended. One that takes until `kill_at` is killed: what it
+    computed after its last checkpoint (a minute at most) is lost."""
     children = list(children)
     for child in children:
         child.process.terminate()
     for child in children:
         try:
-            child.process.wait(None if end == math.inf else max(0.0, end - LAST - time.monotonic()))
+            child.process.wait(None if kill_at == math.inf else max(0.0, kill_at - time.monotonic()))
         except subprocess.TimeoutExpired:
             child.process.kill()
             child.process.wait()
