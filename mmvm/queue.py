@@ -199,7 +199,7 @@ def _process(run: Run, lock: IO, threads: int, command: Sequence[str]) -> subpro
     """A session of its own, so that Ctrl-C reaches the queue alone: a second signal would end the training without its
     checkpoint. The process inherits the lock, which is free when both it and the queue are gone."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
-                   "TQDM_MININTERVAL": "10"}
+                   "TQDM_MININTERVAL": "10", "PYTHONUNBUFFERED": "1"}  # the last line of the log is the last word
     with open(_folder(run) / LOG, "w") as log:
         return subprocess.Popen([*command, *run.train_words()], cwd=paths.REPOSITORY, env=environment, stdout=log,
                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
