@@ -1,7 +1,8 @@
-"""python -m mmvm train | data | results
+"""python -m mmvm train | data | results | queue
 
 Exit status: 0 done, 2 a mistake in the call, the data or the disk (one sentence says which), 130 stopped by Ctrl-C or
-SIGTERM, during training with the checkpoint written.
+SIGTERM, during training with the checkpoint written. Of queue also: 1 a run failed, 3 the time was over before all runs
+were done.
 """
 
 import argparse
@@ -14,13 +15,26 @@ from dataclasses import replace
 
 from mmvm.errors import UserError
 
+QUEUE = """Trains the runs of a list, those of the lowest priority number first, each in a process of its own.
+
+Rows are written into the list's table as runs finish; runs that have rows there are skipped. What was stopped or killed
+goes on from its checkpoint with the next call, on another machine too if the runs' folders came along. Several queues
+may share a list: none takes a run that another is at. On a GPU all workers share the one device, and its memory.
+
+With --minutes the runs are told to stop 30 seconds before the end (a quarter of the time where that is less), to write
+their checkpoints; the measurements after a training are not resumed, but made again. A run that fails is tried once
+more after all others; its folder holds train.log. Times are of training alone, from the epochs measured so far.
+
+Exit status: 0 all runs are done, 1 a run failed twice, 2 a mistake in the call or the list, 3 the time was over before
+all were done, 130 stopped by Ctrl-C or SIGTERM, with the checkpoints written."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     from mmvm.experiments import EXPERIMENTS
 
     parser = argparse.ArgumentParser(prog="python -m mmvm", description="Train, check data, read results of the "
                                      "MMVM VAE compendium.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | data | results")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train | data | results | queue")
 
     train = commands.add_parser("train", help="train and evaluate one run", description="Trains and evaluates one "
                                 "run. The same command continues a run that was stopped or killed.",
@@ -60,9 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
     results.add_argument("experiment", nargs="?", default=None, help="name of a file in data/results, or a csv file")
     results.add_argument("--metric", action="append", help="metric(s) to show (default: probe, coherence)")
 
+    queue = commands.add_parser("queue", help="train a list of runs, several at a time", description=QUEUE,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    queue.add_argument("list", metavar="LIST.yaml", help="the runs (mmvm/lists.py says how it is written)")
+    queue.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    queue.add_argument("--minutes", type=float, metavar="T", help="be over by then (default: when all runs are done)")
+    queue.add_argument("--threads", type=int, default=1, metavar="K", help="threads of each run (default: 1)")
+    queue.add_argument("--dry-run", action="store_true", help="only say what is done, what is left, and its time")
+
     options = parser.parse_args(arguments)
     try:
-        return {"train": _train, "data": _data, "results": _results}[options.command](options)
+        return {"train": _train, "data": _data, "results": _results, "queue": _queue}[options.command](options)
     except UserError as error:
         print(f"mmvm: {error}", file=sys.stderr)
         return 2
@@ -97,6 +119,12 @@ def _train(options) -> int:
             print(f"{row['metric']:22} {row['target']:6} {row['value']:10.4g}")
     print(f"\n{len(result.rows)} rows in {p.folder() / 'results.csv'}")
     return 0
+
+
+def _queue(options) -> int:
+    from mmvm import queue
+
+    return queue.call(options.list, options.workers, options.minutes, options.threads, options.dry_run)
 
 
 def _data(options) -> int:
