@@ -1,7 +1,8 @@
-"""python -m mmvm train | data | results | studies
+"""python -m mmvm train | data | results | studies | methods | queue
 
 Exit status: 0 done, 2 a mistake in the call, the data or the disk (one sentence says which), 130 stopped by Ctrl-C or
-SIGTERM, during training with the checkpoint written.
+SIGTERM, during training with the checkpoint written. Of queue also: 1 a run failed, 3 the time was over before all runs
+were done.
 """
 
 import argparse
@@ -197,8 +198,61 @@ def _studies(options) -> int:
     return 2 if problems else 0
 
 
+# methods -------------------------------------------------------------------------------------------------------------
+
+def _add_methods(commands, asks_for_help: bool) -> None:
+    commands.add_parser("methods", help="list the methods with their options",
+                        description="Every method and its options: values, default, the paper's value, meaning.")
+
+
+def _methods(options) -> int:
+    from mmvm.objectives import spec
+    from mmvm.study import registry
+
+    registry.usable()  # a study may bring methods of its own
+    for method, option, values, default, paper, meaning in spec.described():
+        if method:
+            print(f"{method:12} {meaning}")
+        else:
+            print(f"  {option}: {meaning}\n      {values}; default: {default or 'as said'}"
+                  + (f"; paper: {paper}" if paper else ""))
+    return 0
+
+
+# queue ---------------------------------------------------------------------------------------------------------------
+
+QUEUE = """Trains the runs of a list, those of the lowest priority number first, each in a process of its own.
+
+Rows are written into the list's table as runs finish; runs that have rows there are skipped. What was stopped or killed
+goes on from its checkpoint with the next call, on another machine too if the runs' folders came along. Several queues
+may share a list: none takes a run that another is at. On a GPU all workers share the one device, and its memory.
+
+With --minutes the runs are told to stop 30 seconds before the end (a quarter of the time where that is less), to write
+their checkpoints; the measurements after a training are not resumed, but made again. A run that fails is tried once
+more after all others; its folder holds train.log. Times are of training alone, from the epochs measured so far.
+
+Exit status: 0 all runs are done, 1 a run failed twice, 2 a mistake in the call or the list, 3 the time was over before
+all were done, 130 stopped by Ctrl-C or SIGTERM, with the checkpoints written."""
+
+
+def _add_queue(commands, asks_for_help: bool) -> None:
+    queue = commands.add_parser("queue", help="train a list of runs, several at a time", description=QUEUE,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    queue.add_argument("list", metavar="LIST.yaml", help="the runs (mmvm/study/lists.py says how it is written)")
+    queue.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    queue.add_argument("--minutes", type=float, metavar="T", help="be over by then (default: when all runs are done)")
+    queue.add_argument("--threads", type=int, default=1, metavar="K", help="threads of each run (default: 1)")
+    queue.add_argument("--dry-run", action="store_true", help="only say what is done, what is left, and its time")
+
+
+def _queue(options) -> int:
+    from mmvm.study import queue
+
+    return queue.call(options.list, options.workers, options.minutes, options.threads, options.dry_run)
+
+
 COMMANDS = {"train": (_add_train, _train), "data": (_add_data, _data), "results": (_add_results, _results),
-            "studies": (_add_studies, _studies)}
+            "studies": (_add_studies, _studies), "methods": (_add_methods, _methods), "queue": (_add_queue, _queue)}
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of training too: no traceback

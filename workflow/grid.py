@@ -1,4 +1,4 @@
-"""What config.yaml asks for, as runs, and what their results depend on. The Snakefile turns this into jobs.
+"""What config.yaml or a list asks for, as runs, and what their results depend on. The Snakefile turns this into jobs.
 
 Snakemake looks at the times of files, and git gives every file it writes the time of the checkout. So what a run
 depends on is handed to Snakemake as a parameter of its job, by content: a digest of the code, and one of the settings.
@@ -7,111 +7,47 @@ depends on is handed to Snakemake as a parameter of its job, by content: a diges
 import ast
 import hashlib
 import json
-import re
-import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from mmvm import paths
 from mmvm.errors import UserError
-from mmvm.study import results
+from mmvm.study import lists, results
+from mmvm.study.lists import Run, place
 from mmvm.study.registry import STUDIES
-from mmvm.study.study import METHOD_OPTIONS, Study
 
-# Files and folders by name, without ".py". Figures and the command line change no number; a new one counts until it is
-# listed here.
-IN_NO_RUN = {"__main__", "figures", "registry"}
+# Files and folders by name, without ".py": figures, the command line and lists change no number. A new one counts until
+# it stands here.
+IN_NO_RUN = {"__main__", "chapter", "figures", "lists", "queue", "registry"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
 EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
-OF_THE_GRID = {"beta": "betas", "seed": "seeds", "out": "the folder, which follows from the other settings"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One point of the grid: its parameters, `out` included, and the command line's words for them."""
-
-    parameters: Study
-    profile: str
-    settings: tuple[str, ...]
-
-    def train_arguments(self) -> str:
-        """Of `python -m mmvm train`."""
-        words = [self.parameters.name, "--profile", self.profile]
-        for setting in self.settings:
-            words += ["--set", setting]
-        return shlex.join([*words, "--out", self.parameters.out])
-
-    def papermill_arguments(self) -> str:
-        """Every parameter that is not at its default. -r keeps text text, also where it looks like a number."""
-        words = []
-        for name, value in asdict(self.parameters).items():
-            if value != getattr(type(self.parameters), name):
-                words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
-        return shlex.join(words)
-
-    def values(self) -> str:
-        """A digest of all parameters: the same after an edit of the profile's comments."""
-        return _digest(asdict(self.parameters))
-
-    def trained_with(self, code: str) -> str:
-        """A digest of what the weights depend on. Not the number of epochs: trained weights are trained further."""
-        return _digest([code, self.parameters.config()])
 
 
 def runs(config: Mapping) -> dict[str, Run]:
-    """The runs of the grid that `config["experiment"]` and `config["profile"]` name, by folder. Every setting is
-    checked before any job starts: raises `UserError`, with the entry at fault."""
-    experiment, profile = config["experiment"], config["profile"]
-    kind = STUDIES[experiment]
-    grids = config["grids"].get(experiment, {})
+    """By folder, the runs of the list file that `config["list"]` names, or else of the grid that `config["study"]`
+    and `config["profile"]` name. Every setting is checked before any job starts: raises `UserError`, with the entry at
+    fault."""
+    if config.get("list"):
+        return lists.read(Path(paths.REPOSITORY, config["list"]))
+    study, profile = config["study"], config["profile"]
+    grids = config["grids"].get(STUDIES[study].name, {})
     if profile not in grids:
-        raise UserError(f"there is no grid of {experiment} for profile {profile!r}; there are: {', '.join(grids)}")
-    found: dict[str, Run] = {}
-    for number, entry in enumerate(grids[profile], 1):
-        try:
-            for run in _entry(kind, profile, entry):
-                folder = run.parameters.out
-                if found.setdefault(folder, run).parameters != run.parameters:
-                    raise UserError(f"{folder} already belongs to a run with other settings")
-        except UserError as error:
-            raise UserError(f"grid {experiment}, {profile}, entry {number}: {error}") from None
-    return found
+        raise UserError(f"there is no grid of {study} for profile {profile!r}; there are: {', '.join(grids)}")
+    return lists.expand({"study": study, "profile": profile, "results": config.get("results"),
+                         "runs": grids[profile]}, f"grid {study}, {profile}")
 
 
-def _entry(experiment: type[Study], profile: str, entry: Mapping) -> Iterable[Run]:
-    unknown = sorted(set(entry) - {"settings", "betas", "seeds"})
-    if unknown:
-        raise UserError(f"unknown key {', '.join(unknown)}; an entry has: settings, betas, seeds")
-    for name in ("betas", "seeds"):
-        if not isinstance(entry.get(name), list):
-            raise UserError(f"{name} must be a list, got {entry.get(name)!r}")
-    settings = entry.get("settings", {})
-    for name, instead in OF_THE_GRID.items():
-        if name in settings:
-            raise UserError(f"{name} is no setting of an entry: it comes from {instead}")
-    for beta in entry["betas"]:
-        for seed in entry["seeds"]:
-            words = tuple(f"{name}={value}" for name, value in {**settings, "beta": beta, "seed": seed}.items())
-            p = experiment.from_profile(profile).with_settings(words)
-            yield Run(replace(p, out=_folder(p, settings)), profile, words)
+def values(run: Run) -> str:
+    """A digest of all parameters: the same after an edit of the profile's comments."""
+    return _digest(asdict(run.parameters))
 
 
-def _folder(p: Study, settings: Mapping) -> str:
-    """runs/grid/<experiment>/<profile>/<method>-<other settings>-b<beta>-s<seed>, from the root if it lies there."""
-    named = {"objective", *p.not_hashed, *(name for options in METHOD_OPTIONS.values() for name in options)}
-    others = [f"{name}={value}" for name, value in settings.items()
-              if name not in named and name not in re.split("[/=]", p.method())]
-    words = "-".join([p.method(), *others, f"b{p.beta:g}", f"s{p.seed}"])
-    return place(paths.runs_root() / "grid" / p.chapter / p.profile / re.sub(r"[^\w.=-]", "-", words))
-
-
-def place(path: Path) -> str:
-    """The name of a file as seen from the repository's root, where the jobs run: relative if it lies there."""
-    path = Path(paths.REPOSITORY, path)
-    return str(path.relative_to(paths.REPOSITORY) if path.is_relative_to(paths.REPOSITORY) else path)
+def trained_with(run: Run, code: str) -> str:
+    """A digest of what the weights depend on. Not the number of epochs: trained weights are trained further."""
+    return _digest([code, run.parameters.config()])
 
 
 # what results depend on ----------------------------------------------------------------------------------------------
@@ -148,6 +84,14 @@ def _digest(what) -> str:
 
 
 # collecting ----------------------------------------------------------------------------------------------------------
+
+def by_table(runs: Mapping[str, Run]) -> dict[Path, list[str]]:
+    """The results.csv of all runs, per table that they are collected in."""
+    found: dict[Path, list[str]] = {}
+    for folder, run in runs.items():
+        found.setdefault(run.table, []).append(f"{folder}/results.csv")
+    return found
+
 
 def lacks(table: Path, files: Iterable[Path]) -> bool:
     """Whether `table` lacks a row of one of the results.csv that exist: all are written by `results.append`, so equal

@@ -20,7 +20,7 @@ from mmvm.study import results
 from studies.polymnist import data as polymnist
 from studies.polymnist.study import PolyMNIST
 
-TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 200, "n_test": 60, "channels": 2, "latent_dim": 4,
+TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 200, "n_test": 60, "network": "conv:channels=2", "latent_dim": 4,
         "batch_size": 32, "epochs": 1, "n_probe": 150, "classifier_epochs": 1, "device": "cpu"}
 SHIPPED = REPOSITORY / "data" / "polymnist"
 
@@ -62,8 +62,9 @@ def checkpoint_step(folder):
 
 def test_help_names_the_commands(call):
     status, out, _ = call("--help")
-    assert status == 0 and "usage: python -m mmvm [-h] train | data | results" in out
-    assert all(line in out for line in ("train and evaluate one run", "verify it", "print the committed results"))
+    assert status == 0 and "usage: python -m mmvm [-h] train | data | results | queue" in out
+    assert all(line in out for line in ("train and evaluate one run", "verify it", "print the committed results",
+                                      "train a list of runs"))
 
 
 def test_help_of_train_lists_every_parameter(call):
@@ -73,7 +74,7 @@ def test_help_of_train_lists_every_parameter(call):
         assert f"  {line}\n" in out
 
 
-@pytest.mark.parametrize("command", ["data", "results"])
+@pytest.mark.parametrize("command", ["data", "results", "queue"])
 def test_help_of_the_other_commands(command, call):
     status, out, _ = call(command, "--help")
     assert status == 0 and out.startswith(f"usage: python -m mmvm {command}")

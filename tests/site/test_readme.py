@@ -49,6 +49,8 @@ def test_command(command, tmp_path):
             call(["make", "--dry-run", *arguments])
         case ["python", "-m", "mmvm", "train", *arguments]:
             call([sys.executable, "-m", "mmvm", "train", *arguments, "--dry-run"])
+        case ["python", "-m", "mmvm", "queue", *arguments]:
+            call([sys.executable, "-m", "mmvm", "queue", *arguments, "--dry-run"])
         case ["python", "-m", "mmvm", *arguments]:
             call([sys.executable, "-m", "mmvm", *arguments])
         case ["torchrun", "--nproc-per-node", _, "-m", "mmvm", "train", *arguments]:

@@ -18,7 +18,7 @@ from mmvm.study.registry import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
-MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100, "channels": 4,
+MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100, "network": "conv:channels=4",
          "latent_dim": 4, "batch_size": 50, "epochs": 1, "classifier_epochs": 1, "device": "cpu"}
 GRID = {"profile": "micro", "grids": {"polymnist": {"micro": [{"settings": {"objective": "independent"},
                                                                "betas": [0.5, 1], "seeds": [0]}]}}}
@@ -139,6 +139,24 @@ def test_the_committed_grid_is_planned(tmp_path, target, arguments):
     planned = jobs(snakemake(ROOT, tmp_path, *arguments, "--dry-run"))
     planned.pop("chapters", None)
     assert planned == {"train": n, target: n if target == "chapter" else 1}
+
+
+def test_a_list_is_planned_each_run_with_its_own_table_and_chapter(tmp_path):
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"experiment": "polymnist", "profile": "smoke", "runs": [
+        {"betas": [1, 2], "seeds": [0]}, {"betas": [1], "seeds": [0], "experiment": "cub", "profile": "laptop"}]}))
+    words = ["--cores", "2", "--dry-run", "--config", f"list={tmp_path / 'two.yaml'}"]
+    said = snakemake(ROOT, tmp_path, *words)
+    assert jobs(said) == {"train": 3, "collect": 1} and f"{tmp_path}/grid/lists/two/collected" in said
+    said = snakemake(ROOT, tmp_path, words[0], words[1], "chapters", *words[2:])
+    assert jobs(said) == {"train": 3, "chapter": 3, "chapters": 1}
+    assert {"book/polymnist.ipynb", "book/cub.ipynb"} <= set(re.split(r"[\s,]+", said))
+    found = grid.runs({"list": str(tmp_path / "two.yaml")})
+    assert {table.name: len(files) for table, files in grid.by_table(found).items()} == {"polymnist.csv": 2,
+                                                                                        "cub.csv": 1}
+
+
+def test_a_missing_list_fails_before_any_job(tmp_path):
+    assert "there is no list" in snakemake(ROOT, tmp_path, "--cores", "1", "--config", "list=none.yaml", status=1)
 
 
 def test_every_committed_grid_names_runs():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmvm.errors import UserError
+from mmvm.objectives import METHODS
 from mmvm.study import results
-from mmvm.study.study import METHOD_OPTIONS
 from studies.polymnist.study import PolyMNIST
 
 ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "profile": "smoke", "metric": "probe",
@@ -328,7 +328,7 @@ def test_committed_methods_and_metrics_are_known(name):
     assert set(table["metric"]) <= METRICS | OWN_METRICS.get(name, set())
     shares = table[table["metric"].isin(SHARES)]["value"]
     assert shares.between(0, 1).all()
-    methods = {**METHOD_OPTIONS, **OWN_METHODS.get(name, {})}
+    methods = {**METHODS, **OWN_METHODS.get(name, {})}
     for method in set(table["method"]):
         objective, *options = method.split("/")
         known = methods[objective]

@@ -16,7 +16,7 @@ from mmvm.paths import REPOSITORY
 from mmvm.training import distributed
 from studies.polymnist.study import PolyMNIST
 
-SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "channels=2", "latent_dim=4", "batch_size=16", "n_probe=64",
+SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "network=conv:channels=2", "latent_dim=4", "batch_size=16", "n_probe=64",
             "classifier_epochs=1", "device=cpu"]
 # the gradients of the first batch and the weights after two updates, with every draw at its mean: draws differ between
 # processes, so only without them can one be compared with two
@@ -37,7 +37,7 @@ SCRIPT = """
     training._Update.gradients = kept
 
     def trained(objective):
-        p = PolyMNIST(objective=objective, n_modalities=2, n_train=32, channels=2, latent_dim=4, device="cpu")
+        p = PolyMNIST(objective=objective, n_modalities=2, n_train=32, network="conv:channels=2", latent_dim=4, device="cpu")
         data = p.data("train")
         model = p.build_model(data)
         gradients.clear()
@@ -102,7 +102,7 @@ def test_torchrun_trains_evaluates_once_and_another_number_continues(tmp_path):
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "ranks", lambda: distributed.Ranks(0, 2, 0))
-    p = PolyMNIST(n_modalities=2, n_train=30, channels=2, latent_dim=4, batch_size=15, device="cpu")
+    p = PolyMNIST(n_modalities=2, n_train=30, network="conv:channels=2", latent_dim=4, batch_size=15, device="cpu")
     data = p.data("train")
     with pytest.raises(UserError, match="a batch of 15 samples cannot be shared by 2 processes: choose a batch_size"):
         p.fit(p.build_model(data), data)

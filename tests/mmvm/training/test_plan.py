@@ -21,8 +21,7 @@ from mmvm import (
 )
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.networks.grouped import can_group, forward_grouped
-from mmvm.objectives import mixture_kl_pairwise
-from mmvm.study.study import METHOD_OPTIONS
+from mmvm.objectives import METHODS, mixture_kl_pairwise
 from mmvm.training import loop
 from mmvm.training import plan as speed
 from mmvm.training.plan import Plan
@@ -72,7 +71,7 @@ def test_every_plan_gives_the_plain_loss_and_gradients(plan, network):
     assert other == pytest.approx(loss, rel=1e-5) and relative(others, gradients) < 1e-5
 
 
-@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+@pytest.mark.parametrize("objective", METHODS)
 def test_every_objective_agrees_with_the_plain_loop(objective):
     settings = {"private_dim": 2} if objective == "mmvaeplus" else {}
     p = PolyMNIST(objective=objective, latent_dim=D, n_modalities=M, **settings)

@@ -11,9 +11,9 @@ from mmvm import MMVM, Independent, Modality, MultimodalData, MultimodalVAE, Nor
 from mmvm.errors import UserError
 from mmvm.evaluation import multilabel
 from mmvm.likelihoods import Categorical
+from mmvm.objectives import METHODS
 from mmvm.study import results
 from mmvm.study import study as base
-from mmvm.study.study import METHOD_OPTIONS
 from studies.cub import caption_quality
 from studies.cub.captions import EOS, PAD, tokenise
 from studies.cub.networks import (
@@ -26,8 +26,8 @@ from studies.cub.networks import (
 )
 from studies.cub.study import CUB
 
-TINY = dict(n_images=40, captions_per_image=3, n_test=20, epochs=1, batch_size=16, latent_dim=4, private_dim=2,
-            image_channels=2, text_channels=2, embedding_dim=32, n_probe=40, classifier_epochs=1, device="cpu")
+TINY = dict(n_images=40, captions_per_image=3, n_test=20, epochs=1, batch_size=16, latent_dim=4,
+            network="conv:image_channels=2,text_channels=2,embedding_dim=32", n_probe=40, classifier_epochs=1, device="cpu")
 
 
 def tiny(**changes) -> CUB:
@@ -273,7 +273,7 @@ def test_data_is_painted_once_and_test_pairs_are_drawn(train, test):
     assert len(tiny(n_test=0).data("test")) == 30
 
 
-@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+@pytest.mark.parametrize("objective", METHODS)
 def test_every_method_trains_on_images_and_captions(train, objective):
     p = tiny(objective=objective)
     model = p.build_model(train)

@@ -9,8 +9,8 @@ import torch
 from mmvm import evaluation, study
 from mmvm.__main__ import main
 from mmvm.errors import UserError
+from mmvm.objectives import METHODS
 from mmvm.study import results
-from mmvm.study.study import METHOD_OPTIONS
 from studies.hippocampus import data as hippocampus
 from studies.hippocampus import figures, files
 from studies.hippocampus import simulator as hippocampus_simulator
@@ -18,7 +18,7 @@ from studies.hippocampus.files import Session
 from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
 from studies.hippocampus.study import Hippocampus
 
-TINY = dict(n_modalities=3, width=8, epochs=1, stride=5, n_folds=2, classifier_epochs=1, classifier_width=8,
+TINY = dict(n_modalities=3, network="dense:width=8", epochs=1, windows="bins:stride=5", n_folds=2, classifier_epochs=1, classifier_width=8,
             device="cpu")
 PER_ANIMAL = {"probe", "probe_shared", "deviance_label", "reconstruction", "squared_error", "odor_recovery",
               "odor_recovery_shared", "state_recovery"}
@@ -76,7 +76,7 @@ def test_untrained_decoders_start_at_the_mean_rates(root, likelihood):
         assert torch.allclose(predicted, x.float().mean((0, 2)).unsqueeze(1).expand(spec.shape), atol=2e-3)
     mean, logvar = model.encoders[0](torch.zeros(3, *train.specs[0].shape))
     assert (logvar + 6).abs().max() < 3
-    papers = replace(p, start_at_mean=False, start_logvar=0.0, width=0, bottleneck=True).build_model(train)
+    papers = replace(p, network="dense:start_at_mean=false,start_logvar=0,width=0,bottleneck=true").build_model(train)
     assert papers.encoders[0].trunk[0].weight.shape == (60, 60) and papers.encoders[0].mean.in_features == 2
 
 
@@ -119,7 +119,7 @@ def test_load_gives_the_model_back(finished, runs, root):
     assert torch.equal(again, evaluation.encode_means(finished.model, test))
 
 
-@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+@pytest.mark.parametrize("objective", METHODS)
 def test_every_method_runs_with_both_likelihoods(objective, root, runs):
     for likelihood in hippocampus.LIKELIHOODS:
         p = Hippocampus(root=root, likelihood=likelihood, **TINY).with_method(objective)
@@ -153,8 +153,8 @@ def test_seeds_are_folds_too_unless_one_is_named(root):
 
 @pytest.mark.parametrize("settings, words", [
     (dict(fold=5), "fold must be below n_folds"), (dict(odors="AB1"), "odors must be different letters"),
-    (dict(odors="AA"), "odors must be different letters"), (dict(dropout=1.0), "dropout must be below 1"),
-    (dict(objective="mmvaeplus", private_dim=2), "private_dim must be below latent_dim")])
+    (dict(odors="AA"), "odors must be different letters"), (dict(network="dense:dropout=1"), "dropout must be number at least 0 at most 0.99"),
+    (dict(objective="mmvaeplus:private_dim=2"), "private_dim must be below latent_dim")])
 def test_impossible_settings(settings, words):
     with pytest.raises(UserError, match=words):
         Hippocampus(**settings)
@@ -188,7 +188,7 @@ def test_arrays_go_straight_into_the_pipeline(runs):
         return Session(random.poisson(rate[stimulus][:, :, None], (90, n_units, 25)), stimulus)
     mine = {"Ada": session(30), "Barat": session(22), "Cy": session(41)}        # a name of the release means nothing
     p = replace(Hippocampus.from_profile("poisson"), n_modalities=3, odors="ABC", epochs=20, device="cpu")
-    found = study.run(p, p.windows(mine, "train"), p.windows(mine, "test"))
+    found = study.run(p, p.cut(mine, "train"), p.cut(mine, "test"))
     assert found.metrics["probe"].min() > 0.8 and found.metrics["probe_shared"].mean() > 0.7
     assert found.metrics["deviance_explained"].min() > 0.1
     assert "odor_recovery" not in found.metrics

@@ -16,15 +16,16 @@ from mmvm.errors import UserError
 from mmvm.evaluation import multilabel
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Laplace
+from mmvm.objectives import METHODS
 from mmvm.study import results
-from mmvm.study.study import METHOD_OPTIONS
 from studies.mimic_cxr import data as mimic_cxr
 from studies.mimic_cxr import figures, supervised
 from studies.mimic_cxr.data import LABELS, ChestXrays
 from studies.mimic_cxr.networks import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.study import MimicCXR, hide_laterals
 
-TINY = dict(epochs=1, batch_size=16, latent_dim=4, channels=2, n_probe=60, trees=3, label_sizes="20,40", bins=5,
+TINY = dict(epochs=1, batch_size=16, latent_dim=4, network="residual:channels=2", n_probe=60, probes="forest:trees=3,bins=5",
+            label_sizes="20,40",
             classifier_epochs=1, device="cpu")
 VIEWS = ("frontal", "lateral")
 
@@ -218,7 +219,7 @@ def test_supervised_loss_is_the_sum_over_views_that_are_there():
 
 
 def test_supervised_learns(tmp_path):
-    p = MimicCXR(**{**TINY, "epochs": 12, "learning_rate": 5e-3, "channels": 4}, supervised=True,
+    p = MimicCXR(**{**TINY, "epochs": 12, "learning_rate": 5e-3, "network": "residual:channels=4"}, supervised=True,
                  out=str(tmp_path / "run"))
     found = study.run(p)
     assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8
@@ -295,14 +296,14 @@ def test_load_gives_the_model_back(finished):
 
 
 def test_latents_of_a_trained_model_know_the_labels():
-    p = MimicCXR(**{**TINY, "epochs": 12, "latent_dim": 16, "channels": 4, "n_probe": 0, "beta": 0.1,
+    p = MimicCXR(**{**TINY, "epochs": 12, "latent_dim": 16, "network": "residual:channels=4", "n_probe": 0, "beta": 0.1,
                     "learning_rate": 5e-3, "trees": 30})
     metrics = study.run(p).metrics
     assert (metrics["probe"] > 0.7).all()
     assert (metrics["imputation"].diagonal() < metrics["imputation_constant"]).all()
 
 
-@pytest.mark.parametrize("objective", METHOD_OPTIONS)
+@pytest.mark.parametrize("objective", METHODS)
 def test_every_method_runs_with_hidden_laterals(objective):
     private = {"private_dim": 2} if objective == "mmvaeplus" else {}
     found = study.run(MimicCXR(**TINY, objective=objective, policy="missing", uncertain="ignore",
@@ -320,11 +321,11 @@ def test_one_judge_whatever_is_hidden():
 
 
 @pytest.mark.parametrize("settings, words", [
-    (dict(dropout=1.0), "dropout must be below 1"), (dict(lateral_missing=1.0), "lateral_missing must be below 1"),
+    (dict(network="residual:dropout=1"), "dropout must be number"), (dict(lateral_missing=1.0), "lateral_missing must be below 1"),
     (dict(lateral_missing=-0.1), "lateral_missing must be at least 0"), (dict(size=96), "size must be one of"),
-    (dict(policy="some"), "policy must be one of"), (dict(n_jobs=0), "n_jobs must be at least 1, or -1"),
+    (dict(policy="some"), "policy must be one of"), (dict(probes="forest:n_jobs=0"), "n_jobs must be at least 1, or -1"),
     (dict(supervised=True, objective="poe"), "supervised trains no VAE"),
-    (dict(supervised=True, bound="variational"), "supervised trains no VAE"),
+    (dict(supervised=True, objective="mmvm:bound=variational"), "supervised trains no VAE"),
     (dict(label_sizes="100,x"), "label_sizes must be whole numbers"),
     (dict(label_sizes="100,50"), "label_sizes must be whole numbers"),
     (dict(label_sizes="0,50"), "label_sizes must be whole numbers")])
@@ -349,7 +350,7 @@ def test_the_papers_profile_is_the_papers():
 
 
 def test_the_number_of_cores_is_no_part_of_a_run():
-    assert MimicCXR(n_jobs=2).run_hash() == MimicCXR().run_hash() and MimicCXR(n_jobs=2).config() == MimicCXR().config()
+    assert MimicCXR(probes="forest:n_jobs=2").config() == MimicCXR().config()
 
 
 def test_a_killed_reference_is_continued(tmp_path):
