@@ -105,7 +105,7 @@ def _folder(p: Study, settings: Mapping) -> str:
     others = [f"{name}={value}" for name, value in settings.items()
               if name not in named and name not in re.split("[/=]", p.method())]
     words = "-".join([p.method(), *others, f"b{p.beta:g}", f"s{p.seed}"])
-    return place(paths.runs_root() / "grid" / p.chapter / p.profile / re.sub(r"[^\w.=-]", "-", words))
+    return place(paths.runs_root() / "grid" / p.name / p.profile / re.sub(r"[^\w.=-]", "-", words))
 
 
 def place(path: Path) -> str:

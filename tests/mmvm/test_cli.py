@@ -193,7 +193,7 @@ def test_a_full_disk_is_named(call, profile, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(training.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     said = call("train", "polymnist", "--profile", profile, "--out", tmp_path / "run")
     assert_mistake(said, tmp_path / "run" / training.CHECKPOINT, "No space left on device")
 

@@ -121,7 +121,7 @@ def test_provenance_is_of_this_machine_and_day():
 
 APPEND = """
 import os, sys
-from mmvm import results
+from mmvm.study import results
 row, path = eval(sys.argv[1]), sys.argv[2]
 for worker in range(4):
     if os.fork() == 0:

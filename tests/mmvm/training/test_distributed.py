@@ -23,18 +23,20 @@ SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "channels=2", "latent_d
 SCRIPT = """
     import sys
     import torch
-    from mmvm import DiagonalGaussian, distributed, fit, training
+    from mmvm import DiagonalGaussian, fit
+    from mmvm.training import distributed
+    from mmvm.training.update import Update
     from studies.polymnist.study import PolyMNIST
 
     DiagonalGaussian.sample = lambda self, generator=None: self.mean + 0 * self.std
-    made, gradients = training._Update.gradients, []
+    made, gradients = Update.gradients, []
 
     def kept(self, batch, step):
         out = made(self, batch, step)
         gradients.append(torch.cat([q.grad.flatten() for q in self.model.parameters() if q.requires_grad]))
         return out
 
-    training._Update.gradients = kept
+    Update.gradients = kept
 
     def trained(objective):
         p = PolyMNIST(objective=objective, n_modalities=2, n_train=32, channels=2, latent_dim=4, device="cpu")
