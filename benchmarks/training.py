@@ -73,7 +73,8 @@ def update_step(network: str, data: MultimodalData, precision: str, plan: speed.
                 latent_dim: int = LATENT, shared: tuple | None = None) -> Callable:
     """One update as `mmvm.fit` makes it: gather, forward, backward, norm, Adam."""
     model, optimizer = shared or with_adam(model_of(network, data, objective, latent_dim))
-    update = Update(model, optimizer, data, precision, torch.device("cpu"), None, False, False)
+    update = Update(model, optimizer, data, precision, torch.device("cpu"), None, compile=False, graph=False,
+                    learning_rate=0.0)
     index = torch.arange(len(data))
 
     def step() -> float:

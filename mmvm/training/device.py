@@ -35,10 +35,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     # emulated bfloat16 is slower than float32, so only native instructions count; torch has no public question for it
     try:
         flags = Path("/proc/cpuinfo").read_text()

@@ -20,8 +20,8 @@ from mmvm.study import results
 from studies.polymnist import data as polymnist
 from studies.polymnist.study import PolyMNIST
 
-TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 200, "n_test": 60, "network": "conv:channels=2", "latent_dim": 4,
-        "batch_size": 32, "epochs": 1, "n_probe": 150, "classifier_epochs": 1, "device": "cpu"}
+TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 200, "n_test": 60, "network": "conv:channels=2",
+        "latent_dim": 4, "batch_size": 32, "epochs": 1, "n_probe": 150, "classifier_epochs": 1, "device": "cpu"}
 SHIPPED = REPOSITORY / "data" / "polymnist"
 
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_named(call, profile, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(training.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     said = call("train", "polymnist", "--profile", profile, "--out", tmp_path / "run")
     assert_mistake(said, tmp_path / "run" / training.CHECKPOINT, "No space left on device")
 

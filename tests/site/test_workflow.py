@@ -18,8 +18,9 @@ from mmvm.study.registry import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
-MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100, "network": "conv:channels=4",
-         "latent_dim": 4, "batch_size": 50, "epochs": 1, "classifier_epochs": 1, "device": "cpu"}
+MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100,
+         "network": "conv:channels=4", "latent_dim": 4, "batch_size": 50, "epochs": 1, "classifier_epochs": 1,
+         "device": "cpu"}
 GRID = {"profile": "micro", "grids": {"polymnist": {"micro": [{"settings": {"objective": "independent"},
                                                                "betas": [0.5, 1], "seeds": [0]}]}}}
 spec = importlib.util.spec_from_file_location("grid", ROOT / "workflow" / "grid.py")
@@ -49,7 +50,7 @@ class Copy:
 
     def __init__(self, folder: Path):
         self.root, self.runs = folder / "project", folder / "runs"
-        for part in ("mmvm", "workflow", "book/params"):
+        for part in ("mmvm", "studies", "workflow", "book/params"):
             shutil.copytree(ROOT / part, self.root / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "book" / "polymnist.ipynb", self.root / "book")
         (self.root / "book" / "params" / "polymnist-micro.yaml").write_text(yaml.safe_dump(MICRO))
@@ -102,11 +103,17 @@ def test_prose_figures_and_new_times_rerun_nothing(copy):
 
 
 def test_code_that_a_run_uses_reruns_it(copy):
-    copy.edit("mmvm/evaluation.py", "import math", "import math\nOTHER = 1")
+    copy.edit("mmvm/evaluation/errors.py", "import math", "import math\nOTHER = 1")
     said = copy.grid("--dry-run")
     assert jobs(said) == {"train": 2, "collect": 1}
     assert "code " in said and "'weights " not in said  # measured again, not trained again
-    copy.edit("mmvm/evaluation.py", "import math\nOTHER = 1", "import math")
+    copy.edit("mmvm/evaluation/errors.py", "import math\nOTHER = 1", "import math")
+
+
+def test_code_of_another_study_reruns_nothing(copy):
+    copy.edit("studies/cub/study.py", "import typing", "import typing\nOTHER = 1")
+    assert "Nothing to be done" in copy.grid("--dry-run")
+    assert grid.code_digest("cub") != grid.code_digest("polymnist")
 
 
 def test_a_missing_output_is_the_only_one_made_again(copy):
@@ -189,15 +196,8 @@ def test_every_mistake_in_the_grid_has_a_sentence(entry, sentence):
 
 
 def test_an_experiment_that_does_not_exist_is_named():
-    with pytest.raises(UserError, match="there is no experiment 'mnist'; there are: polymnist"):
+    with pytest.raises(UserError, match="there is no study 'mnist'; there are: cub, hippocampus"):
         grid.runs({**CONFIG, "experiment": "mnist"})
-
-
-def test_code_of_another_experiment_is_no_part_of_the_digest(monkeypatch):
-    before = grid.code_digest("polymnist")
-    monkeypatch.setitem(grid.STUDIES, "mlp", None)  # as if networks/mlp.py were another experiment's
-    assert grid.code_digest("polymnist") != before
-    assert grid.code_digest("mlp") != grid.code_digest("polymnist")
 
 
 def test_a_profile_without_grid_is_named():

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from mmvm import evaluation
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
+from mmvm.evaluation import encodings
 from mmvm.evaluation.coherence import classifier_accuracy, coherence, summarise, train_classifier
 from mmvm.evaluation.encodings import encode_means
 from mmvm.evaluation.errors import imputation_error, log_likelihood, reconstruction_error
@@ -373,5 +373,5 @@ def test_classifier_accuracy_is_the_share_of_right_samples():
     data = make_data(1_100)
     labels = data.labels.clone()
     labels[1_000:] = (labels[1_000:] + 1) % C
-    assert evaluation.BATCH < 1_000
+    assert encodings.BATCH < 1_000
     assert classifier_accuracy(CLASSIFIERS[0], data.modalities["image"], labels, SPECS[0]) == 1_000 / 1_100

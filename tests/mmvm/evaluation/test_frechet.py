@@ -17,7 +17,7 @@ from torch import nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import frechet
+from mmvm.evaluation.frechet import images as images_module
 from mmvm.evaluation.frechet.distance import classifier_distance, features_of
 from mmvm.evaluation.frechet.fid import fid, sha256_of_state
 from mmvm.evaluation.frechet.images import BytesTo, conditional_images, to_bytes
@@ -316,7 +316,7 @@ def test_draws_are_seeded_and_leave_the_callers_alone(call, request):
 
 
 def test_what_the_caller_does_between_batches_changes_nothing(monkeypatch):
-    monkeypatch.setattr(frechet, "BATCH", 7)
+    monkeypatch.setattr(images_module, "BATCH", 7)
     model, data = mlp_model(), make_data()
     expected, images = stacked(model, data, 0, 1), []
     assert model.training
@@ -386,7 +386,7 @@ def test_nothing_is_said_of_what_is_never_observed_or_has_no_classifier():
 def test_several_batches_give_what_one_gives(monkeypatch):
     data, model = make_data(), levels_model(TABLE)
     expected = classifier_distance(model, data, [Mean()] * M)
-    monkeypatch.setattr(frechet, "BATCH", 7)
+    monkeypatch.setattr(images_module, "BATCH", 7)
     np.testing.assert_allclose(classifier_distance(model, data, [Mean()] * M), expected, rtol=1e-4)
 
 

@@ -24,8 +24,8 @@ from mmvm.paths import REPOSITORY
 from mmvm.study import lists, queue, results
 from mmvm.study.registry import STUDIES
 
-TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 64, "n_test": 60, "network": "conv:channels=2", "latent_dim": 4,
-        "batch_size": 32, "epochs": 2, "n_probe": 60, "classifier_epochs": 1, "device": "cpu"}
+TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 64, "n_test": 60, "network": "conv:channels=2",
+        "latent_dim": 4, "batch_size": 32, "epochs": 2, "n_probe": 60, "classifier_epochs": 1, "device": "cpu"}
 # An epoch takes 0.1 s and a checkpoint is the number of epochs. The file `plan` says by folder: the run's hash, its
 # epochs, and how many calls fail; `calls` grows by one line a call.
 FAKE = '''

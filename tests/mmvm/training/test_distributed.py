@@ -16,28 +16,31 @@ from mmvm.paths import REPOSITORY
 from mmvm.training import distributed
 from studies.polymnist.study import PolyMNIST
 
-SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "network=conv:channels=2", "latent_dim=4", "batch_size=16", "n_probe=64",
-            "classifier_epochs=1", "device=cpu"]
+SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "network=conv:channels=2", "latent_dim=4",
+            "batch_size=16", "n_probe=64", "classifier_epochs=1", "device=cpu"]
 # the gradients of the first batch and the weights after two updates, with every draw at its mean: draws differ between
 # processes, so only without them can one be compared with two
 SCRIPT = """
     import sys
     import torch
-    from mmvm import DiagonalGaussian, distributed, fit, training
+    from mmvm import DiagonalGaussian, fit
+    from mmvm.training import distributed
+    from mmvm.training.update import Update
     from studies.polymnist.study import PolyMNIST
 
     DiagonalGaussian.sample = lambda self, generator=None: self.mean + 0 * self.std
-    made, gradients = training._Update.gradients, []
+    made, gradients = Update.gradients, []
 
     def kept(self, batch, step):
         out = made(self, batch, step)
         gradients.append(torch.cat([q.grad.flatten() for q in self.model.parameters() if q.requires_grad]))
         return out
 
-    training._Update.gradients = kept
+    Update.gradients = kept
 
     def trained(objective):
-        p = PolyMNIST(objective=objective, n_modalities=2, n_train=32, network="conv:channels=2", latent_dim=4, device="cpu")
+        p = PolyMNIST(objective=objective, n_modalities=2, n_train=32, network="conv:channels=2", latent_dim=4,
+                      device="cpu")
         data = p.data("train")
         model = p.build_model(data)
         gradients.clear()

@@ -25,7 +25,7 @@ from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
-from mmvm.training import update
+from mmvm.training import device, loop, update
 from mmvm.training.checkpoint import CHECKPOINT
 from mmvm.training.loop import fit
 from mmvm.training.run import HISTORY, TrainingInterrupted, TrainingWarning
@@ -248,6 +248,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 import test_training as t
 from mmvm import training
+from mmvm.training import run
 
 torch.set_num_threads(1)
 moment, k, out = sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -275,7 +276,7 @@ def write(path, tensors, metadata, write=training.write_safetensors):
         die_at("epoch", len(training.read_history(out)))
     write(path, tensors, metadata)
 
-training.os.replace, training.write_safetensors = replace, write
+os.replace, run.write_safetensors = replace, write
 t.train(t.Calling(act), out=out, checkpoint_seconds=float(sys.argv[5]), on_epoch=on_epoch)
 """
 
@@ -439,7 +440,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch, whol
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.os, "replace", fail)
+        patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="No space left"):
             train(out=tmp_path, checkpoint_seconds=0)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
@@ -530,7 +531,7 @@ def test_a_guard_that_looks_rarely_saves_no_broken_state_and_names_the_update(tm
             super().__init__(*arguments)
             self.interval = training.GUARD_INTERVAL
 
-    monkeypatch.setattr(training, "_Guard", Rarely)
+    monkeypatch.setattr(loop, "Guard", Rarely)
     data, step = spoilt_data()
     with pytest.raises(TrainingDiverged, match=rf"stopped at update {step}, .*log p\(b\) nan"):
         train(data=data)
@@ -572,6 +573,6 @@ def test_a_gpu_that_is_not_there_is_named():
 def test_auto_precision_is_what_the_hardware_has(monkeypatch):
     cpu = torch.device("cpu")
     for has, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(training, "_cpu_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(device, "cpu_has_bfloat16", lambda has=has: has)
         assert training.resolve_precision("auto", cpu) == expected
     assert training.resolve_precision("float32", cpu) == "float32"

@@ -12,8 +12,7 @@ from mmvm.errors import UserError
 from mmvm.evaluation import multilabel
 from mmvm.likelihoods import Categorical
 from mmvm.objectives import METHODS
-from mmvm.study import results
-from mmvm.study import study as base
+from mmvm.study import load, results, run
 from studies.cub import caption_quality
 from studies.cub.captions import EOS, PAD, tokenise
 from studies.cub.networks import (
@@ -27,14 +26,12 @@ from studies.cub.networks import (
 from studies.cub.study import CUB
 
 TINY = dict(n_images=40, captions_per_image=3, n_test=20, epochs=1, batch_size=16, latent_dim=4,
-            network="conv:image_channels=2,text_channels=2,embedding_dim=32", n_probe=40, classifier_epochs=1, device="cpu")
+            network="conv:image_channels=2,text_channels=2,embedding_dim=32", n_probe=40, classifier_epochs=1,
+            device="cpu")
 
 
 def tiny(**changes) -> CUB:
-    settings = {**TINY, **changes}
-    if settings.get("objective", "mmvm") != "mmvaeplus":
-        del settings["private_dim"]
-    return CUB(**settings)
+    return CUB(**{**TINY, **changes})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -285,7 +282,7 @@ def test_every_method_trains_on_images_and_captions(train, objective):
 
 def test_a_run_gives_rows_under_every_definition(tmp_path, train, test):
     p = tiny(out=str(tmp_path / "run"), n_test=30)
-    result = base.run(p)
+    result = run(p)
     table = results.read(tmp_path / "run" / "results.csv")
     assert len(table) == len(result.rows) and set(table["experiment"]) == {"cub"}
     assert set(table["n_train"]) == {len(train)}
@@ -304,7 +301,7 @@ def test_a_run_gives_rows_under_every_definition(tmp_path, train, test):
     assert weighted["mean"] == pytest.approx(plain["image"] + 128 * plain["text"], rel=1e-4)
     assert {"caption_distinct", "caption_colour_words", "classifier_accuracy", "classifier_auroc", "imputation",
             "constant_accuracy", "effective_beta", "probe_by_attribute"} <= set(table["metric"])
-    loaded, model = base.load(p.out)
+    loaded, model = load(p.out)
     assert loaded == replace(p, n_test=loaded.n_test, n_probe=loaded.n_probe, out=loaded.out, root=loaded.root,
                              classifier_epochs=loaded.classifier_epochs, profile=loaded.profile, device=loaded.device)
     x = list(test.batch(torch.arange(4)).x)

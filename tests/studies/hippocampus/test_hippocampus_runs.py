@@ -18,7 +18,8 @@ from studies.hippocampus.files import Session
 from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
 from studies.hippocampus.study import Hippocampus
 
-TINY = dict(n_modalities=3, network="dense:width=8", epochs=1, windows="bins:stride=5", n_folds=2, classifier_epochs=1, classifier_width=8,
+TINY = dict(n_modalities=3, network="dense:width=8", epochs=1, windows="bins:stride=5",
+            n_folds=2, classifier_epochs=1, classifier_width=8,
             device="cpu")
 PER_ANIMAL = {"probe", "probe_shared", "deviance_label", "reconstruction", "squared_error", "odor_recovery",
               "odor_recovery_shared", "state_recovery"}
@@ -153,7 +154,8 @@ def test_seeds_are_folds_too_unless_one_is_named(root):
 
 @pytest.mark.parametrize("settings, words", [
     (dict(fold=5), "fold must be below n_folds"), (dict(odors="AB1"), "odors must be different letters"),
-    (dict(odors="AA"), "odors must be different letters"), (dict(network="dense:dropout=1"), "dropout must be number at least 0 at most 0.99"),
+    (dict(odors="AA"), "odors must be different letters"),
+    (dict(network="dense:dropout=1"), "dropout must be number at least 0 at most 0.99"),
     (dict(objective="mmvaeplus:private_dim=2"), "private_dim must be below latent_dim")])
 def test_impossible_settings(settings, words):
     with pytest.raises(UserError, match=words):

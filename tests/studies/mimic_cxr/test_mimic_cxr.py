@@ -24,9 +24,8 @@ from studies.mimic_cxr.data import LABELS, ChestXrays
 from studies.mimic_cxr.networks import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.study import MimicCXR, hide_laterals
 
-TINY = dict(epochs=1, batch_size=16, latent_dim=4, network="residual:channels=2", n_probe=60, probes="forest:trees=3,bins=5",
-            label_sizes="20,40",
-            classifier_epochs=1, device="cpu")
+TINY = dict(epochs=1, batch_size=16, latent_dim=4, network="residual:channels=2", n_probe=60,
+            probes="forest:trees=3,bins=5", label_sizes="20,40", classifier_epochs=1, device="cpu")
 VIEWS = ("frontal", "lateral")
 
 
@@ -321,9 +320,11 @@ def test_one_judge_whatever_is_hidden():
 
 
 @pytest.mark.parametrize("settings, words", [
-    (dict(network="residual:dropout=1"), "dropout must be number"), (dict(lateral_missing=1.0), "lateral_missing must be below 1"),
+    (dict(network="residual:dropout=1"), "dropout must be number"),
+    (dict(lateral_missing=1.0), "lateral_missing must be below 1"),
     (dict(lateral_missing=-0.1), "lateral_missing must be at least 0"), (dict(size=96), "size must be one of"),
-    (dict(policy="some"), "policy must be one of"), (dict(probes="forest:n_jobs=0"), "n_jobs must be at least 1, or -1"),
+    (dict(policy="some"), "policy must be one of"),
+    (dict(probes="forest:n_jobs=0"), "n_jobs must be at least 1, or -1"),
     (dict(supervised=True, objective="poe"), "supervised trains no VAE"),
     (dict(supervised=True, objective="mmvm:bound=variational"), "supervised trains no VAE"),
     (dict(label_sizes="100,x"), "label_sizes must be whole numbers"),

@@ -134,7 +134,7 @@ def test_the_result_does_not_depend_on_the_number_of_workers(copy, tmp_path):
     assert trees[0] == trees[1] and len(trees[0]) == 6
 
 
-SAY = "from mmvm.datasets import mimic_cxr; print(*mimic_cxr.prepare({!r}, size={}, workers={}), sep='\\n')"
+SAY = "from studies.mimic_cxr import data as mimic_cxr; print(*mimic_cxr.prepare({!r}, size={}, workers={}), sep='\\n')"
 
 
 def start(root, size=SIZE, workers=1) -> subprocess.Popen:

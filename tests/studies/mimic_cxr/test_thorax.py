@@ -510,7 +510,7 @@ def test_two_processes_that_make_the_same_set(standin, tmp_path, monkeypatch):
         shutil.copytree(standin, tmp_path / "set")
         tables(part, rows)
 
-    monkeypatch.setattr(mimic_cxr_standin, "_tables", late)
+    monkeypatch.setattr(mimic_cxr_standin, "tables", late)
     assert simulate(tmp_path / "set", **SMALL) == tmp_path / "set"
     assert [path.name for path in tmp_path.iterdir()] == ["set"] and contents(tmp_path / "set") == contents(standin)
 
