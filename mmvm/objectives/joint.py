@@ -64,6 +64,7 @@ class Aggregated(Objective):
     """
 
     KINDS = ("avg", "poe", "moe", "mopoe")
+    AVERAGES, PRIOR_EXPERTS, SAMPLINGS, KLS = AVERAGES, PRIOR_EXPERTS, SAMPLINGS, KLS
     def __init__(self, kind: str, average: str = "variance", prior_expert: str = "never", sampling: str = "random",
                  kl: str = "components", kl_per_modality: bool = False, unimodal_elbos: bool = False):
         super().__init__()

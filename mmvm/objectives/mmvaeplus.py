@@ -67,7 +67,7 @@ class MMVAEPlus(Objective):
     When the model imputes, an absent modality's private part comes from N(0, I) (appendix B.2.2, as in the original).
     """
 
-    KLS = ("mixture", "components")
+    KLS, ESTIMATORS = ("mixture", "components"), ESTIMATORS
 
     @classmethod
     def from_options(cls, options, latent_dim, n_modalities):

@@ -8,6 +8,7 @@ papermill, the train command and the grid all use these names.
 import hashlib
 import json
 import math
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -95,13 +96,14 @@ class Parameters:
 
     @classmethod
     def from_profile(cls, profile: str) -> "Parameters":
-        """The defaults changed by book/params/<chapter>-<profile>.yaml; a path to a YAML file works too."""
-        path = Path(profile)
+        """The defaults changed by a profile: book/params/<name>-<profile>.yaml, or params/<profile>.yaml beside the
+        study's own module, or any YAML file by its path. "smoke" is the defaults where no file says otherwise."""
+        path, there = Path(profile), cls.profiles()
         if path.suffix not in (".yaml", ".yml"):
-            path = paths.REPOSITORY / "book" / "params" / f"{cls.name}-{profile}.yaml"
+            if profile == "smoke" and profile not in there:
+                return cls()
+            path = there.get(profile, paths.REPOSITORY / "book" / "params" / f"{cls.name}-{profile}.yaml")
         if not path.exists():
-            committed = (paths.REPOSITORY / "book" / "params").glob(f"{cls.name}-*.yaml")
-            there = sorted(p.stem.removeprefix(f"{cls.name}-") for p in committed)
             raise UserError(f"there is no profile {path}; profiles of {cls.name}: {', '.join(there)}, or name a "
                             "YAML file")
         try:
@@ -118,6 +120,14 @@ class Parameters:
             return cls.from_dict(values)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+
+    @classmethod
+    def profiles(cls) -> dict[str, Path]:
+        """Name -> file of the profiles that there are."""
+        own = (Path(sys.modules[cls.__module__].__file__).parent / "params").glob("*.yaml")
+        book = (paths.REPOSITORY / "book" / "params").glob(f"{cls.name}-*.yaml")
+        return dict(sorted([*((path.stem, path) for path in own),
+                            *((path.stem.removeprefix(f"{cls.name}-"), path) for path in book)]))
 
     def with_settings(self, settings: list[str]) -> "Parameters":
         """`["beta=0.25", "objective=independent"]` applied to these parameters, each read as its own type."""
