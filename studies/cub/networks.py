@@ -157,7 +157,7 @@ class TextAttributeClassifier(nn.Module):
         return self.head(F.dropout(h.masked_fill((x == PAD).unsqueeze(1), 0.0).amax(-1), 0.2, self.training))
 
 
-NETWORKS = {"conv": (
+NETWORK_OPTIONS = {"conv": (
     Option("image_channels", 8, "width of the first image convolution", at_least=1, paper="64"),
     Option("text_channels", 8, "width of the first text convolution", at_least=1, paper="32"),
     Option("embedding_dim", 64, "of a word, a power of two from 32", at_least=32, paper="128"))}

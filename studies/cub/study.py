@@ -18,7 +18,7 @@ from studies.cub import caption_quality
 from studies.cub import data as cub
 from studies.cub.data import CaptionedImages
 from studies.cub.networks import (
-    NETWORKS,
+    NETWORK_OPTIONS,
     ImageAttributeClassifier,
     ImageDecoder,
     ImageEncoder,
@@ -64,7 +64,7 @@ class CUB(Study):
                                    positive=True)
     pads_counted: bool = parameter(False, "padding counts in the text's likelihood; released code: True")
     network: str = parameter("conv", "conv; options image_channels, text_channels, embedding_dim",
-                             kinds=lambda: NETWORKS)
+                             kinds=lambda: NETWORK_OPTIONS)
     n_probe: int = parameter(2_000, "training encodings for the linear probes; paper: 10000", at_least=1)
     classifier_epochs: int = parameter(12, "epochs of the attribute classifiers behind the coherence; text: a third",
                                        at_least=1)

@@ -79,7 +79,7 @@ class OdorClassifier(nn.Module):
         return self.layers(x)
 
 
-NETWORKS = {"dense": (
+NETWORK_OPTIONS = {"dense": (
     Option("width", 64, "of the hidden layers; 0: as wide as the input", at_least=0, paper="0"),
     Option("bottleneck", False, "encoders squeeze into D numbers before their two heads", paper="true"),
     Option("input_scale", 1.0, "what an encoder sees of one spike", above=0, paper="0.1"),

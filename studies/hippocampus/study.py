@@ -18,7 +18,7 @@ from studies.hippocampus import data as hippocampus
 from studies.hippocampus import simulator as hippocampus_simulator
 from studies.hippocampus.data import Windows
 from studies.hippocampus.files import Session
-from studies.hippocampus.networks import NETWORKS, OdorClassifier, SpikeDecoder, SpikeEncoder
+from studies.hippocampus.networks import NETWORK_OPTIONS, OdorClassifier, SpikeDecoder, SpikeEncoder
 
 # few trials and many inputs: without a strong weight decay the small classifier learns its trials by heart
 CLASSIFIER = {"learning_rate": 1e-2, "weight_decay": 1.0}
@@ -49,7 +49,7 @@ class Hippocampus(Study):
     likelihood: str = parameter("squared_error", "squared_error (paper) of count / 10 | poisson of counts",
                                 hippocampus.LIKELIHOODS)
     network: str = parameter("dense", "dense; options of it: width, bottleneck, input_scale, dropout, start_...",
-                             kinds=lambda: NETWORKS)
+                             kinds=lambda: NETWORK_OPTIONS)
     n_modalities: int = parameter(5, "animals: the first M of the folder by name; paper: 5", at_least=1)
     odors: str = parameter("ABCD", "classes that are used, A the first; paper: ABCD")
     windows: str = parameter("bins", "parts of a trial, in bins of 10 ms; options start, window, stride, length",

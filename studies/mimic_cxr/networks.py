@@ -23,7 +23,7 @@ DECODER = {224: (((4, 4, 1, 0), (3, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (1, 4,
            128: (((4, 4, 1, 0), (3, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (1, 4, 2, 1)), 1),
            64: (((4, 4, 1, 0), (3, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1)), 1)}
 SIZES = tuple(ENCODER)
-NETWORKS = {"residual": (
+NETWORK_OPTIONS = {"residual": (
     Option("channels", 8, "width of the first convolution, the last is 5 times as wide", at_least=1, paper="64"),
     Option("dropout", 0.0, "share of silenced channels", at_least=0, at_most=0.99, paper="0.5"))}
 

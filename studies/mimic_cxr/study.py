@@ -20,7 +20,7 @@ from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.mimic_cxr import data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
-from studies.mimic_cxr.networks import NETWORKS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
+from studies.mimic_cxr.networks import NETWORK_OPTIONS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.supervised import Supervised, with_labels
 
 MIN_COUNT = 10  # samples that a point of a reliability curve must stand for
@@ -64,7 +64,8 @@ class MimicCXR(Study):
     n_test: int = parameter(0, "test rows that are measured, at random; 0: all; paper: all", at_least=0)
     likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
                                         positive=True)
-    network: str = parameter("residual", "residual; options channels, dropout; paper: 64, 0.5", kinds=lambda: NETWORKS)
+    network: str = parameter("residual", "residual; options channels, dropout; paper: 64, 0.5",
+                             kinds=lambda: NETWORK_OPTIONS)
     n_probe: int = parameter(2_000, "training encodings for the probes; 0: all; released code: 20000",
                              at_least=0)
     probes: str = parameter("forest", "on the views' means; options trees, depth, n_jobs, bins",

@@ -42,3 +42,12 @@ class Method(Parameters):
     seed: int = parameter(0, "seed of all draws")
     n_samples: int = parameter(100_000, "draws of every Monte Carlo estimate")
     toy_epochs: int = parameter(60, "epochs of the two-modality toy at the end")
+
+
+@dataclass(frozen=True)
+class Methods(Parameters):
+    """Parameters of the page of methods and studies."""
+
+    name: typing.ClassVar[str] = "methods"
+
+    which: str = parameter("", "methods that are shown, with commas between them; empty: all")

@@ -46,6 +46,6 @@ class DigitClassifier(nn.Module):
 
 
 CHANNELS = Option("channels", 16, "width of the first convolution", at_least=1, paper="64, of resnet")
-NETWORKS = {"conv": (CHANNELS,), "norm": (CHANNELS,), "resnet": (CHANNELS,)}
-BUILDERS = {"conv": (ConvEncoder, ConvDecoder), "norm": (NormEncoder, NormDecoder),
+NETWORK_OPTIONS = {"conv": (CHANNELS,), "norm": (CHANNELS,), "resnet": (CHANNELS,)}
+NETWORKS = {"conv": (ConvEncoder, ConvDecoder), "norm": (NormEncoder, NormDecoder),
             "resnet": (ResNetEncoder, ResNetDecoder)}

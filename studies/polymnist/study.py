@@ -18,7 +18,7 @@ from mmvm.objectives import MMVM
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.polymnist import data as polymnist
-from studies.polymnist.networks import BUILDERS, NETWORKS, DigitClassifier
+from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 
@@ -45,7 +45,7 @@ class PolyMNIST(Study):
     n_test: int = parameter(2_000, "test tuples; paper: 10000", at_least=1)
     missing: float = parameter(0.0, "share of training images taken away at random; one per tuple stays; paper: 0")
     network: str = parameter("conv", "conv (small) | norm (small, normalised) | resnet (paper); option channels",
-                             kinds=lambda: NETWORKS)
+                             kinds=lambda: NETWORK_OPTIONS)
     likelihood_scale: float = parameter(0.75, "scale of the Laplace likelihood, image range [0, 1]; paper: 0.75",
                                         positive=True)
     n_probe: int = parameter(5_000, "training encodings for the linear probe; paper: 10000", at_least=1)
@@ -83,7 +83,7 @@ class PolyMNIST(Study):
 
     def build_networks(self, data):
         name, options = self.choice("network")
-        encoder, decoder = BUILDERS[name]
+        encoder, decoder = NETWORKS[name]
         return ([encoder(self.latent_dim, options["channels"]) for _ in data.specs],
                 [decoder(self.latent_dim, options["channels"]) for _ in data.specs])
 
