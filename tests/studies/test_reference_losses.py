@@ -1,0 +1,71 @@
+"""The first three losses of every study with every method are those of commit 2522493, in float32 on one thread.
+
+Bit for bit where torch and the processor are those of the recording; another processor rounds differently, and there
+the losses must agree to 1e-4 of their size.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmvm import training
+from mmvm.study.registry import STUDIES
+
+RECORDED = json.loads((Path(__file__).parent / "losses_of_2522493.json").read_text())
+DATA = {"polymnist": dict(n_train=48, n_test=16), "cub": dict(n_images=16, captions_per_image=3), "hippocampus": {},
+        "mimic-cxr": dict(n_subjects=40)}
+
+
+def processor() -> str:
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    return f"{torch.backends.cpu.get_cpu_capability()}, {names[0] if names else 'unknown'}"
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """Study -> its first 48 training samples; stand-ins are made in a folder of the tests' own."""
+    found = {}
+
+    def of(study):
+        if study not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MMVM_RUNS", str(tmp_path_factory.mktemp("runs")))
+                if study != "polymnist":
+                    patch.setenv("MMVM_DATA", str(tmp_path_factory.mktemp("data")))
+                found[study] = STUDIES[study](**DATA[study]).data("train").subset(slice(0, 48))
+        return found[study]
+    return of
+
+
+@pytest.mark.filterwarnings("ignore:the gate has collapsed")
+@pytest.mark.parametrize("study, objective", [(study, text) for study, losses in RECORDED["losses"].items()
+                                              for text in losses])
+def test_the_first_losses_are_those_of_the_recording(study, objective, samples):
+    data = samples(study)
+    p = STUDIES[study](objective=objective, batch_size=16, device="cpu", **DATA[study])
+    model, losses = p.build_model(data), []
+    model.register_forward_hook(lambda module, given, terms: losses.append(terms.loss.detach().mean().double().item()))
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        training.fit(model, data, epochs=3, batch_size=16, learning_rate=p.learning_rate, seed=p.seed, device="cpu",
+                     precision="float32")
+    finally:
+        torch.set_num_threads(threads)
+    recorded = [float.fromhex(loss) for loss in RECORDED["losses"][study][objective]]
+    if (RECORDED["torch"], RECORDED["cpu"]) == (torch.__version__, processor()):
+        assert losses[:3] == recorded
+    else:
+        assert losses[:3] == pytest.approx(recorded, rel=1e-4)
+
+
+def test_the_recording_has_every_study_and_every_method():
+    from mmvm.objectives import METHODS
+
+    assert set(RECORDED["losses"]) == set(STUDIES)
+    for losses in RECORDED["losses"].values():
+        assert {text.partition(":")[0] for text in losses} == set(METHODS)
