@@ -66,6 +66,11 @@ def use_style() -> None:
     })
 
 
+def show() -> None:
+    """Draws what was made; the last line of a figure's cell."""
+    plt.show()
+
+
 def modality_colour(m: int) -> str:
     """The colour of modality number m; they repeat after five."""
     return MODALITY_COLOURS[m % len(MODALITY_COLOURS)]
@@ -146,6 +151,28 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
     order = [method for method in METHOD_NAMES if method in handles]
     fig.legend([handles[method] for method in order], [METHOD_NAMES[method] for method in order],
                loc="outside lower center", ncols=4)
+    return fig
+
+
+def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],
+              limits: dict[str, tuple[float, float]]) -> plt.Figure:
+    """`metrics` (column -> label) against beta, one line per method, bars are standard deviations; `lines` are drawn
+    dotted (chance, or the best that is to be had); `limits` cut an axis."""
+    rows = -(-len(metrics) // 2)
+    fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.35 * rows + 0.4), sharex=True, squeeze=False)
+    for ax, (metric, label) in zip(axes.flat, metrics.items()):
+        for method in [method for method in METHOD_NAMES if method in set(board["method"])]:
+            line = board[board["method"] == method].sort_values("beta")
+            ax.errorbar(line["beta"], line[metric], yerr=line.get(f"{metric} sd"), color=METHOD_COLOURS[method],
+                        marker=METHOD_MARKERS[method], label=METHOD_NAMES[method], linewidth=1.2, elinewidth=0.8,
+                        capsize=1.5, markersize=4, zorder=3 if method == "mmvm" else 2)
+        if metric in lines:
+            ax.axhline(lines[metric], color=MUTED, linewidth=0.9, linestyle=":")
+        ax.set(xscale="log", ylabel=label, ylim=limits.get(metric))
+    for ax in axes[-1]:
+        ax.set_xlabel(r"$\beta$")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=4)
     return fig
 
 

@@ -25,8 +25,7 @@ from mmvm.options import Option
 from mmvm.schedule import Schedule
 from mmvm.study import results
 from mmvm.study.parameters import Parameters, parameter
-from mmvm.training import distributed
-from mmvm.training import plan as speed
+from mmvm.training import distributed, plan as speed
 
 OPTIMIZERS = {"adam": (
     Option("decay", "none", "of the learning rate: none, or cosine, to 0 at the run's end", choices=("none", "cosine"),
@@ -78,9 +77,9 @@ class Study(Parameters):
         with torch.random.fork_rng([]):
             self.build_objective()  # what the classes refuse is refused now, not after the data is made
 
-    def with_method(self, objective: str) -> "typing.Self":
-        """The same settings for another method."""
-        return replace(self, objective=objective)
+    def with_method(self, objective: str, **changes) -> "typing.Self":
+        """The same settings for another method, and with `changes`."""
+        return replace(self, objective=objective, **changes)
 
     @classmethod
     def about(cls) -> str:

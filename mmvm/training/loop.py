@@ -23,8 +23,7 @@ from mmvm.data import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.schedule import Schedule, at, bounds_of
-from mmvm.training import distributed
-from mmvm.training import plan as speed
+from mmvm.training import distributed, plan as speed
 from mmvm.training.device import resolve_device, resolve_precision
 from mmvm.training.run import History, Run
 from mmvm.training.update import Guard, Update, watched

@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
-from mmvm.training import distributed
-from mmvm.training import plan as speed
+from mmvm.training import distributed, plan as speed
 from mmvm.training.checkpoint import (
     CHECKPOINT,
     FORMAT,

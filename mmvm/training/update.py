@@ -8,8 +8,7 @@ from mmvm.data import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
 from mmvm.schedule import Schedule
-from mmvm.training import distributed
-from mmvm.training import plan as speed
+from mmvm.training import distributed, plan as speed
 from mmvm.training.run import Run
 
 GUARD_INTERVAL = 50  # updates between two looks at the guard on a GPU: each look waits for the device

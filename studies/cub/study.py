@@ -14,8 +14,7 @@ from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
-from studies.cub import caption_quality
-from studies.cub import data as cub
+from studies.cub import caption_quality, data as cub
 from studies.cub.data import CaptionedImages
 from studies.cub.networks import (
     NETWORK_OPTIONS,

@@ -13,9 +13,7 @@ from mmvm.model import MultimodalVAE
 from mmvm.options import Option
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
-from studies.hippocampus import alignment, deviance, files
-from studies.hippocampus import data as hippocampus
-from studies.hippocampus import simulator as hippocampus_simulator
+from studies.hippocampus import alignment, data as hippocampus, deviance, files, simulator as hippocampus_simulator
 from studies.hippocampus.data import Windows
 from studies.hippocampus.files import Session
 from studies.hippocampus.networks import NETWORK_OPTIONS, OdorClassifier, SpikeDecoder, SpikeEncoder

@@ -21,8 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmvm.errors import UserError
-from studies.mimic_cxr import image as mimic_cxr_image
-from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr import image as mimic_cxr_image, store as mimic_cxr_store
 from studies.mimic_cxr.image import DISK, MISSING, UNREADABLE
 from studies.mimic_cxr.index import POLICIES, Index, default_root, pairs, read_index
 from studies.mimic_cxr.store import HEADER, VIEWS, Store, names_of, skipped, statuses, usable, variant

@@ -11,8 +11,7 @@ from torch import nn
 from mmvm import evaluation, paths, training
 from mmvm.data import Repeated
 from mmvm.errors import UserError
-from mmvm.evaluation import calibration, multilabel
-from mmvm.evaluation import forest as probes
+from mmvm.evaluation import calibration, forest as probes, multilabel
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.options import Option

@@ -7,8 +7,7 @@ import math
 
 import pytest
 import torch
-from torch import distributions as dist
-from torch import nn
+from torch import distributions as dist, nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import distributions as dist
-from torch import nn
+from torch import distributions as dist, nn
 
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError

@@ -7,8 +7,7 @@ place: an organ in the lung replaces it.
 
 import numpy as np
 
-from studies.mimic_cxr.phantom import devices as thorax_devices
-from studies.mimic_cxr.phantom import opacities as thorax_opacities
+from studies.mimic_cxr.phantom import devices as thorax_devices, opacities as thorax_opacities
 from studies.mimic_cxr.phantom.rays import SIDES, Beam, Ellipsoid, Interval, Points, smooth, tube, turned, without
 
 SOFT, BONE = 0.20, 0.50

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from mmvm.errors import UserError
-from mmvm.evaluation import calibration, multilabel
-from mmvm.evaluation import forest as probes
+from mmvm.evaluation import calibration, forest as probes, multilabel
 
 # several labels, some of them not known ------------------------------------------------------------------------------
 

@@ -5,8 +5,7 @@ import warnings
 
 import pytest
 import torch
-from torch import distributions as dist
-from torch import nn
+from torch import distributions as dist, nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError

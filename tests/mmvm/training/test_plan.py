@@ -22,8 +22,7 @@ from mmvm import (
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.networks.grouped import can_group, forward_grouped
 from mmvm.objectives import METHODS, mixture_kl_pairwise
-from mmvm.training import loop
-from mmvm.training import plan as speed
+from mmvm.training import loop, plan as speed
 from mmvm.training.plan import Plan
 from studies.polymnist.networks import NETWORKS
 from studies.polymnist.study import PolyMNIST

@@ -12,14 +12,9 @@ from PIL import Image
 from mmvm.__main__ import main
 from mmvm.errors import UserError
 from mmvm.likelihoods import Categorical
-from studies.cub import attributes as cub_attributes
-from studies.cub import cache as cub_cache
-from studies.cub import data as cub
+from studies.cub import attributes as cub_attributes, cache as cub_cache, data as cub
 from studies.cub.captions import COLOUR_GROUPS, EOS, PAD, SPECIAL, UNK, Vocabulary, as_text, colour_groups, tokenise
-from studies.cub.standin import captions as bird_captions
-from studies.cub.standin import files as cub_standin
-from studies.cub.standin import paint as birds
-from studies.cub.standin import species as bird_species
+from studies.cub.standin import captions as bird_captions, files as cub_standin, paint as birds, species as bird_species
 
 N_IMAGES, N_SPECIES = 36, 8
 

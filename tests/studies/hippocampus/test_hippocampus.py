@@ -9,9 +9,7 @@ import torch
 
 from mmvm.errors import UserError
 from mmvm.likelihoods import Normal, Poisson
-from studies.hippocampus import data as hippocampus
-from studies.hippocampus import files
-from studies.hippocampus import simulator as hippocampus_simulator
+from studies.hippocampus import data as hippocampus, files, simulator as hippocampus_simulator
 from studies.hippocampus.data import from_sessions, load, trial_numbers
 from studies.hippocampus.files import Session
 

@@ -11,9 +11,7 @@ from mmvm.__main__ import main
 from mmvm.errors import UserError
 from mmvm.objectives import METHODS
 from mmvm.study import results
-from studies.hippocampus import data as hippocampus
-from studies.hippocampus import figures, files
-from studies.hippocampus import simulator as hippocampus_simulator
+from studies.hippocampus import data as hippocampus, figures, files, simulator as hippocampus_simulator
 from studies.hippocampus.files import Session
 from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
 from studies.hippocampus.study import Hippocampus

@@ -18,8 +18,7 @@ from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Laplace
 from mmvm.objectives import METHODS
 from mmvm.study import results
-from studies.mimic_cxr import data as mimic_cxr
-from studies.mimic_cxr import figures, supervised
+from studies.mimic_cxr import data as mimic_cxr, figures, supervised
 from studies.mimic_cxr.data import LABELS, ChestXrays
 from studies.mimic_cxr.networks import SIZES, Block, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.study import MimicCXR, hide_laterals

@@ -29,9 +29,7 @@ from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM
 from mmvm.training.loop import fit
-from studies.mimic_cxr import data as mimic_cxr
-from studies.mimic_cxr import image as mimic_cxr_image
-from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr import data as mimic_cxr, image as mimic_cxr_image, store as mimic_cxr_store
 from studies.mimic_cxr.index import FILES, LABELS, default_root, pairs, read_index, split_of
 
 SIZE = 16

@@ -19,10 +19,12 @@ from PIL import Image
 
 from mmvm.__main__ import main
 from mmvm.errors import UserError
-from studies.mimic_cxr import data as mimic_cxr
-from studies.mimic_cxr import image as mimic_cxr_image
-from studies.mimic_cxr import prepare as mimic_cxr_prepare
-from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr import (
+    data as mimic_cxr,
+    image as mimic_cxr_image,
+    prepare as mimic_cxr_prepare,
+    store as mimic_cxr_store,
+)
 from studies.mimic_cxr.index import FILES
 
 SIZE = 16

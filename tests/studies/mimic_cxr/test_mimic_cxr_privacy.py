@@ -26,9 +26,7 @@ from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM
 from mmvm.training.loop import fit
-from studies.mimic_cxr import data as mimic_cxr
-from studies.mimic_cxr import prepare as mimic_cxr_prepare
-from studies.mimic_cxr import store as mimic_cxr_store
+from studies.mimic_cxr import data as mimic_cxr, prepare as mimic_cxr_prepare, store as mimic_cxr_store
 from studies.mimic_cxr.index import FILES, read_index
 
 SIZE = 16

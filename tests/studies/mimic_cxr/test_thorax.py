@@ -15,8 +15,7 @@ from PIL import Image
 
 from mmvm.errors import UserError
 from studies.mimic_cxr.index import FILES, LABELS
-from studies.mimic_cxr.phantom import files as mimic_cxr_standin
-from studies.mimic_cxr.phantom import rays, thorax
+from studies.mimic_cxr.phantom import files as mimic_cxr_standin, rays, thorax
 from studies.mimic_cxr.phantom.body import Body
 from studies.mimic_cxr.phantom.files import METADATA, simulate
 from studies.mimic_cxr.phantom.patients import SHARES, draw_patient, prevalence

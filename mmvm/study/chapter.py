@@ -1,0 +1,39 @@
+"""What every chapter does first: one call gives it its parameters, numbers for its prose, and checked claims."""
+
+from collections.abc import Callable, Mapping
+
+from mmvm.study import figures
+from mmvm.study.parameters import Parameters
+from mmvm.study.registry import STUDIES
+
+
+class ClaimFailed(AssertionError):
+    """A sentence of a page does not hold any more; names the page and the sentence."""
+
+
+def begin(kind: type[Parameters] | str, namespace: Mapping) -> tuple[Parameters, Callable, Callable]:
+    """The chapter's parameters out of its `globals()`, `glue` and `claim`; figures get the book's style.
+
+    kind  the class of the parameters, or a study's name
+
+    glue(name, value)        puts a number into the prose; outside the book, say on Colab, it goes nowhere
+    claim(sentence, holds)   raises `ClaimFailed` with the sentence where it does not hold: what the prose says of
+                             numbers that may change is claimed beside them
+
+    Unknown names and wrong types are a `UserError` that lists what exists; call this before the chapter defines
+    anything of its own.
+    """
+    kind = STUDIES[kind] if isinstance(kind, str) else kind
+    p = kind.from_notebook(namespace)
+    figures.use_style()
+    try:
+        from myst_nb import glue
+    except ImportError:
+        def glue(name, value, display=False):
+            pass
+
+    def claim(sentence: str, holds) -> None:
+        if not bool(holds):
+            raise ClaimFailed(f"chapter {kind.name}: it does not hold any more that {sentence}. Look at the numbers "
+                              "above, then change the text or the run")
+    return p, glue, claim
