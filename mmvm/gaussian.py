@@ -17,7 +17,7 @@ LOGVAR_LIMIT = 20.0
 class DiagonalGaussian:
     """N(mean, diag(exp(logvar))), both of shape (..., D), usually (M, B, D).
 
-    Half-precision inputs (autocast) are widened to float32: a variance ratio in bfloat16 has two decimal digits.
+    Half-precision inputs (autocast) are widened to float32: a variance ratio in bfloat16 has two decimals.
     """
 
     def __init__(self, mean: Tensor, logvar: Tensor):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from mmvm.data import Modality, MultimodalData
 from mmvm.evaluation.encodings import BATCH, check_labels, from_each_source, mean_over_batches
 from mmvm.model import MultimodalVAE
-from studies.polymnist.networks import DigitClassifier
 
 
 @torch.no_grad()
@@ -40,18 +39,16 @@ def summarise(matrix: np.ndarray) -> dict[str, float]:
             "self": float(matrix[own].mean())}
 
 
-def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, trunk: str = "conv", epochs: int = 10,
-                     batch_size: int = 128, learning_rate: float = 3e-3, n_classes: int = 10, seed: int = 0,
-                     device: str | torch.device = "cpu", build: Callable[[], nn.Module] | None = None,
-                     weight_decay: float = 0.0,
+def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Callable[[], nn.Module],
+                     epochs: int = 10, batch_size: int = 128, learning_rate: float = 3e-3, weight_decay: float = 0.0,
+                     seed: int = 0, device: str | torch.device = "cpu",
                      loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> nn.Module:
-    """A classifier of one modality on stored x (N, ...), Adam with a learning rate that rises to `learning_rate` and
-    falls to zero (one cycle). `build` makes the network; None: the digit classifier, for which the paper (B.4) has Adam
-    1e-3, batch 256, 10 epochs. `loss` is a function of outputs and labels, a batch's."""
+    """The classifier of one modality that `build` makes, fitted to stored x (N, ...) by Adam with a learning rate that
+    rises to `learning_rate` and falls to zero (one cycle). `loss` is a function of outputs and labels, a batch's."""
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        classifier = (build() if build else DigitClassifier(trunk, n_classes=n_classes)).to(device)
+        classifier = build().to(device)
         optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
         steps = epochs * -(-len(x) // batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))

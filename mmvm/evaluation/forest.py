@@ -61,7 +61,7 @@ def logistic(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarra
 def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int = 5_000, depth: int = 30,
            seed: int = 0, n_jobs: int = 1) -> np.ndarray:
     """Probabilities (N', C) of a random forest per label (Breiman 2001; scikit-learn's), the probe of the paper's
-    MIMIC-CXR experiments: 5,000 trees of depth 30 at most, entropy, nodes of five samples or more are split, a leaf may
+    clinical experiments: 5,000 trees of depth 30 at most, entropy, nodes of five samples or more are split, a leaf may
     hold one, the square root of the features is tried at each split, bootstrap samples. The released code has five
     trees by default and no seed. NaN for a label that all of the training samples have, or none.
 

@@ -1,4 +1,4 @@
-"""Where a run stands, and how that is written and read back."""
+"""Where a run stands: the sums of the running epoch, the history, and how both are written and read back."""
 
 import json
 import os
@@ -14,7 +14,6 @@ from tqdm import tqdm
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.training import distributed
-from mmvm.training import plan as speed
 from mmvm.training.checkpoint import (
     CHECKPOINT,
     FORMAT,
@@ -25,16 +24,14 @@ from mmvm.training.checkpoint import (
     write_safetensors,
     write_text,
 )
+from mmvm.training.interrupt import TrainingInterrupted
+from mmvm.training.plan import Plan
 
 HISTORY = "history.jsonl"
 
 
 class TrainingWarning(UserWarning):
     """The run goes on, but what the objective reports says that it will not give what was asked for."""
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; the run stopped between two updates and wrote its checkpoint."""
 
 
 @dataclass
@@ -44,7 +41,7 @@ class History:
     added up over resumed pieces. `plan` is how the updates were computed."""
 
     epochs: list[dict] = field(default_factory=list)
-    plan: speed.Plan = speed.Plan()
+    plan: Plan = Plan()
 
     def __getitem__(self, name: str) -> list[float]:
         return [row[name] for row in self.epochs if name in row]
@@ -53,9 +50,11 @@ class History:
 class Run:
     """Where a run stands, and how that is written and read back."""
 
-    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict, out: Path | None,
-                 ranks: distributed.Ranks):
-        self.model, self.optimizer, self.config, self.out, self.ranks = model, optimizer, config, out, ranks
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict,
+                 out: str | os.PathLike | None):
+        self.model, self.optimizer, self.config = model, optimizer, config
+        self.out = None if out is None else Path(out)
+        self.ranks = distributed.ranks()
         self.step = self.epoch = 0
         self.seconds = 0.0                      # of training, before the clock was last started
         self.names: list[str] = []              # of what is summed up
@@ -70,7 +69,7 @@ class Run:
         return self.out / CHECKPOINT
 
     def count(self, names: list[str], values: Tensor) -> None:
-        """One update made: adds what `watched` says of it to the epoch's sums, in float64."""
+        """One update made: adds its `batch_means` to the epoch's sums, in float64."""
         self.step += 1
         if self.names != names and self.totals is not None:  # out of a checkpoint, which has its own order
             self.totals = self.totals[[self.names.index(name) for name in names]]
@@ -84,13 +83,13 @@ class Run:
         before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
         self.epoch += 1
         self.totals = None
-        watched, advice = self.model.objective.report(means)
+        reported, advice = self.model.objective.report(means)
         for sentence in advice:
             if sentence not in self.warned:  # once a run, not once an epoch
                 self.warned.add(sentence)
                 warnings.warn(sentence, TrainingWarning, stacklevel=3)
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
-               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **watched}
+               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **reported}
         if on_epoch is not None and self.ranks.rank == 0:
             training = self.model.training
             with torch.random.fork_rng(self._cuda_devices()):
@@ -136,8 +135,19 @@ class Run:
             "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
         self.saved = self.clock = time.monotonic()
 
-    def resume(self) -> None:
-        """Continues the run in `out`, if there is one."""
+    def start(self, seed: int) -> None:
+        """Seeds the draws, and continues the run in `out`, if there is one."""
+        torch.manual_seed(seed)
+        self._resume()
+        if self.ranks.size > 1:  # other draws in every process and after every start
+            torch.manual_seed(hash((seed, self.step, self.ranks.rank)) % 2**63)
+
+    def progress(self, epochs: int, updates_per_epoch: int, batch_size: int) -> tqdm:
+        """A bar that counts samples, on the terminal of process 0."""
+        return tqdm(total=epochs * updates_per_epoch * batch_size, initial=self.step * batch_size, unit=" samples",
+                    unit_scale=True, smoothing=0.05, disable=True if self.ranks.rank else None)
+
+    def _resume(self) -> None:
         if self.out is None:
             return
         if self.ranks.rank == 0:

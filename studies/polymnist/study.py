@@ -102,14 +102,14 @@ class PolyMNIST(Study):
         """One digit classifier per modality and their accuracies on the test images (M,)."""
         device = training.resolve_device(self.device)
         trunk = "resnet" if self.network == "resnet" else "conv"
-        settings = {"trunk": trunk, "epochs": self.classifier_epochs, "device": device,
-                    **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
+        settings = {"build": lambda: DigitClassifier(trunk), "epochs": self.classifier_epochs,
+                    "device": device, **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
         trained, accuracies = [], []
         for spec in train.specs:
             x = train.modalities[spec.name]
             classifier = keep_classifier(
                 spec.name, [content_hash(x), trunk, self.classifier_epochs],
-                lambda: DigitClassifier(trunk),
+                settings["build"],
                 lambda x=x, spec=spec: evaluation.train_classifier(x, train.labels, spec, **settings), device)
             trained.append(classifier)
             accuracies.append(evaluation.classifier_accuracy(classifier, test.modalities[spec.name], test.labels, spec))

@@ -22,8 +22,8 @@ def features_of(classifier: nn.Module, images: Tensor) -> Tensor:
     for the paper's ResNet: 10,000 images give 12,544 features a singular covariance of 1.3 GB.
     """
     if not callable(getattr(classifier, "features", None)):
-        raise UserError(f"{type(classifier).__name__} has no method `features`: give `DigitClassifier`s, or networks "
-                        "with a `features(images)` that returns (B, F)")
+        raise UserError(f"{type(classifier).__name__} has no method `features`: give networks with a "
+                        "`features(images)` that returns (B, F)")
     with evaluating(classifier) as device:
         features = classifier.features(images.to(device)).flatten(1)
     return pooled(classifier, features)
@@ -38,13 +38,13 @@ def pooled(classifier: nn.Module, features: Tensor) -> Tensor:
 
 def classifier_distance(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[nn.Module | None],
                         seed: int = 0) -> np.ndarray:
-    """The classifier-feature Frechet distance, (M, M): FID's formula on our own digit classifiers' features, no FID.
+    """The classifier-feature Frechet distance, (M, M): FID's formula on our own classifiers' features, no FID.
 
     Entry [s, t]: `frechet_distance` of `features_of` classifier t between all real images of modality t and those
     generated from s; the diagonal is self-reconstruction. Every classifier has a scale of its own: numbers, averages
     too, compare only between models that the same classifiers judge.
 
-    n images against F features (576 of the small classifier, 256 of the paper's): two samples of one distribution
+    n images against F features: two samples of one distribution
     lie apart by up to F / (2n) of their total variance, so take n >= 10 F and compare at one n only. For n <= F the
     covariances are singular, which the formula bears, but then this bias is most of what is measured.
 

@@ -22,7 +22,7 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2) -> float:
         raise UserError(f"means {tuple(mean_1.shape)}, {tuple(mean_2.shape)} and covariances {tuple(cov_1.shape)}, "
                         f"{tuple(cov_2.shape)}: give (F,), (F,) and (F, F), (F, F) of the same F features")
     # The eigenvalues of C1 C2 are those of C1^(1/2) C2 C1^(1/2), real and not negative: the squared singular values of
-    # C1^(1/2) C2^(1/2). Taking these directly loses no digits to a square root where covariances are singular.
+    # C1^(1/2) C2^(1/2). Taking these directly loses no precision to a square root where covariances are singular.
     cross = torch.linalg.svdvals(square_root(cov_1) @ square_root(cov_2)).sum()
     distance = (mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross
     return max(distance.item(), 0.0)
@@ -42,7 +42,7 @@ def square_root(cov: Tensor) -> Tensor:
 class RunningMoments:
     """Mean (F,) and covariance (F, F; n - 1) of features that come in batches, float64, on the features' device.
 
-    Batches are centred and merged (Chan et al. 1983): sums of squares would lose the digits of a small variance beside
+    Batches are centred and merged (Chan et al. 1983): sums of squares would lose a small variance's precision beside
     a large mean.
     """
 
