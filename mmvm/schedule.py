@@ -46,3 +46,13 @@ def at(value: float | Schedule, step: int) -> float:
 def bounds_of(value: float | Schedule) -> tuple[float, ...]:
     """The values between which a number or a schedule moves, for checks."""
     return (value.start, value.end) if isinstance(value, Schedule) else (value,)
+
+
+def parse_schedule(text: str) -> tuple[str, int]:
+    """"cosine:beta_updates=2000" -> form of the learning rate, updates in which beta rises from 0."""
+    form, _, option = text.partition(":")
+    name, _, updates = option.partition("=")
+    if form not in ("constant", "cosine") or (":" in text and (name != "beta_updates" or not updates.isdigit())):
+        raise UserError(f"schedule {text!r}: write constant or cosine, with :beta_updates=<updates> where beta is to "
+                        "rise")
+    return form, int(updates or 0)

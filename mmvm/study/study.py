@@ -21,6 +21,7 @@ from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
+from mmvm.schedule import parse_schedule
 from mmvm.study import results
 from mmvm.study.parameters import Parameters, parameter
 from mmvm.training import distributed
@@ -263,16 +264,6 @@ class Study(Parameters):
                     rows.append({"metric": f"{metric}_curve", "source": str(row["step"]), "target": target,
                                  "value": value, "note": ""})
         return [{**common, **row} for row in rows]
-
-
-def parse_schedule(text: str) -> tuple[str, int]:
-    """"cosine:beta_updates=2000" -> form of the learning rate, updates in which beta rises from 0."""
-    form, _, option = text.partition(":")
-    name, _, updates = option.partition("=")
-    if form not in ("constant", "cosine") or (":" in text and (name != "beta_updates" or not updates.isdigit())):
-        raise UserError(f"schedule {text!r}: write constant or cosine, with :beta_updates=<updates> where beta is to "
-                        "rise")
-    return form, int(updates or 0)
 
 
 def _entries(metric: str, values, names: Sequence[str]) -> list[tuple[str, str, float]]:

@@ -205,7 +205,7 @@ def test_the_measurement_takes_what_is_faster_and_says_so(monkeypatch):
 
     def seconds(model, batch, plan, *_):
         return float(np.prod([worth.get(word, 1.0) for word in str(plan).split("+")]))
-    monkeypatch.setattr(speed, "_seconds", seconds)
+    monkeypatch.setattr(speed, "seconds_of", seconds)
     said = []
     batch = pictures().batch(torch.arange(B))
     found = speed.measured_plan(model_of(), batch, "bfloat16", say=said.append)
