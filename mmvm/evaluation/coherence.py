@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.encodings import BATCH, check_labels, from_each_source, mean_over_batches
+from mmvm.evaluation.encodings import BATCH, check_labels, from_each_source, mean_or_nan
 from mmvm.model import MultimodalVAE
 
 
@@ -28,7 +28,7 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
         for target, (modality, out) in enumerate(zip(data.specs, parameters)):
             logits = classifiers[target](modality.likelihood.mean(out).float())
             right[source, target] += (logits.argmax(-1) == labels.to(logits.device)).sum().item()
-    return mean_over_batches(right, data.observed.sum(1, keepdim=True).cpu().numpy())
+    return mean_or_nan(right, data.observed.sum(1, keepdim=True).cpu().numpy())
 
 
 def summarise(matrix: np.ndarray) -> dict[str, float]:

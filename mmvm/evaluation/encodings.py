@@ -50,7 +50,7 @@ def check_labels(*sets: MultimodalData) -> None:
         raise UserError("probe and coherence need one class number per sample in `labels`")
 
 
-def mean_over_batches(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+def mean_or_nan(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """total / count, NaN where nothing was counted."""
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 

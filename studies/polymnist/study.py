@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmvm import evaluation, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import frechet
+from mmvm.evaluation import fid, frechet
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.objectives import MMVM
@@ -129,7 +129,7 @@ class PolyMNIST(Study):
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
             metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()
         if self.inception:
-            found = frechet.fid(model, test, self.inception)
+            found = fid.fid(model, test, self.inception)
             metrics["fid"], metrics.notes["fid"] = found.value, found.note()
         return metrics
 

@@ -17,12 +17,13 @@ from torch import nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.frechet import images as images_module
-from mmvm.evaluation.frechet.distance import classifier_distance, features_of
-from mmvm.evaluation.frechet.fid import fid, sha256_of_state
-from mmvm.evaluation.frechet.images import BytesTo, conditional_images, to_bytes
-from mmvm.evaluation.frechet.moments import RunningMoments, frechet_distance
-from mmvm.likelihoods import Bernoulli, Categorical, Laplace
+from mmvm.evaluation import fid as fid_module
+from mmvm.evaluation import frechet
+from mmvm.evaluation.coherence import coherence
+from mmvm.evaluation.errors import imputation_error
+from mmvm.evaluation.fid import BytesTo, distance_matrix, fid, generated_images, sha256_of_state, to_bytes
+from mmvm.evaluation.frechet import RunningMoments, cross_modal, features_of, frechet_distance
+from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
@@ -121,8 +122,29 @@ def mlp_model():
                     objective=MMVM())
 
 
-def stacked(*arguments, **settings):
-    return torch.cat(list(conditional_images(*arguments, **settings)))
+def stacked(model, data, source, target, seed=0):
+    return torch.cat([images for images, in generated_images(model, data, source, [target], seed)])
+
+
+class Distance:
+    """`frechet_distance` in the features of a classifier, as a metric that `distance_matrix` takes."""
+
+    def __init__(self, classifier):
+        self.classifier, self.real, self.generated = classifier, RunningMoments(), RunningMoments()
+
+    def update(self, images, real):
+        (self.real if real else self.generated).update(features_of(self.classifier, images))
+
+    def compute(self):
+        return frechet_distance(self.real.mean, self.real.cov, self.generated.mean, self.generated.cov)
+
+    def reset(self):
+        self.generated = RunningMoments()
+
+
+def distances(model, data, classifiers, seed=0):
+    metrics = [None if classifier is None else Distance(classifier) for classifier in classifiers]
+    return distance_matrix(model, data, metrics, seed, 500)
 
 
 def covariance(f, rank, seed):
@@ -279,29 +301,18 @@ def test_images_are_those_of_the_samples_that_have_the_source():
     observed[0, ::2] = False
     data = make_data(observed=observed)
     model = model_of([Copies() for _ in range(M)], [Copies() for _ in range(M)])
-    for target in ("m0", "m1"):                                # the latent of m0 is the image of m0
-        torch.testing.assert_close(stacked(model, data, "m0", target), data.modalities["m0"][1::2] / 255)
-    assert torch.equal(stacked(model, data, "m0", "m1"), stacked(model, data, 0, 1))
-    torch.testing.assert_close(stacked(model, data, "m2", "m0"), data.modalities["m2"] / 255)
+    for target in (0, 1):                                       # the latent of m0 is the image of m0
+        torch.testing.assert_close(stacked(model, data, 0, target), data.modalities["m0"][1::2] / 255)
+    torch.testing.assert_close(stacked(model, data, 2, 0), data.modalities["m2"] / 255)
     observed[0] = False
-    assert list(conditional_images(model, make_data(observed=observed), "m0", "m1")) == []
-
-
-def test_images_from_everything_observed():
-    observed = torch.ones(M, N, dtype=torch.bool)
-    observed[0, :5], observed[2, :5] = False, False
-    data, model = make_data(observed=observed), model_of([Copies() for _ in range(M)], [Copies() for _ in range(M)])
-    images = stacked(model, data, None, "m0")
-    torch.testing.assert_close(images[5:], data.modalities["m0"][5:] / 255)     # own posterior
-    torch.testing.assert_close(images[:5], data.modalities["m1"][:5] / 255)     # all that there is
+    assert list(generated_images(model, make_data(observed=observed), 0, [1], 0)) == []
 
 
 @pytest.mark.parametrize("call", [
-    lambda model, data, seed: stacked(model, data, None, 1, seed=seed).double().numpy(),
     lambda model, data, seed: stacked(model, data, 0, 1, seed=seed).double().numpy(),
-    lambda model, data, seed: classifier_distance(model, data, [Mean()] * M, seed=seed),
+    lambda model, data, seed: distances(model, data, [Mean()] * M, seed=seed),
     lambda model, data, seed: fid(model, data, Pixels(), seed=seed).value,
-], ids=["everything", "one", "classifier", "fid"])
+], ids=["one", "classifier", "fid"])
 def test_draws_are_seeded_and_leave_the_callers_alone(call, request):
     if request.node.callspec.id == "fid":
         pytest.importorskip("torchmetrics")
@@ -316,29 +327,19 @@ def test_draws_are_seeded_and_leave_the_callers_alone(call, request):
 
 
 def test_what_the_caller_does_between_batches_changes_nothing(monkeypatch):
-    monkeypatch.setattr(images_module, "BATCH", 7)
+    monkeypatch.setattr(fid_module, "BATCH", 7)
     model, data = mlp_model(), make_data()
     expected, images = stacked(model, data, 0, 1), []
     assert model.training
-    for batch in conditional_images(model, data, 0, 1):
+    for batch, in generated_images(model, data, 0, [1], 0):
         assert model.training
         torch.rand(3)
-        list(conditional_images(model, data, 1, 2))
+        list(generated_images(model, data, 1, [2], 0))
         images.append(batch)
     assert [len(batch) for batch in images] == [7] * 5 + [5] and torch.equal(torch.cat(images), expected)
     for x in data.modalities.values():
         x[:] = x[:1]
     assert len(stacked(model, data, 0, 1).unique(dim=0)) == N                   # each batch has draws of its own
-
-
-def test_images_of_what_is_none_or_unknown():
-    data = MultimodalData({"grey": torch.zeros(4, 1, 2, 2), "text": torch.zeros(4, 5, dtype=torch.int64)},
-                          (Modality("grey", (1, 2, 2), Bernoulli()), Modality("text", (5,), Categorical())))
-    with pytest.raises(UserError, match=r"'text' of shape \(5,\) is no image: choose grey"):
-        conditional_images(None, data, "grey", "text")
-    for wrong in ("gray", 2, -1, 0.5):
-        with pytest.raises(UserError, match=r"unknown modality .*one of \['grey', 'text'\] or their positions"):
-            conditional_images(None, data, wrong, "grey")
 
 
 def test_a_diverged_model_is_named():
@@ -360,7 +361,7 @@ def expected_distance(data, s, t, scale=1.0):
 
 def test_entry_s_t_is_target_t_from_source_s_with_classifier_t():
     data, scales = make_data(), (1.0, 2.0, 5.0)
-    found = classifier_distance(levels_model(TABLE), data, [Mean(scale) for scale in scales])
+    found = distances(levels_model(TABLE), data, [Mean(scale) for scale in scales])
     for s, t in np.ndindex(M, M):
         assert found[s, t] == pytest.approx(expected_distance(data, s, t, scales[t]), rel=1e-4)
 
@@ -371,7 +372,7 @@ def test_real_images_are_all_of_a_modality_that_are_observed():
     data = make_data(observed=observed)
     for m in range(M):
         data.modalities[f"m{m}"][~observed[m]] = 255
-    found = classifier_distance(levels_model(TABLE), data, [Mean()] * M)
+    found = distances(levels_model(TABLE), data, [Mean()] * M)
     for s, t in np.ndindex(M, M):
         assert found[s, t] == pytest.approx(expected_distance(data, s, t), rel=1e-4)
 
@@ -379,15 +380,15 @@ def test_real_images_are_all_of_a_modality_that_are_observed():
 def test_nothing_is_said_of_what_is_never_observed_or_has_no_classifier():
     observed = torch.ones(M, N, dtype=torch.bool)
     observed[1] = False
-    found = classifier_distance(levels_model(TABLE), make_data(observed=observed), [Mean(), Mean(), None])
+    found = distances(levels_model(TABLE), make_data(observed=observed), [Mean(), Mean(), None])
     assert np.isfinite(found).tolist() == [[True, False, False], [False] * 3, [True, False, False]]
 
 
 def test_several_batches_give_what_one_gives(monkeypatch):
     data, model = make_data(), levels_model(TABLE)
-    expected = classifier_distance(model, data, [Mean()] * M)
-    monkeypatch.setattr(images_module, "BATCH", 7)
-    np.testing.assert_allclose(classifier_distance(model, data, [Mean()] * M), expected, rtol=1e-4)
+    expected = distances(model, data, [Mean()] * M)
+    monkeypatch.setattr(fid_module, "BATCH", 7)
+    np.testing.assert_allclose(distances(model, data, [Mean()] * M), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("n, rows", [(1, [0]), (0, []), (N, [3])])
@@ -398,18 +399,13 @@ def test_one_sample_is_too_few(n, rows):
         observed[1, rows] = True
     name = "m1" if n == N else "m0"
     with pytest.raises(UserError, match=f"{len(rows)} samples of '{name}', a covariance needs at least 2"):
-        classifier_distance(levels_model(TABLE), make_data(n, observed=observed), [Mean()] * M)
-
-
-def test_one_classifier_per_modality():
-    with pytest.raises(UserError, match="2 classifiers for 3 modalities: give one each"):
-        classifier_distance(levels_model(TABLE), make_data(), [Mean()] * 2)
+        distances(levels_model(TABLE), make_data(n, observed=observed), [Mean()] * M)
 
 
 def test_images_beyond_the_unit_interval_are_refused():
     data = MultimodalData(make_data().modalities, specs(scale=1.0))
     with pytest.raises(UserError, match="images of 'm0' reach from 0 to 255 as the networks see them: .*`scale`"):
-        classifier_distance(levels_model(TABLE), data, [Mean()] * M)
+        distances(levels_model(TABLE), data, [Mean()] * M)
 
 
 def test_a_set_is_at_no_distance_from_itself_and_a_constant_image_at_some():
@@ -417,12 +413,28 @@ def test_a_set_is_at_no_distance_from_itself_and_a_constant_image_at_some():
     data, classifiers = make_data(60, shape), [DigitClassifier(channels=1, n_classes=3) for _ in range(M)]
     perfect = model_of([Copies(shape) for _ in range(M)], [Copies(shape) for _ in range(M)], shape)
     constant = model_of([Levels([0.5] * M, shape) for _ in range(M)], shape=shape)
-    of_perfect, of_constant = (classifier_distance(model, data, classifiers) for model in (perfect, constant))
+    of_perfect, of_constant = (distances(model, data, classifiers) for model in (perfect, constant))
     total = RunningMoments()
     total.update(features_of(classifiers[0], data.modalities["m0"] / 255))
     assert (np.diag(of_perfect) < 1e-6 * total.cov.trace().item()).all() and (of_perfect >= 0).all()
     assert (of_constant > 100 * np.diag(of_perfect)[None]).all() and of_constant[0, 0] > total.cov.trace().item() / 2
     assert all(classifier.training for classifier in classifiers)
+
+
+def test_one_walk_gives_what_three_give(monkeypatch):
+    """Coherence, imputation error and distance of `cross_modal`, of a model whose images do not depend on draws."""
+    observed = torch.rand(M, N) < 0.7
+    observed[2] = True
+    data = make_data(observed=observed, labels=torch.arange(N) % 3, n_classes=3)
+    model, classifiers = levels_model(TABLE), [Mean(scale) for scale in (1.0, 2.0, 5.0)]
+    for classifier in classifiers:
+        classifier.head = nn.Linear(1, 3)
+        classifier.forward = lambda x, own=classifier: own.head(own.features(x))
+    monkeypatch.setattr(frechet, "BATCH", 7)
+    found = cross_modal(model, data, classifiers)
+    np.testing.assert_array_equal(found["coherence"], coherence(model, data, classifiers))
+    np.testing.assert_array_equal(found["imputation"], imputation_error(model, data))
+    np.testing.assert_allclose(found["classifier_distance"], distances(model, data, classifiers), rtol=1e-4)
 
 
 # FID through torchmetrics --------------------------------------------------------------------------------------------
