@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.encodings import BATCH, check_labels, from_each_source, mean_or_nan
+from mmvm.evaluation.encodings import BATCH, check_class_labels, from_each_source, mean_or_nan
 from mmvm.model import MultimodalVAE
 
 
@@ -21,7 +21,7 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     is self-reconstruction. `summarise` gives the averages with it (the paper's number) and without. NaN in the row of
     a modality that is never observed.
     """
-    check_labels(data)
+    check_class_labels(data)
     right = np.zeros((len(data.specs),) * 2)
     for source, _, index, parameters in from_each_source(model, data, seed):
         labels = data.labels.index_select(0, index)
