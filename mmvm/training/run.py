@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.training import distributed
 from mmvm.training.checkpoint import (
     CHECKPOINT,
     FORMAT,
+    check_same_run,
     git_commit,
-    load_weights,
+    optimizer_tensors,
+    put_optimizer_state,
+    put_weights,
     read_checkpoint,
     versions,
     write_safetensors,
@@ -121,9 +123,8 @@ class Run:
             self.saved = time.monotonic()
             return
         self.tick()
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{i}.{name}": value for name, value in state.items()})
+        tensors = {**{f"model.{name}": value for name, value in self.model.state_dict().items()},
+                   **optimizer_tensors(self.optimizer)}
         if self.totals is not None:
             tensors.update({f"totals.{name}": value for name, value in zip(self.names, self.totals)})
         tensors["random.cpu"] = torch.get_rng_state()
@@ -158,29 +159,13 @@ class Run:
         if not self.checkpoint.exists():
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
-        theirs = json.loads(metadata["config"])
-        ours = json.loads(json.dumps(self.config))
-        differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
-        if differing:
-            what = ", ".join(f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})" for name in differing)
-            raise UserError(f"{self.checkpoint} belongs to another run: {what}. Choose another folder, or delete it "
-                            "to start over")
-        load_weights(self.model, self.checkpoint)
+        check_same_run(self.checkpoint, json.loads(metadata["config"]), json.loads(json.dumps(self.config)))
+        put_weights(self.model, tensors, self.checkpoint)
         parameters = list(self.model.parameters())
-        state: dict[int, dict[str, Tensor]] = {}
-        totals: dict[str, Tensor] = {}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                i, _, entry = rest.partition(".")
-                if value.shape == parameters[int(i)].shape:  # in its layout: the fused Adam walks through both alike
-                    value = torch.empty_like(parameters[int(i)], dtype=value.dtype).copy_(value)
-                state.setdefault(int(i), {})[entry] = value
-            elif kind == "totals":
-                totals[rest] = value
+        put_optimizer_state(self.optimizer, tensors, parameters)
+        totals = {name.removeprefix("totals."): x for name, x in tensors.items() if name.startswith("totals.")}
         if totals:
             self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["random.cpu"])
         for device in self._cuda_devices():
             if "random.cuda" in tensors:
