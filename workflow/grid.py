@@ -24,7 +24,7 @@ from mmvm.study.study import METHOD_OPTIONS, Study
 # listed here.
 IN_NO_RUN = {"__main__", "figures", "registry"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
-EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance"}
+EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance", "fid"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
 OF_THE_GRID = {"beta": "betas", "seed": "seeds", "out": "the folder, which follows from the other settings"}
 

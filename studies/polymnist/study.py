@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from mmvm import evaluation, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import fid, frechet
+from mmvm.evaluation import frechet
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.objectives import MMVM
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.polymnist import data as polymnist
+from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORKS, DigitClassifier
 
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
@@ -129,7 +130,7 @@ class PolyMNIST(Study):
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
             metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()
         if self.inception:
-            found = fid.fid(model, test, self.inception)
+            found = fid(model, test, self.inception)
             metrics["fid"], metrics.notes["fid"] = found.value, found.note()
         return metrics
 
