@@ -54,9 +54,10 @@ notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md,
 	@echo "Making the notebooks from their text twins; under 10 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
-test: $(ENVIRONMENT) $(KERNEL)  ## style, unit tests, README snippets, every notebook against its outputs (under 10 minutes)
-	@echo "1/3 style (seconds)"
+test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, unit tests, README snippets, every notebook against its outputs (under 10 minutes)
+	@echo "1/3 style, and that imports go down only (seconds)"
 	@$(PY) -m ruff check .
+	@$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
 	@echo "2/3 unit tests, README snippets, the book's files (a few minutes)"
 	@$(PY) -m pytest -q --durations=5
 	@echo "3/3 every notebook run again and compared with its stored outputs (a few minutes)"

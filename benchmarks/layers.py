@@ -40,7 +40,7 @@ def layers(network: str, batch: int, rounds: int) -> list[dict]:
     peak = {precision: timing.peaks(precision) for precision in ("float32", "bfloat16")}
     found += [{"arm": "machine", "network": network, "precision": precision, "metric": f"peak_{kind}", "value": value}
               for precision, values in peak.items() for kind, value in values.items()]
-    return [*found, {"arm": "machine", "network": network, "metric": "bytes_per_second", "value": _bandwidth(rounds)}]
+    return [*found, {"arm": "machine", "network": network, "metric": "bytes_per_second", "value": bandwidth(rounds)}]
 
 
 def _inputs(net: nn.Module, x: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
@@ -79,7 +79,7 @@ def _positions(layer: nn.Module, given: Tensor, out: Tensor) -> int:
     return picture.shape[-1] * picture.shape[-2]
 
 
-def _bandwidth(rounds: int) -> list[float]:
+def bandwidth(rounds: int) -> list[float]:
     """Bytes a second of a copy far larger than any cache, read and write counted."""
     a, b = torch.ones(2**26), torch.empty(2**26)
     seconds = timing.interleaved({"copy": lambda: timing.without(b.copy_(a))}, rounds)["copy"]

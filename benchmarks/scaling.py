@@ -23,7 +23,7 @@ def scaling(batch: int, rounds: int) -> list[dict]:
     for m, d in settings:
         data = images(batch, m)
         arms = {"update": update_step("conv", data, precision, speed.Plan.parse(plan), latent_dim=d),
-                "MMVM term": _term(m, batch, d), "MMVM term, all pairs": _term(m, batch, d, pairs=True)}
+                "MMVM term": mmvm_term(m, batch, d), "MMVM term, all pairs": mmvm_term(m, batch, d, pairs=True)}
         common = {"network": "conv", "batch": batch, "modalities": m, "latent_dim": d, "precision": precision}
         seconds = timing.interleaved(arms, rounds)
         found += [{**common, "arm": name, "metric": "seconds", "value": values} for name, values in seconds.items()]
@@ -35,7 +35,7 @@ def scaling(batch: int, rounds: int) -> list[dict]:
     return found
 
 
-def _term(modalities: int, batch: int, latent_dim: int, pairs: bool = False):
+def mmvm_term(modalities: int, batch: int, latent_dim: int, pairs: bool = False):
     """Forward and backward pass of what MMVM adds to M separate VAEs, in O(M) or with all M x M pairs."""
     torch.manual_seed(0)
     mean, logvar = (torch.randn(modalities, batch, latent_dim, requires_grad=True) for _ in range(2))
@@ -43,7 +43,7 @@ def _term(modalities: int, batch: int, latent_dim: int, pairs: bool = False):
 
     def step() -> float:
         start = time.perf_counter()
-        q = DiagonalGaussian._limited(mean, logvar)
+        q = DiagonalGaussian.within_limits(mean, logvar)
         (q.pairwise_kl() * weights if pairs else q.mean_kl(weights)).sum().backward()
         mean.grad = logvar.grad = None
         return time.perf_counter() - start

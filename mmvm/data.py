@@ -1,7 +1,7 @@
 """What every loader returns: M modalities of the same N samples, in memory or memory-mapped.
 
 Images stay uint8 until they are on the device that trains, and a batch is an index, not a Python loop over
-samples: five modalities of 60,000 PolyMNIST tuples are 706 MB as bytes and 2.8 GB as floats.
+samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2.8 GB as floats.
 """
 
 import mmap
@@ -41,7 +41,7 @@ class Modality:
 
 
 class Repeated:
-    """Rows of a tensor by index, some more than once: ten captions share one stored image, five pairs a frontal view.
+    """Rows of a tensor by index, some more than once: ten texts share one stored image.
 
     values (R, *shape), possibly memory-mapped; rows (N,) which of them each sample is. Has of a tensor what
     `MultimodalData` and the training loop use; `index_select` and `[...]` return tensors.

@@ -17,7 +17,7 @@ LOGVAR_LIMIT = 20.0
 class DiagonalGaussian:
     """N(mean, diag(exp(logvar))), both of shape (..., D), usually (M, B, D).
 
-    Half-precision inputs (autocast) are widened to float32: a variance ratio in bfloat16 has two decimal digits.
+    Half-precision inputs (autocast) are widened to float32: a variance ratio in bfloat16 has two decimals.
     """
 
     def __init__(self, mean: Tensor, logvar: Tensor):
@@ -30,10 +30,10 @@ class DiagonalGaussian:
     @classmethod
     def stack(cls, gaussians: list["DiagonalGaussian"]) -> "DiagonalGaussian":
         """M Gaussians of shape (B, D) as one of shape (M, B, D)."""
-        return cls._limited(torch.stack([q.mean for q in gaussians]), torch.stack([q.logvar for q in gaussians]))
+        return cls.within_limits(torch.stack([q.mean for q in gaussians]), torch.stack([q.logvar for q in gaussians]))
 
     @classmethod
-    def _limited(cls, mean: Tensor, logvar: Tensor) -> "DiagonalGaussian":
+    def within_limits(cls, mean: Tensor, logvar: Tensor) -> "DiagonalGaussian":
         """From a float32 mean and a log-variance that is within the limits already."""
         q = cls.__new__(cls)
         q.mean, q.logvar = mean, logvar
@@ -52,13 +52,13 @@ class DiagonalGaussian:
         return (0.5 * self.logvar).exp()
 
     def __getitem__(self, index) -> "DiagonalGaussian":
-        return self._limited(self.mean[index], self.logvar[index])
+        return self.within_limits(self.mean[index], self.logvar[index])
 
     def where(self, keep: Tensor) -> "DiagonalGaussian":
         """N(0, I) wherever `keep` (...) is false: what is absent can neither be read nor get a gradient."""
         keep = keep.unsqueeze(-1)
         zero = self.mean.new_zeros(())
-        return self._limited(torch.where(keep, self.mean, zero), torch.where(keep, self.logvar, zero))
+        return self.within_limits(torch.where(keep, self.mean, zero), torch.where(keep, self.logvar, zero))
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One reparametrised draw (..., D)."""

@@ -11,7 +11,7 @@ MODULES = {
     "pooch": "pooch", "PIL": "pillow", "yaml": "pyyaml",
     "jupyter_book": "jupyter-book", "jupytext": "jupytext", "papermill": "papermill", "nbclient": "nbclient",
     "nbstripout": "nbstripout", "ipykernel": "ipykernel",
-    "pytest": "pytest", "nbval": "nbval", "hypothesis": "hypothesis", "ruff": "ruff",
+    "pytest": "pytest", "nbval": "nbval", "hypothesis": "hypothesis", "ruff": "ruff", "importlinter": "import-linter",
     "snakemake": "snakemake", "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
     "torchmetrics": "torchmetrics", "torch_fidelity": "torch-fidelity",
 }

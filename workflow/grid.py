@@ -22,7 +22,7 @@ from mmvm.study.registry import STUDIES
 # it stands here.
 IN_NO_RUN = {"__main__", "chapter", "figures", "lists", "queue", "registry"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
-EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance"}
+EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance", "fid"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
 
 

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.encodings import BATCH, check_labels, from_each_source, mean_over_batches
+from mmvm.evaluation.encodings import BATCH, check_class_labels, from_each_source, mean_or_nan
 from mmvm.model import MultimodalVAE
-from studies.polymnist.networks import DigitClassifier
 
 
 @torch.no_grad()
@@ -22,14 +21,14 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     is self-reconstruction. `summarise` gives the averages with it (the paper's number) and without. NaN in the row of
     a modality that is never observed.
     """
-    check_labels(data)
+    check_class_labels(data)
     right = np.zeros((len(data.specs),) * 2)
     for source, _, index, parameters in from_each_source(model, data, seed):
         labels = data.labels.index_select(0, index)
         for target, (modality, out) in enumerate(zip(data.specs, parameters)):
             logits = classifiers[target](modality.likelihood.mean(out).float())
             right[source, target] += (logits.argmax(-1) == labels.to(logits.device)).sum().item()
-    return mean_over_batches(right, data.observed.sum(1, keepdim=True).cpu().numpy())
+    return mean_or_nan(right, data.observed.sum(1, keepdim=True).cpu().numpy())
 
 
 def summarise(matrix: np.ndarray) -> dict[str, float]:
@@ -40,18 +39,16 @@ def summarise(matrix: np.ndarray) -> dict[str, float]:
             "self": float(matrix[own].mean())}
 
 
-def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, trunk: str = "conv", epochs: int = 10,
-                     batch_size: int = 128, learning_rate: float = 3e-3, n_classes: int = 10, seed: int = 0,
-                     device: str | torch.device = "cpu", build: Callable[[], nn.Module] | None = None,
-                     weight_decay: float = 0.0,
+def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Callable[[], nn.Module],
+                     epochs: int = 10, batch_size: int = 128, learning_rate: float = 3e-3, weight_decay: float = 0.0,
+                     seed: int = 0, device: str | torch.device = "cpu",
                      loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> nn.Module:
-    """A classifier of one modality on stored x (N, ...), Adam with a learning rate that rises to `learning_rate` and
-    falls to zero (one cycle). `build` makes the network; None: the digit classifier, for which the paper (B.4) has Adam
-    1e-3, batch 256, 10 epochs. `loss` is a function of outputs and labels, a batch's."""
+    """The classifier of one modality that `build` makes, fitted to stored x (N, ...) by Adam with a learning rate that
+    rises to `learning_rate` and falls to zero (one cycle). `loss` is a function of outputs and labels, a batch's."""
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        classifier = (build() if build else DigitClassifier(trunk, n_classes=n_classes)).to(device)
+        classifier = build().to(device)
         optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
         steps = epochs * -(-len(x) // batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))

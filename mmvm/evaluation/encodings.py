@@ -39,18 +39,31 @@ def from_each_source(model: MultimodalVAE, data: MultimodalData, seed: int) -> I
                 yield source, batch, index, model.decode(model.objective.impute_latents(q, observed))
 
 
-def observed_rows(model: MultimodalVAE, data: MultimodalData) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Per modality, the encodings and labels of the samples that have it."""
+def means_and_labels(model: MultimodalVAE, data: MultimodalData) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Per modality, posterior means and labels of the samples that have it."""
     means, observed, labels = encode_means(model, data), data.observed.cpu(), data.labels.cpu()
     return [m[o].numpy() for m, o in zip(means, observed)], [labels[o].numpy() for o in observed]
 
 
-def check_labels(*sets: MultimodalData) -> None:
+def some_of(data: MultimodalData, n: int | None, seed: int) -> MultimodalData:
+    """`n` random samples, in random order; all, as they are, for None or where there are no more."""
+    if n is None or n >= len(data):
+        return data
+    return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
+
+
+def check_class_labels(*sets: MultimodalData) -> None:
     if any(data.labels is None or data.labels.ndim != 1 for data in sets):
         raise UserError("probe and coherence need one class number per sample in `labels`")
 
 
-def mean_over_batches(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+def check_binary_labels(*sets: MultimodalData) -> None:
+    if any(data.labels is None or data.labels.ndim != 2 for data in sets):
+        raise UserError("these scores need labels (N, C) of zeros and ones; for one class number per sample use "
+                        "mmvm.evaluation")
+
+
+def mean_or_nan(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """total / count, NaN where nothing was counted."""
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mmvm.data import MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_over_batches
+from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_or_nan
 from mmvm.model import MultimodalVAE
 
 
@@ -19,12 +20,16 @@ def imputation_error(model: MultimodalVAE, data: MultimodalData, seed: int = 0) 
     total, count = np.zeros((len(data.specs),) * 2), np.zeros((len(data.specs),) * 2)
     for source, batch, _, parameters in from_each_source(model, data, seed):
         for target, (modality, out) in enumerate(zip(data.specs, parameters)):
-            x = modality.prepare(batch.x[target].to(out.device))
-            nll = -modality.likelihood.log_prob(out, x, len(modality.shape))
-            seen = batch.observed[target].to(nll.device)
-            total[source, target] += nll[seen].double().sum().item()
-            count[source, target] += seen.sum().item()
-    return mean_over_batches(total, count)
+            nll, n = nats(modality, out, batch.x[target], batch.observed[target])
+            total[source, target] += nll
+            count[source, target] += n
+    return mean_or_nan(total, count)
+
+
+def nats(modality: Modality, parameters: Tensor, x: Tensor, seen: Tensor) -> tuple[float, int]:
+    """-log p(x | parameters) of stored x (B, ...), summed over the samples that are `seen` (B,), and their number."""
+    nll = -modality.likelihood.log_prob(parameters, modality.prepare(x.to(parameters.device)), len(modality.shape))
+    return nll[seen.to(nll.device)].double().sum().item(), int(seen.sum())
 
 
 @torch.no_grad()
@@ -98,4 +103,4 @@ def reconstruction_error(model: MultimodalVAE, data: MultimodalData, seed: int =
         for batch in data.batches(BATCH):
             terms = model([x.to(device) for x in batch.x], batch.observed.to(device))
             total -= terms.log_likelihood.double().sum(1).cpu().numpy()
-    return mean_over_batches(total, data.observed.sum(1).cpu().numpy())
+    return mean_or_nan(total, data.observed.sum(1).cpu().numpy())

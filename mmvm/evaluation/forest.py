@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import encode_means
+from mmvm.evaluation.encodings import check_binary_labels, encode_means, some_of
+from mmvm.evaluation.probe import logistic_regression
 from mmvm.model import MultimodalVAE
 
 
@@ -39,9 +39,8 @@ class Encodings:
 def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = None,
            seed: int = 0) -> Encodings:
     """Of `n` random training samples (None: all), and of all test samples."""
-    check_labels(train, test)
-    if n is not None and n < len(train):
-        train = train.subset(torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n])
+    check_binary_labels(train, test)
+    train = some_of(train, n, seed)
     z, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
     return Encodings(z, train.labels.cpu().float().numpy(), z_test, test.labels.cpu().float().numpy())
 
@@ -49,19 +48,13 @@ def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n:
 def logistic(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
     """Logits (N', C) of a logistic regression per label on standardised features (scikit-learn's, C = 1). NaN for a
     label that all of the training samples have, or none."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    def fitted(x, y):
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000)).fit(x, y).decision_function
-    return _by_label(fitted, x, labels, x_test)
+    return _by_label(lambda x, y: logistic_regression(x, y, max_iter=1_000).decision_function, x, labels, x_test)
 
 
 def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int = 5_000, depth: int = 30,
            seed: int = 0, n_jobs: int = 1) -> np.ndarray:
     """Probabilities (N', C) of a random forest per label (Breiman 2001; scikit-learn's), the probe of the paper's
-    MIMIC-CXR experiments: 5,000 trees of depth 30 at most, entropy, nodes of five samples or more are split, a leaf may
+    clinical experiments: 5,000 trees of depth 30 at most, entropy, nodes of five samples or more are split, a leaf may
     hold one, the square root of the features is tried at each split, bootstrap samples. The released code has five
     trees by default and no seed. NaN for a label that all of the training samples have, or none.
 
@@ -75,12 +68,6 @@ def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int 
                                        n_jobs=n_jobs).fit(x, y)
         return lambda x_test: grown.predict_proba(x_test)[:, 1]
     return _by_label(fitted, x, labels, x_test)
-
-
-def check_labels(*sets: MultimodalData) -> None:
-    if any(data.labels is None or data.labels.ndim != 2 for data in sets):
-        raise UserError("these scores need labels (N, C) of zeros and ones; for one class number per sample use "
-                        "mmvm.evaluation")
 
 
 def _by_label(fitted: Callable, x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:

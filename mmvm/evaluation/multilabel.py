@@ -16,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvm import evaluation
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import forest as probes
-from mmvm.evaluation.encodings import BATCH, from_each_source
-from mmvm.evaluation.forest import check_labels
+from mmvm.evaluation import coherence as single, forest
+from mmvm.evaluation.encodings import BATCH, check_binary_labels, from_each_source
 from mmvm.model import MultimodalVAE
 
 METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard", "accuracy")
@@ -67,12 +65,12 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     Fitted to `n` random training encodings (paper: 10,000; None: all), tested on all of `test`. A label that all of the
     training encodings have, or none, is NaN.
     """
-    encodings = probes.encode(model, train, test, n, seed)
-    found = [scores(probes.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
+    encodings = forest.encode(model, train, test, n, seed)
+    found = [scores(forest.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
     return {name: np.stack([own[name] for own in found]) for name in METRICS}
 
 
-def label_efficiency(encodings: probes.Encodings, sizes: Sequence[int], seed: int = 0, repeats: int = 3) -> np.ndarray:
+def label_efficiency(encodings: forest.Encodings, sizes: Sequence[int], seed: int = 0, repeats: int = 3) -> np.ndarray:
     """Mean AUROC over labels, (S, M), of the logistic probe of each modality fitted to as many training samples as each
     of `sizes` says, mean over `repeats` random choices of them.
 
@@ -95,7 +93,7 @@ def label_efficiency(encodings: probes.Encodings, sizes: Sequence[int], seed: in
             aurocs = []
             for _ in range(repeats if size < len(x) else 1):
                 chosen = random.permutation(len(x))[:size]
-                answers = probes.logistic(x[chosen], y[chosen][:, learnable], x_test)
+                answers = forest.logistic(x[chosen], y[chosen][:, learnable], x_test)
                 aurocs.append(np.nan_to_num(scores(answers, y_test[:, learnable])["auroc"], nan=0.5).mean())
             found[s, m] = np.mean(aurocs)
     return found
@@ -117,8 +115,8 @@ def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, 
     The released classifiers put a softmax over labels (`CrossEntropyLoss` with multi-hot targets) on outputs that went
     through a sigmoid already: labels then compete with each other, and no output can say "none of them".
     """
-    return evaluation.train_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs,
-                                       batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device)
+    return single.train_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs,
+                                   batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device)
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -174,7 +172,7 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
 
     The diagonal is self-reconstruction. Classifier t reads images as they are and tokens as numbers. Seeded draws.
     """
-    check_labels(data)
+    check_binary_labels(data)
     n_modalities = len(data.specs)
     logits = [[[] for _ in range(n_modalities)] for _ in range(n_modalities)]
     truth = [[] for _ in range(n_modalities)]

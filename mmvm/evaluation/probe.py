@@ -1,11 +1,10 @@
 """The linear probe: what a logistic regression reads off the latents (paper, section 5.1)."""
 
 import numpy as np
-import torch
 
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import check_labels, observed_rows
+from mmvm.evaluation.encodings import check_class_labels, means_and_labels, some_of
 from mmvm.model import MultimodalVAE
 
 
@@ -19,22 +18,24 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     `standardise=False` is the paper's. Modalities are probed on the samples in which they are observed. Raises
     `UserError` where these are none, or all of one class.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    check_labels(train, test)
-    if n is not None and n < len(train):
-        index = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n]
-        train = train.subset(index)
-    accuracies = []
+    check_class_labels(train, test)
+    train, accuracies = some_of(train, n, seed), []
     with threadpool_limits(1):  # products this small are ten times slower when two BLAS threads wait for each other
-        for name, x, y, x_test, y_test in zip(train.names, *observed_rows(model, train), *observed_rows(model, test)):
+        for name, x, y, x_test, y_test in zip(train.names, *means_and_labels(model, train),
+                                              *means_and_labels(model, test)):
             if len(set(y)) < 2 or not len(y_test):
                 raise UserError(f"the probe of {name} has training samples of {len(set(y))} classes and {len(y_test)} "
                                 "test samples, it needs at least two classes and one sample: give more data")
-            steps = [StandardScaler()] if standardise else []
-            probe = make_pipeline(*steps, LogisticRegression(max_iter=10_000)).fit(x, y)
-            accuracies.append(probe.score(x_test, y_test))
+            accuracies.append(logistic_regression(x, y, standardise).score(x_test, y_test))
     return np.array(accuracies)
+
+
+def logistic_regression(x: np.ndarray, y: np.ndarray, standardise: bool = True, max_iter: int = 10_000):
+    """scikit-learn's, C = 1, fitted to features (N, F), standardised or as they are, and classes (N,)."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(*[StandardScaler()] * standardise, LogisticRegression(max_iter=max_iter)).fit(x, y)

@@ -4,9 +4,8 @@ An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D). A decoder
 p(x | z).
 """
 
-from mmvm.networks.conv import ConvDecoder, ConvEncoder, NormDecoder, NormEncoder
+from mmvm.networks.conv import ConvDecoder, ConvEncoder
 from mmvm.networks.mlp import MLPDecoder, MLPEncoder
 from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 
-__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "NormDecoder", "NormEncoder", "ResNetDecoder",
-           "ResNetEncoder", "ResidualBlock"]
+__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder", "ResNetEncoder", "ResidualBlock"]

@@ -8,9 +8,15 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, latent_dim: int, channels: int = 32):
         super().__init__()
-        self.trunk = conv_trunk(channels)
-        self.mean = nn.Linear(4 * channels * 16, latent_dim)
-        self.logvar = nn.Linear(4 * channels * 16, latent_dim)
+        c = channels
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, c, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(c, 2 * c, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.mean = nn.Linear(64 * c, latent_dim)
+        self.logvar = nn.Linear(64 * c, latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.trunk(x)
@@ -31,56 +37,6 @@ class ConvDecoder(nn.Module):
             nn.ConvTranspose2d(2 * c, c, 3, stride=2, padding=1, output_padding=1), nn.ReLU(),     # 7 -> 14
             nn.ConvTranspose2d(c, 3, 3, stride=2, padding=1, output_padding=1),                    # 14 -> 28
         )
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.trunk(self.project(z).view(-1, 4 * self.channels, 4, 4))
-
-
-def conv_trunk(channels: int) -> nn.Sequential:
-    """3x28x28 -> (64 x channels) features."""
-    c = channels
-    return nn.Sequential(
-        nn.Conv2d(3, c, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(c, 2 * c, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Flatten(),
-    )
-
-
-class NormEncoder(nn.Module):
-    """3x28x28 -> four 3x3 convolutions with batch normalisation, the first at full size (28, 14, 7, 4 pixels),
-    `channels` x (1, 2, 4, 4) wide -> mean, logvar."""
-
-    def __init__(self, latent_dim: int, channels: int = 16):
-        super().__init__()
-        c = channels
-        widths = (3, c, 2 * c, 4 * c, 4 * c)
-        self.trunk = nn.Sequential(*(layer for i, (n_in, n_out) in enumerate(zip(widths, widths[1:])) for layer in (
-            nn.Conv2d(n_in, n_out, 3, stride=2 if i else 1, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU())),
-            nn.Flatten())
-        self.mean = nn.Linear(64 * c, latent_dim)
-        self.logvar = nn.Linear(64 * c, latent_dim)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.trunk(x)
-        return self.mean(h), self.logvar(h)
-
-
-class NormDecoder(nn.Module):
-    """Mirror of `NormEncoder`: 4 -> 7 -> 14 -> 28 pixels, the last convolution at full size, linear output."""
-
-    def __init__(self, latent_dim: int, channels: int = 16):
-        super().__init__()
-        c = channels
-        self.channels = c
-        self.project = nn.Linear(latent_dim, 64 * c)
-        widths = (4 * c, 4 * c, 2 * c, c)
-        self.trunk = nn.Sequential(
-            nn.BatchNorm2d(4 * c), nn.ReLU(),
-            *(layer for i, (n_in, n_out) in enumerate(zip(widths, widths[1:])) for layer in (
-                nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=1 if i else 0, bias=False),
-                nn.BatchNorm2d(n_out), nn.ReLU())),
-            nn.Conv2d(c, 3, 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.trunk(self.project(z).view(-1, 4 * self.channels, 4, 4))

@@ -1,4 +1,4 @@
-"""The paper's residual encoder and decoder of 3 x 28 x 28 images (`ConvNetworksPolyMNIST.py`)."""
+"""Residual encoder and decoder of 3 x 28 x 28 images, the larger ones of the paper's two sets of networks."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """The paper's PolyMNIST encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar."""
+    """The paper's encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar."""
 
     def __init__(self, latent_dim: int, channels: int = 64):
         super().__init__()

@@ -64,7 +64,7 @@ class Objective(nn.Module):
         """What one nat of the regulariser costs against one nat of log-likelihood when the user says `beta`.
 
         The same beta does not mean the same to all methods of the released code: its joint models count one KL M
-        times, its independent VAEs square beta on PolyMNIST. Here such factors are options and this number tells.
+        times, its independent VAEs square beta on one data set. Here such factors are options and this number tells.
         """
         return beta
 

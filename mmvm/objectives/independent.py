@@ -12,7 +12,7 @@ from mmvm.options import Option
 class Independent(Objective):
     """M separate VAEs: R = sum_m KL(q_m || N(0, I)). Nothing is shared; the lower end of every comparison.
 
-    square_beta  weigh R by beta squared, as the released code does on PolyMNIST (`mv_unimodal_vae.py`)
+    square_beta  weigh R by beta squared, as the released code does on one data set (`mv_unimodal_vae.py`)
     """
 
     def __init__(self, square_beta: bool = False):

@@ -33,7 +33,7 @@ COLUMNS = {
     "device": "cpu, or the GPU's name",
     "seconds": "training time, evaluation not counted",
     "torch": "torch version",
-    "commit": "commit of the project; + means with uncommitted changes in mmvm",
+    "commit": "commit of the project; + means with uncommitted changes in mmvm or studies",
     "date": "day the row was written (UTC)",
     "run": "hash of the run's parameters",
     "note": "what else the number depends on: a network's file and hash, a library's version; mostly empty",

@@ -11,8 +11,9 @@ from mmvm.training.checkpoint import (
     write_text,
 )
 from mmvm.training.device import resolve_device, resolve_precision
+from mmvm.training.interrupt import TrainingInterrupted
 from mmvm.training.loop import fit
-from mmvm.training.run import HISTORY, History, TrainingInterrupted, TrainingWarning, read_history
+from mmvm.training.run import HISTORY, History, TrainingWarning, read_history
 from mmvm.training.update import GUARD_INTERVAL, TrainingDiverged
 
 __all__ = ["CHECKPOINT", "FORMAT", "GUARD_INTERVAL", "HISTORY", "History", "TrainingDiverged", "TrainingInterrupted",

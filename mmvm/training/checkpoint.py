@@ -1,4 +1,4 @@
-"""Files that are whole or absent: checkpoints, and what a result depends on."""
+"""Files that are whole or absent: a checkpoint and what is in it; versions and commit that a result depends on."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,29 +39,60 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
 def load_weights(model: MultimodalVAE, path: str | os.PathLike) -> dict:
     """Puts the weights of a checkpoint into a model of the same shape; returns the checkpoint's config."""
     tensors, metadata = read_checkpoint(path)
+    put_weights(model, tensors, path)
+    return json.loads(metadata["config"])
+
+
+def put_weights(model: MultimodalVAE, tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{path} holds another model: {str(error).splitlines()[-1].strip()} Build the model from the "
                         "checkpoint's own parameters") from None
-    return json.loads(metadata["config"])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state under the names it has in a checkpoint."""
+    return {f"optimizer.{i}.{name}": value for i, state in optimizer.state_dict()["state"].items()
+            for name, value in state.items()}
+
+
+def put_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], parameters: list[Tensor]) -> None:
+    """What `optimizer_tensors` gave, put back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition(".")
+        if kind == "optimizer":
+            i, _, name = rest.partition(".")
+            if value.shape == parameters[int(i)].shape:  # in its layout: the fused Adam walks through both alike
+                value = torch.empty_like(parameters[int(i)], dtype=value.dtype).copy_(value)
+            state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def check_same_run(path: Path, theirs: dict, ours: dict) -> None:
+    """Raises `UserError` where the config of the checkpoint and that of the run differ."""
+    differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+    if differing:
+        what = ", ".join(f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})" for name in differing)
+        raise UserError(f"{path} belongs to another run: {what}. Choose another folder, or delete it to start over")
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
-        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     except SafetensorError as error:
         raise UserError(f"{path} cannot be written ({error}): make room on the disk, or choose another "
                         "folder") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def write_whole(path: Path, write) -> None:
+def write_atomically(path: Path, write) -> None:
     """Writes to a file beside `path`, syncs it and moves it in place, so that no reader ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -84,11 +116,12 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Short commit of the project, "+" appended when `mmvm` has uncommitted changes, "" outside a checkout."""
+    """Short commit of the project, "+" appended when `mmvm` or `studies` has uncommitted changes, "" without git."""
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(paths.REPOSITORY), *words], capture_output=True, text=True,
                               check=True).stdout.strip()
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", "mmvm") else "")
+        changed = git("status", "--porcelain", "--", "mmvm", "studies")
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -34,6 +34,15 @@ class Ranks:
             values /= self.size
         return values
 
+    def agree(self, values: Tensor, stop: bool) -> bool:
+        """Averages `values` over the processes, in place, and says whether one of them was told to stop: all stop after
+        the same update."""
+        if self.size == 1:
+            return stop
+        both = self.average(torch.cat([values, values.new_tensor([float(stop)])]))
+        values.copy_(both[:-1])
+        return bool(both[-1] > 0)
+
     def told(self, text: str | None) -> str:
         """What process 0 says."""
         said = [text]

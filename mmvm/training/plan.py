@@ -139,7 +139,7 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
         times, start = {best: [], plan: []}, time.monotonic()
         for _ in range(rounds):
             for candidate in times:
-                times[candidate].append(_seconds(model, batch, candidate, precision, device))
+                times[candidate].append(seconds_of(model, batch, candidate, precision, device))
             if time.monotonic() - start > seconds / len(choices):
                 break
         before, after = min(times[best]), min(times[plan])  # what other processes add is no part of it
@@ -168,7 +168,7 @@ def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list
     return choices
 
 
-def _seconds(model: MultimodalVAE, batch: Batch, plan: Plan, precision: str, device: torch.device) -> float:
+def seconds_of(model: MultimodalVAE, batch: Batch, plan: Plan, precision: str, device: torch.device) -> float:
     """One loss with its gradients; the second, because the first warms up."""
     with plan.applied(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
         for _ in range(2):

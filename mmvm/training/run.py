@@ -1,4 +1,4 @@
-"""Where a run stands, and how that is written and read back."""
+"""Where a run stands: the sums of the running epoch, the history, and how both are written and read back."""
 
 import json
 import os
@@ -11,29 +11,29 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
-from mmvm.training import distributed, plan as speed
+from mmvm.training import distributed
 from mmvm.training.checkpoint import (
     CHECKPOINT,
     FORMAT,
+    check_same_run,
     git_commit,
-    load_weights,
+    optimizer_tensors,
+    put_optimizer_state,
+    put_weights,
     read_checkpoint,
     versions,
     write_safetensors,
     write_text,
 )
+from mmvm.training.interrupt import TrainingInterrupted
+from mmvm.training.plan import Plan
 
 HISTORY = "history.jsonl"
 
 
 class TrainingWarning(UserWarning):
     """The run goes on, but what the objective reports says that it will not give what was asked for."""
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; the run stopped between two updates and wrote its checkpoint."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class History:
     added up over resumed pieces. `plan` is how the updates were computed."""
 
     epochs: list[dict] = field(default_factory=list)
-    plan: speed.Plan = speed.Plan()
+    plan: Plan = Plan()
 
     def __getitem__(self, name: str) -> list[float]:
         return [row[name] for row in self.epochs if name in row]
@@ -52,9 +52,11 @@ class History:
 class Run:
     """Where a run stands, and how that is written and read back."""
 
-    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict, out: Path | None,
-                 ranks: distributed.Ranks):
-        self.model, self.optimizer, self.config, self.out, self.ranks = model, optimizer, config, out, ranks
+    def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict,
+                 out: str | os.PathLike | None):
+        self.model, self.optimizer, self.config = model, optimizer, config
+        self.out = None if out is None else Path(out)
+        self.ranks = distributed.ranks()
         self.step = self.epoch = 0
         self.seconds = 0.0                      # of training, before the clock was last started
         self.names: list[str] = []              # of what is summed up
@@ -69,7 +71,7 @@ class Run:
         return self.out / CHECKPOINT
 
     def count(self, names: list[str], values: Tensor) -> None:
-        """One update made: adds what `watched` says of it to the epoch's sums, in float64."""
+        """One update made: adds its `batch_means` to the epoch's sums, in float64."""
         self.step += 1
         if self.names != names and self.totals is not None:  # out of a checkpoint, which has its own order
             self.totals = self.totals[[self.names.index(name) for name in names]]
@@ -83,13 +85,13 @@ class Run:
         before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
         self.epoch += 1
         self.totals = None
-        watched, advice = self.model.objective.report(means)
+        reported, advice = self.model.objective.report(means)
         for sentence in advice:
             if sentence not in self.warned:  # once a run, not once an epoch
                 self.warned.add(sentence)
                 warnings.warn(sentence, TrainingWarning, stacklevel=3)
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
-               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **watched}
+               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **reported}
         if on_epoch is not None and self.ranks.rank == 0:
             training = self.model.training
             with torch.random.fork_rng(self._cuda_devices()):
@@ -121,9 +123,8 @@ class Run:
             self.saved = time.monotonic()
             return
         self.tick()
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{i}.{name}": value for name, value in state.items()})
+        tensors = {**{f"model.{name}": value for name, value in self.model.state_dict().items()},
+                   **optimizer_tensors(self.optimizer)}
         if self.totals is not None:
             tensors.update({f"totals.{name}": value for name, value in zip(self.names, self.totals)})
         tensors["random.cpu"] = torch.get_rng_state()
@@ -135,8 +136,19 @@ class Run:
             "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
         self.saved = self.clock = time.monotonic()
 
-    def resume(self) -> None:
-        """Continues the run in `out`, if there is one."""
+    def start(self, seed: int) -> None:
+        """Seeds the draws, and continues the run in `out`, if there is one."""
+        torch.manual_seed(seed)
+        self._resume()
+        if self.ranks.size > 1:  # other draws in every process and after every start
+            torch.manual_seed(hash((seed, self.step, self.ranks.rank)) % 2**63)
+
+    def progress(self, epochs: int, updates_per_epoch: int, batch_size: int) -> tqdm:
+        """A bar that counts samples, on the terminal of process 0."""
+        return tqdm(total=epochs * updates_per_epoch * batch_size, initial=self.step * batch_size, unit=" samples",
+                    unit_scale=True, smoothing=0.05, disable=True if self.ranks.rank else None)
+
+    def _resume(self) -> None:
         if self.out is None:
             return
         if self.ranks.rank == 0:
@@ -147,29 +159,13 @@ class Run:
         if not self.checkpoint.exists():
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
-        theirs = json.loads(metadata["config"])
-        ours = json.loads(json.dumps(self.config))
-        differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
-        if differing:
-            what = ", ".join(f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})" for name in differing)
-            raise UserError(f"{self.checkpoint} belongs to another run: {what}. Choose another folder, or delete it "
-                            "to start over")
-        load_weights(self.model, self.checkpoint)
+        check_same_run(self.checkpoint, json.loads(metadata["config"]), json.loads(json.dumps(self.config)))
+        put_weights(self.model, tensors, self.checkpoint)
         parameters = list(self.model.parameters())
-        state: dict[int, dict[str, Tensor]] = {}
-        totals: dict[str, Tensor] = {}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                i, _, entry = rest.partition(".")
-                if value.shape == parameters[int(i)].shape:  # in its layout: the fused Adam walks through both alike
-                    value = torch.empty_like(parameters[int(i)], dtype=value.dtype).copy_(value)
-                state.setdefault(int(i), {})[entry] = value
-            elif kind == "totals":
-                totals[rest] = value
+        put_optimizer_state(self.optimizer, tensors, parameters)
+        totals = {name.removeprefix("totals."): x for name, x in tensors.items() if name.startswith("totals.")}
         if totals:
             self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["random.cpu"])
         for device in self._cuda_devices():
             if "random.cuda" in tensors:

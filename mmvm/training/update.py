@@ -8,7 +8,8 @@ from mmvm.data import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
 from mmvm.schedule import Schedule
-from mmvm.training import distributed, plan as speed
+from mmvm.training import distributed
+from mmvm.training.plan import autocast
 from mmvm.training.run import Run
 
 GUARD_INTERVAL = 50  # updates between two looks at the guard on a GPU: each look waits for the device
@@ -68,7 +69,7 @@ class Update:
                 group["lr"] = torch.tensor(self.learning_rate(step), device=self.device)
 
     def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
-        with speed.autocast(self.precision, self.device):
+        with autocast(self.precision, self.device):
             # without a mask where nothing is missing: a pass over all pixels less
             terms = self.forward(batch.x, None if self.complete else batch.observed, step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -87,8 +88,9 @@ class Update:
         self.recorded = recorded
 
 
-def watched(norm: Tensor, terms: Terms, names: list[str]) -> tuple[list[str], Tensor]:
-    """What an update is watched by: names, and their means over the batch as one float64 vector."""
+def batch_means(norm: Tensor, terms: Terms, names: list[str]) -> tuple[list[str], Tensor]:
+    """What an update is watched by: names, and their means over the batch as one float64 vector; the gradient's norm
+    and the loss come first."""
     values = {"grad_norm": norm, "loss": terms.loss.mean(), "regulariser": terms.regulariser.mean(),
               **{f"log_likelihood/{name}": ll.mean() for name, ll in zip(names, terms.log_likelihood)},
               **{name: part.mean() for name, part in terms.parts.items()}}
@@ -99,14 +101,14 @@ class Guard:
     """Stops at the first non-finite gradient or loss. On a GPU the finding is kept on the device and looked at
     every `GUARD_INTERVAL` updates, so that the host does not wait for each one."""
 
-    def __init__(self, run: "Run", device: torch.device):
+    def __init__(self, run: Run, device: torch.device):
         self.run = run
         self.interval = 1 if device.type == "cpu" else GUARD_INTERVAL
         self.found = torch.full((), -1, dtype=torch.long, device=device)
         self.names, self.values = [], None
 
     def check(self, names: list[str], values: Tensor) -> None:
-        """`watched` of an update that is about to be made; gradient norm and loss come first."""
+        """The `batch_means` of an update that is about to be made."""
         self.names = names
         first = (self.found < 0) & ~(values[:2].isfinite().all())
         self.values = values if self.values is None else torch.where(first, values, self.values)

@@ -77,11 +77,8 @@ def load(split: str, root: str | os.PathLike | None = None, *, split_by: str = "
     Raises `UserError` for unknown options and absent or inconsistent files, with file, row and cure. Decoded images,
     tokens and attributes are cached beside the data.
     """
-    for name, value, choices in (("split", split, ("train", "test")), ("split_by", split_by, SPLITS),
-                                 ("labels", labels, LABELS), ("crop", crop, CROPS),
-                                 ("missing", missing, ("error", "skip"))):
-        if value not in choices:
-            raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    _check_choices(split=(split, ("train", "test")), split_by=(split_by, SPLITS), labels=(labels, LABELS),
+                   crop=(crop, CROPS), missing=(missing, ("error", "skip")))
     if captions_per_image is not None and captions_per_image < 1:
         raise UserError(f"captions_per_image must be at least 1, or None for all, got {captions_per_image}")
     root = default_root() if root is None else Path(root)
@@ -118,6 +115,12 @@ def load(split: str, root: str | os.PathLike | None = None, *, split_by: str = "
     return CaptionedImages({"image": Repeated(pixels, rows), "text": torch.from_numpy(np.asarray(tokens[kept]))}, specs,
                            values[rows], ids=ids, n_classes=n_classes, vocabulary=vocabulary, label_names=label_names,
                            report=tuple(report))
+
+
+def _check_choices(**options: tuple[str, tuple[str, ...]]) -> None:
+    for name, (value, choices) in options.items():
+        if value not in choices:
+            raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _rank(image_of: np.ndarray) -> np.ndarray:

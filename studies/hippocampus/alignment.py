@@ -12,6 +12,7 @@ import numpy as np
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import encode_means
+from mmvm.evaluation.probe import logistic_regression
 from mmvm.model import MultimodalVAE
 
 MOST_POINTS = 2_000  # of a silhouette, whose cost grows with their square
@@ -53,9 +54,9 @@ def probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalData) ->
     hits = {"own": np.zeros((len(y_test), n_classes)), "shared": np.zeros((len(y_test), n_classes))}
     transfer, shared = np.empty((len(z), len(z))), np.empty(len(z))
     with threadpool_limits(1):  # see linear_probe
-        pooled = _probe(z[seen], np.broadcast_to(y, seen.shape)[seen])
+        pooled = logistic_regression(z[seen], np.broadcast_to(y, seen.shape)[seen])
         for s in range(len(z)):
-            own = _probe(z[s, seen[s]], y[seen[s]])
+            own = logistic_regression(z[s, seen[s]], y[seen[s]])
             for t in range(len(z)):
                 there = seen_test[t]
                 named = own.predict(z_test[t, there])
@@ -66,14 +67,6 @@ def probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalData) ->
             shared[s] = (named == y_test[seen_test[s]]).mean()
             hits["shared"][np.flatnonzero(seen_test[s]), named] += 1
     return Probes(transfer, shared, hits["own"], hits["shared"])
-
-
-def _probe(z: np.ndarray, y: np.ndarray):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000)).fit(z, y)
 
 
 @dataclass(frozen=True)

@@ -131,19 +131,22 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     modalities, specs = {}, []
     for name, rows in zip(sessions, trials):
         chosen = cut[name][np.maximum(rows, 0)]                                     # (tuples, windows, units, window)
-        chosen = chosen.reshape(-1, *chosen.shape[2:])
-        whole = chosen.dtype.kind == "u"
-        if likelihood == "poisson" and not whole:
-            raise UserError(f"{name} holds amounts that are no whole numbers: a Poisson likelihood is of counts, use "
-                            "likelihood='squared_error'")
-        modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen))
-        specs.append(Modality(name, tuple(chosen.shape[1:]), Poisson() if likelihood == "poisson" else Normal(0.5**0.5),
-                              scale=1.0 if likelihood == "poisson" else 1 / SAMPLES_PER_BIN))
+        modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen.reshape(-1, *chosen.shape[2:])))
+        specs.append(_modality(name, modalities[name], likelihood))
     per_window = np.repeat(trials, n, axis=1)
     ids = [f"odor {odors[y]}, tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
                    ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)),
                    sources=tuple(session.source for session in sessions.values()))
+
+
+def _modality(name: str, counts: torch.Tensor, likelihood: str) -> Modality:
+    if likelihood == "squared_error":
+        return Modality(name, tuple(counts.shape[1:]), Normal(0.5**0.5), scale=1 / SAMPLES_PER_BIN)
+    if counts.is_floating_point():
+        raise UserError(f"{name} holds amounts that are no whole numbers: a Poisson likelihood is of counts, use "
+                        "likelihood='squared_error'")
+    return Modality(name, tuple(counts.shape[1:]), Poisson())
 
 
 def trial_numbers(data: Windows) -> np.ndarray:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.multilabel import check_labels, label_terms
+from mmvm.evaluation.encodings import check_binary_labels
+from mmvm.evaluation.multilabel import label_terms
 from mmvm.likelihoods import Bernoulli
 from mmvm.model import Terms
 from mmvm.objectives import Objective
@@ -22,7 +23,7 @@ from mmvm.objectives import Objective
 
 def with_labels(data: MultimodalData) -> MultimodalData:
     """The same samples with their labels (N, C) as one more modality, the last: what `Supervised` is trained on."""
-    check_labels(data)
+    check_binary_labels(data)
     labels = data.labels.float()
     everywhere = torch.ones(1, len(data), dtype=torch.bool, device=data.observed.device)
     return replace(data, modalities={**data.modalities, "labels": labels},

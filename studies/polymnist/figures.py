@@ -2,8 +2,19 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
-from mmvm.study.figures import METHOD_NAMES, WIDTH, modality_colour, row_label, show_image
+from mmvm.study.figures import (
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    WIDTH,
+    label_panels,
+    modality_colour,
+    row_label,
+    show_image,
+)
 
 
 def tuples(data, columns: int = 10) -> plt.Figure:
@@ -38,4 +49,51 @@ def latent_maps(means: dict[str, np.ndarray], labels: np.ndarray, names: list[st
         for ax in row:
             ax.set(xticks=[], yticks=[], xlabel="first component", ylabel="second component")
             ax.legend(markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
+    return fig
+
+
+def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, chance: float) -> plt.Figure:
+    """Probe accuracy, mean over modalities, and reconstruction error against updates, a line per method; columns
+    method, source (updates), value."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
+    for ax, rows, label in zip(axes, (probe, error), ("linear probe, accuracy", "reconstruction error, nats")):
+        for method in [method for method in METHOD_NAMES if method in set(rows["method"])]:
+            own = rows[rows["method"] == method]
+            line = own["value"].groupby(own["source"].astype(int)).mean()
+            ax.plot(line.index, line, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], markersize=3,
+                    label=METHOD_NAMES[method])
+        ax.set(xlabel="updates", ylabel=label)
+    axes[0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
+    axes[0].set_ylim(0, 1)
+    axes[0].legend()
+    label_panels(axes)
+    return fig
+
+
+def reconstructions(data, outputs: dict[str, dict], n: int = 10) -> plt.Figure:
+    """Originals and, per method in `outputs` (method -> modality -> (N, 3, H, W)), their self-reconstructions."""
+    rows, n = [(spec, method) for spec in data.specs for method in (None, *outputs)], min(n, len(data))
+    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
+    for row, (spec, method) in zip(axes, rows):
+        images = data.modalities[spec.name] * spec.scale if method is None else outputs[method][spec.name]
+        for ax, image in zip(row, images):
+            show_image(ax, image)
+        row_label(row[0], f"{spec.name}, {'data' if method is None else METHOD_NAMES[method]}")
+    return fig
+
+
+def imputations(data, outputs: dict[str, list[dict]], source: int, n: int = 10) -> plt.Figure:
+    """What each method imagines of the other modalities from `source` alone.
+
+    `outputs[method]` is modality -> (N, 3, H, W); the first row shows the source's own images.
+    """
+    spec = data.specs[source]
+    targets = [other.name for m, other in enumerate(data.specs) if m != source]
+    rows, n = [(None, spec.name)] + [(method, name) for method in outputs for name in targets], min(n, len(data))
+    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
+    for row, (method, name) in zip(axes, rows):
+        images = data.modalities[name] * spec.scale if method is None else outputs[method][name]
+        for ax, image in zip(row, images):
+            show_image(ax, image)
+        row_label(row[0], f"{name}, given" if method is None else f"{name}, {METHOD_NAMES[method]}")
     return fig

@@ -1,4 +1,5 @@
-"""PolyMNIST: encoders, decoders and the digit classifier, small and as in the paper.
+"""PolyMNIST: the choice of encoders and decoders, small, with batch normalisation and as in the paper; the digit
+classifier.
 
 Widths and strides are the released code's (`ConvNetworksPolyMNIST.py`).
 """
@@ -7,9 +8,48 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.errors import UserError
-from mmvm.networks.conv import ConvDecoder, ConvEncoder, NormDecoder, NormEncoder
+from mmvm.networks.conv import ConvDecoder, ConvEncoder
 from mmvm.networks.resnet import ResNetDecoder, ResNetEncoder, resnet_trunk
 from mmvm.options import Option
+
+
+class NormEncoder(nn.Module):
+    """3x28x28 -> four 3x3 convolutions with batch normalisation, the first at full size (28, 14, 7, 4 pixels),
+    `channels` x (1, 2, 4, 4) wide -> mean, logvar."""
+
+    def __init__(self, latent_dim: int, channels: int = 16):
+        super().__init__()
+        c = channels
+        widths = (3, c, 2 * c, 4 * c, 4 * c)
+        self.trunk = nn.Sequential(*(layer for i, (n_in, n_out) in enumerate(zip(widths, widths[1:])) for layer in (
+            nn.Conv2d(n_in, n_out, 3, stride=2 if i else 1, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU())),
+            nn.Flatten())
+        self.mean = nn.Linear(64 * c, latent_dim)
+        self.logvar = nn.Linear(64 * c, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x)
+        return self.mean(h), self.logvar(h)
+
+
+class NormDecoder(nn.Module):
+    """Mirror of `NormEncoder`: 4 -> 7 -> 14 -> 28 pixels, the last convolution at full size, linear output."""
+
+    def __init__(self, latent_dim: int, channels: int = 16):
+        super().__init__()
+        c = channels
+        self.channels = c
+        self.project = nn.Linear(latent_dim, 64 * c)
+        widths = (4 * c, 4 * c, 2 * c, c)
+        self.trunk = nn.Sequential(
+            nn.BatchNorm2d(4 * c), nn.ReLU(),
+            *(layer for i, (n_in, n_out) in enumerate(zip(widths, widths[1:])) for layer in (
+                nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=1 if i else 0, bias=False),
+                nn.BatchNorm2d(n_out), nn.ReLU())),
+            nn.Conv2d(c, 3, 3, padding=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.trunk(self.project(z).view(-1, 4 * self.channels, 4, 4))
 
 
 class DigitClassifier(nn.Module):

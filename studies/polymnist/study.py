@@ -18,6 +18,7 @@ from mmvm.objectives import MMVM
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.polymnist import data as polymnist
+from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
@@ -109,14 +110,14 @@ class PolyMNIST(Study):
         """One digit classifier per modality and their accuracies on the test images (M,)."""
         device = training.resolve_device(self.device)
         trunk = self.trunk
-        settings = {"trunk": trunk, "epochs": self.classifier_epochs, "device": device,
+        settings = {"build": lambda: DigitClassifier(trunk), "epochs": self.classifier_epochs, "device": device,
                     **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
         trained, accuracies = [], []
         for spec in train.specs:
             x = train.modalities[spec.name]
             classifier = keep_classifier(
                 spec.name, [content_hash(x), trunk, self.classifier_epochs],
-                lambda: DigitClassifier(trunk),
+                settings["build"],
                 lambda x=x, spec=spec: evaluation.train_classifier(x, train.labels, spec, **settings), device)
             trained.append(classifier)
             accuracies.append(evaluation.classifier_accuracy(classifier, test.modalities[spec.name], test.labels, spec))
@@ -135,7 +136,7 @@ class PolyMNIST(Study):
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
             metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()
         if self.inception:
-            found = frechet.fid(model, test, self.inception)
+            found = fid(model, test, self.inception)
             metrics["fid"], metrics.notes["fid"] = found.value, found.note()
         return metrics
 

@@ -56,7 +56,7 @@ def test_pngs_are_read_as_they_were_written(tmp_path):
 def test_flops_of_a_layer_add_up_to_pytorchs_count(monkeypatch):
     """Forward and backward of all layers, against PyTorch's counter for a whole update of one modality."""
     monkeypatch.setattr(timing, "peaks", lambda precision: {"matmul": 1.0})
-    monkeypatch.setattr(layers, "_bandwidth", lambda rounds: [1.0])
+    monkeypatch.setattr(layers, "bandwidth", lambda rounds: [1.0])
     monkeypatch.setattr(timing, "interleaved", lambda arms, rounds: {name: [1.0] for name in arms})
     found = pd.DataFrame(layers.layers("conv", 2, 1))
     own = found[(found["metric"] == "flops_per_second") & (found["precision"] == "float32")]
@@ -87,7 +87,7 @@ def test_every_way_of_the_ladder_can_be_computed(monkeypatch):
     for precision, plan in training.LADDER.values():
         assert training.update_step("conv", data, precision, speed.Plan.parse(plan), latent_dim=4)() > 0
     for pairs in (False, True):
-        assert scaling._term(3, 4, 5, pairs)() > 0
+        assert scaling.mmvm_term(3, 4, 5, pairs)() > 0
 
 
 def test_a_gpu_that_is_not_there_is_said(monkeypatch):

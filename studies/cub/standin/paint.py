@@ -32,7 +32,7 @@ def paint(bird: Bird, draw: Random) -> Picture:
     aspect = draw.choice((4 / 3, 4 / 3, 3 / 2, 1.0, 3 / 4))
     width, height = (LONG_SIDE, round(LONG_SIDE / aspect)) if aspect >= 1 else (round(LONG_SIDE * aspect), LONG_SIDE)
     outlines = _outlines(bird, draw)
-    canvas = _Canvas(bird, draw, width, height)
+    canvas = Canvas(bird, draw, width, height)
     canvas.aim(outlines)
     canvas.background()
     for name, part, points in outlines:
@@ -103,7 +103,7 @@ def _outlines(bird: Bird, draw: Random) -> list[tuple]:
     return found + ([("water", None, None)] if bird.pose == "swimming" else [])
 
 
-class _Canvas:
+class Canvas:
     """One picture in the making: colour (H, W, 3) in [0, 1], and how much of each pixel each part owns."""
 
     def __init__(self, bird: Bird, draw: Random, width: int, height: int):

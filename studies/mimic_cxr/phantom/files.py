@@ -80,7 +80,7 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
         part.mkdir(parents=True, exist_ok=True)
         if _settings(part) != settings:
             _replace(part / BEGUN, json.dumps(settings).encode())
-            rows = _images(part, n_subjects, short_side, seed, workers,
+            rows = write_images(part, n_subjects, short_side, seed, workers,
                            n_subjects > 200 if progress is None else progress)
             tables(part, rows)
             for path in part.rglob(".*"):       # half-written files of a run that was killed
@@ -110,7 +110,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 # images --------------------------------------------------------------------------------------------------------------
 
-def _images(part: Path, n_subjects: int, short_side: int, seed: int, workers: int, progress: bool) -> list[dict]:
+def write_images(part: Path, n_subjects: int, short_side: int, seed: int, workers: int, progress: bool) -> list[dict]:
     """Writes all images and returns a row for each patient, in the order of subject numbers."""
     numbers = np.sort(np.random.default_rng((seed, 2**32)).choice(9_999_999, n_subjects, replace=False)) + 90_000_001
     jobs = [(part, numbers[k:k + CHUNK].tolist(), k, short_side, seed) for k in range(0, n_subjects, CHUNK)]

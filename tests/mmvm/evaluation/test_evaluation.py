@@ -340,11 +340,15 @@ def pictures(n=90):
     return x, labels
 
 
+def digits():
+    return DigitClassifier(n_classes=3)
+
+
 def test_train_classifier_learns_a_toy_and_leaves_the_random_state_alone():
     x, labels = pictures()
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    classifier = train_classifier(x, labels, IMAGE, epochs=6, batch_size=16, n_classes=3)
+    classifier = train_classifier(x, labels, IMAGE, epochs=6, batch_size=16, build=digits)
     assert torch.equal(torch.get_rng_state(), state)
     assert isinstance(classifier, DigitClassifier) and classifier.head.out_features == 3
     assert not any(module.training for module in classifier.modules())
@@ -365,7 +369,7 @@ def test_train_classifier_leaves_out_a_last_sample_alone():
 
 def test_train_classifier_is_seeded():
     x, labels = pictures(24)
-    weights = [train_classifier(x, labels, IMAGE, epochs=1, seed=seed).head.weight for seed in (0, 0, 1)]
+    weights = [train_classifier(x, labels, IMAGE, epochs=1, seed=seed, build=digits).head.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 

@@ -23,6 +23,7 @@ from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.networks.grouped import can_group, forward_grouped
 from mmvm.objectives import METHODS, mixture_kl_pairwise
 from mmvm.training import loop, plan as speed
+from mmvm.training.batches import prefetched
 from mmvm.training.plan import Plan
 from studies.polymnist.networks import NETWORKS
 from studies.polymnist.study import PolyMNIST
@@ -202,7 +203,7 @@ def test_the_measurement_takes_what_is_faster_and_says_so(monkeypatch):
 
     def seconds(model, batch, plan, *_):
         return float(np.prod([worth.get(word, 1.0) for word in str(plan).split("+")]))
-    monkeypatch.setattr(speed, "_seconds", seconds)
+    monkeypatch.setattr(speed, "seconds_of", seconds)
     said = []
     batch = pictures().batch(torch.arange(B))
     found = speed.measured_plan(model_of(), batch, "bfloat16", say=said.append)
@@ -241,9 +242,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(plan, tmp_path):
 
 
 def test_auto_is_measured_once_and_then_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "measured_plan", lambda *_, **__: Plan(grouped=True))
+    monkeypatch.setattr(loop, "measured_plan", lambda *_, **__: Plan(grouped=True))
     assert trained("auto", tmp_path, epochs=1)[1].plan == Plan(grouped=True)
-    monkeypatch.setattr(speed, "measured_plan", pytest.fail)
+    monkeypatch.setattr(loop, "measured_plan", pytest.fail)
     assert trained("auto", tmp_path)[1].plan == Plan(grouped=True)
     assert training.read_checkpoint(tmp_path / training.CHECKPOINT)[1]["plan"] == "grouped"
 
@@ -289,7 +290,7 @@ def test_every_batch_is_announced_before_it_is_read(mapped, monkeypatch):
                                                                          announce(self, index)))
     monkeypatch.setattr(MultimodalData, "batch", lambda self, index: (events.append(("read", index.tolist())),
                                                                       batch(self, index))[1])
-    found = list(loop.batches_on(mapped, list(torch.arange(24).flip(0).split(10)), torch.device("cpu")))
+    found = list(prefetched(mapped, list(torch.arange(24).flip(0).split(10)), torch.device("cpu")))
     assert [len(batch.x[0]) for batch in found] == [10, 10, 4] and all(isinstance(batch, Batch) for batch in found)
     a, b, c = [index.tolist() for index in torch.arange(24).flip(0).split(10)]
     assert events == [("announced", b), ("read", a), ("announced", c), ("read", b), ("read", c)]

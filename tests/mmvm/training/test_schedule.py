@@ -8,9 +8,9 @@ import torch
 
 from mmvm import training
 from mmvm.errors import UserError
-from mmvm.networks import NormDecoder, NormEncoder
 from mmvm.objectives import Schedule
 from studies.polymnist import data as polymnist
+from studies.polymnist.networks import NormDecoder, NormEncoder
 from studies.polymnist.study import PolyMNIST
 
 TINY = PolyMNIST(n_train=64, n_test=32, n_modalities=2, latent_dim=4, network="norm:channels=2", batch_size=16,

@@ -27,8 +27,9 @@ from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
 from mmvm.training import device, loop, update
 from mmvm.training.checkpoint import CHECKPOINT
+from mmvm.training.interrupt import TrainingInterrupted
 from mmvm.training.loop import fit
-from mmvm.training.run import HISTORY, TrainingInterrupted, TrainingWarning
+from mmvm.training.run import HISTORY, TrainingWarning
 from mmvm.training.update import TrainingDiverged
 
 N, BATCH, EPOCHS = 200, 32, 3

@@ -61,7 +61,7 @@ def test_the_same_seed_paints_the_same_bird():
 
 def test_draws_do_not_depend_on_the_order_of_a_set():
     bird, _ = painting(3)
-    tones = birds._Canvas(bird, Random(0), 96, 72).tone
+    tones = birds.Canvas(bird, Random(0), 96, 72).tone
     assert list(tones) == list(dict.fromkeys(bird.colours.values()))
 
 

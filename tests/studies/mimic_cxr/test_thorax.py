@@ -434,7 +434,7 @@ def test_the_truth_lies_beside_the_labels(standin):
 
 
 def test_a_second_call_writes_nothing(standin, monkeypatch):
-    monkeypatch.setattr(mimic_cxr_standin, "_images", None)
+    monkeypatch.setattr(mimic_cxr_standin, "write_images", None)
     assert simulate(standin, **SMALL) == standin
 
 
@@ -497,7 +497,7 @@ def test_the_rest_of_another_set_is_not_continued(standin, tmp_path):
 
 def test_a_run_killed_before_the_last_step_only_lacks_its_name(standin, tmp_path, monkeypatch):
     shutil.copytree(standin, tmp_path / ".set.part")
-    monkeypatch.setattr(mimic_cxr_standin, "_images", None)
+    monkeypatch.setattr(mimic_cxr_standin, "write_images", None)
     assert contents(simulate(tmp_path / "set", **SMALL)) == contents(standin)
 
 

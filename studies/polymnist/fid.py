@@ -2,19 +2,18 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mmvm.data import MultimodalData
+from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import evaluating
-from mmvm.evaluation.frechet.distance import distance_matrix
-from mmvm.evaluation.frechet.images import BytesTo, is_image, to_bytes
-from mmvm.evaluation.frechet.moments import WIDEST
+from mmvm.evaluation.encodings import BATCH, evaluating
+from mmvm.evaluation.frechet import WIDEST, real_images
 from mmvm.model import MultimodalVAE
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"  # torch-fidelity publishes the same bytes as weights-inception-...
@@ -50,14 +49,14 @@ class FIDResult:
 @torch.no_grad()
 def fid(model: MultimodalVAE, data: MultimodalData, feature: nn.Module | str | os.PathLike, seed: int = 0,
         batch_size: int = 50, antialias: bool = True) -> FIDResult:
-    """The Frechet inception distance of torchmetrics, entries [source, target] as in `classifier_distance`.
+    """The Frechet inception distance of torchmetrics, entries [source, target] as in `frechet.cross_modal`.
 
     feature     local weights of Inception (2,048 features), or a network: uint8 images (B, 3, H, W) -> (B, F)
     batch_size  images at a time through the feature network
     antialias   how images are enlarged to Inception's 299 pixels; False: as the original did. It changes the value
 
     Others' numbers are of the 2015-12-05 weights, SHA-256 `INCEPTION_SHA256`; `FIDResult.sha256` tells. Grey images
-    are repeated to three channels. What `classifier_distance` says of n holds: n = 10,000 is five times 2,048 only.
+    are repeated to three channels. What is said of n there holds: n = 10,000 is five times 2,048 only.
     NaN for modalities that are never observed and in columns of those that are no images. Raises `UserError` where no
     modality is one, for n < 2, and without torchmetrics, a feature network, or the file: nothing is downloaded.
     """
@@ -127,3 +126,87 @@ def sha256_of_state(network: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def distance_matrix(model: MultimodalVAE, data: MultimodalData, metrics: Sequence, seed: int, batch_size: int,
+                    convert: Callable[[Tensor], Tensor] = lambda images: images) -> np.ndarray:
+    """(M, M) of one metric per target, None for none, in one pass per source."""
+    counts = data.observed.sum(1).tolist()
+    if len(data) < 2 or 1 in counts:
+        name, n = (data.names[counts.index(1)], 1) if 1 in counts else (data.names[0], 0)
+        raise UserError(f"these data hold {n} samples of {name!r}, a covariance needs at least 2 (and ten times the "
+                        "number of features to mean something): give more data")
+    targets = [t for t, metric in enumerate(metrics) if metric is not None and counts[t]]
+
+    def update(target, images, real):
+        for part in convert(images).split(batch_size):
+            metrics[target].update(part, real=real)
+
+    device = next(model.parameters()).device
+    for t in targets:
+        for images in real_images(data, t, device):
+            update(t, images, True)
+    values = np.full((len(counts),) * 2, np.nan)
+    for s in (s for s, n in enumerate(counts) if n and targets):
+        for generated in generated_images(model, data, s, targets, seed):
+            for t, images in zip(targets, generated):
+                update(t, images, False)
+        for t in targets:
+            values[s, t] = float(metrics[t].compute())
+            metrics[t].reset()
+    return values
+
+
+@torch.no_grad()
+def generated_images(model: MultimodalVAE, data: MultimodalData, source: int, targets: list[int],
+                     seed: int) -> Iterator[list[Tensor]]:
+    """Per batch of the samples that have the source, the images of each target from it alone: means of p(x_t | z) with
+    one draw of z, in [0, 1]. Raises `UserError` where the model's output is not finite."""
+    rows = torch.nonzero(data.observed[source]).squeeze(1)
+    for k, index in enumerate(rows.split(BATCH) if len(rows) else ()):
+        batch = data.batch(index)
+        # a seed of its own for every batch: nothing the caller draws between two of them can change the next
+        state = np.random.SeedSequence((seed % 2**64, source + 1, k)).generate_state(1)
+        with evaluating(model, int(state[0])) as device:
+            observed = torch.zeros_like(batch.observed, device=device)
+            observed[source] = True
+            means = model.impute([x.to(device) for x in batch.x], observed, [data.names[t] for t in targets])
+        for name, images in means.items():
+            if not torch.isfinite(images).all():
+                raise UserError(f"the model's images of {name!r} hold NaN or infinity: its training has diverged, "
+                                "lower the learning rate or clip gradients (max_grad_norm)")
+        yield [means[data.names[t]].float().clamp(0, 1) for t in targets]
+
+
+class BytesTo(nn.Module):
+    """A feature network as torchmetrics wants it: it knows its number of features, so that none is inferred from an
+    image of 299 pixels on the CPU; and it is not moved, for the network may be the user's own."""
+
+    def __init__(self, network: nn.Module, spec: Modality, device: torch.device):
+        super().__init__()
+        self._network = [network]  # in a list, so that it is no submodule
+        self.num_features = self(to_bytes(torch.zeros(2, *spec.shape, device=device))).shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        network, = self._network
+        own = next((tensor for tensors in (network.parameters(), network.buffers()) for tensor in tensors), images)
+        features = network(images.to(own.device))
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
+            found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise UserError(f"{type(network).__name__} returns {found} for {len(images)} images: a feature network "
+                            "must return one row of features each, (B, F)")
+        return features.to(images.device).double()
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """(B, H, W), (B, 1, H, W) or (B, 3, H, W) in [0, 1] -> uint8 (B, 3, H, W); rounded, so that bytes come back as
+    they were stored."""
+    if images.ndim == 3:
+        images = images.unsqueeze(1)
+    return (images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+
+
+def is_image(spec: Modality) -> bool:
+    channels = spec.shape[0] if len(spec.shape) == 3 else 1
+    return not spec.likelihood.discrete and len(spec.shape) in (2, 3) and channels in (1, 3)

@@ -1,0 +1,158 @@
+"""The Frechet distance: of two Gaussians, and of real and imagined images in the features of a classifier.
+
+Means and covariances are summed up batch by batch. `cross_modal` takes coherence and imputation error on the way.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_or_nan
+from mmvm.evaluation.errors import nats
+from mmvm.model import MultimodalVAE
+
+WIDEST = 2_048  # features that are used as they are; Inception's number
+
+
+def frechet_distance(mean_1, cov_1, mean_2, cov_2) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), the squared 2-Wasserstein distance of two Gaussians.
+
+    Means (F,) and covariances (F, F), arrays or tensors; computed in float64 on the CPU. Symmetric, never negative, in
+    squared units of the features. Raises `UserError` where shapes do not fit, numbers are not finite or a covariance
+    is none.
+    """
+    mean_1, cov_1, mean_2, cov_2 = (torch.as_tensor(a, dtype=torch.float64).detach().cpu()
+                                    for a in (mean_1, cov_1, mean_2, cov_2))
+    n = mean_1.numel()
+    if not (mean_1.shape == mean_2.shape == (n,) and cov_1.shape == cov_2.shape == (n, n)):
+        raise UserError(f"means {tuple(mean_1.shape)}, {tuple(mean_2.shape)} and covariances {tuple(cov_1.shape)}, "
+                        f"{tuple(cov_2.shape)}: give (F,), (F,) and (F, F), (F, F) of the same F features")
+    # The eigenvalues of C1 C2 are those of C1^(1/2) C2 C1^(1/2), real and not negative: the squared singular values of
+    # C1^(1/2) C2^(1/2). Taking these directly loses no precision to a square root where covariances are singular.
+    cross = torch.linalg.svdvals(square_root(cov_1) @ square_root(cov_2)).sum()
+    distance = (mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross
+    return max(distance.item(), 0.0)
+
+
+def square_root(cov: Tensor) -> Tensor:
+    """The symmetric root of a covariance; eigenvalues that rounding made negative count as zero."""
+    if not torch.isfinite(cov).all():
+        raise UserError("a covariance holds NaN or infinity: look for them in the features and the images they are of")
+    values, vectors = torch.linalg.eigh(cov)
+    if len(values) and values[0] < -1e-6 * values[-1].abs():
+        raise UserError(f"a covariance has the eigenvalue {values[0]:.3g} beside {values[-1]:.3g}, so it is none: "
+                        "give symmetric matrices without negative eigenvalues")
+    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+class RunningMoments:
+    """Mean (F,) and covariance (F, F; n - 1) of features that come in batches, float64, on the features' device.
+
+    Batches are centred and merged (Chan et al. 1983): sums of squares would lose a small variance's precision beside
+    a large mean.
+    """
+
+    def __init__(self):
+        self.n = 0
+        self.mean = self._scatter = None
+
+    def update(self, features: Tensor) -> None:
+        """Adds a batch (B, F)."""
+        features = features.detach().double()
+        if features.ndim != 2 or self.n and features.shape[1] != len(self.mean):
+            raise UserError(f"a batch of features of shape {tuple(features.shape)}: give (B, F), with one F for all")
+        if not len(features):
+            return
+        if self.n == 0:
+            self.mean = features.new_zeros(features.shape[1])
+            self._scatter = features.new_zeros(features.shape[1], features.shape[1])
+        n = self.n + len(features)
+        mean = features.mean(0)
+        centred, shift = features - mean, mean - self.mean
+        self._scatter.addmm_(centred.T, centred).addr_(shift, shift, alpha=self.n * len(features) / n)
+        self.mean.add_(shift, alpha=len(features) / n)
+        self.n = n
+
+    @property
+    def cov(self) -> Tensor:
+        """Raises `UserError` for fewer than two samples."""
+        if self.n < 2:
+            raise UserError(f"a covariance needs at least 2 samples, there are {self.n}: give more data")
+        return self._scatter / (self.n - 1)
+
+
+@torch.no_grad()
+def features_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    """What the classifier's last layer sees of prepared images (B, 3, 28, 28): `classifier.features`, (B, F).
+
+    Always without dropout. Where F exceeds 2,048 they are averaged over positions, as Inception's are, 12,544 -> 256
+    for the paper's ResNet: 10,000 images give 12,544 features a singular covariance of 1.3 GB.
+    """
+    if not callable(getattr(classifier, "features", None)):
+        raise UserError(f"{type(classifier).__name__} has no method `features`: give networks with a "
+                        "`features(images)` that returns (B, F)")
+    with evaluating(classifier) as device:
+        features = classifier.features(images.to(device)).flatten(1)
+    return pooled(classifier, features)
+
+
+def pooled(classifier: nn.Module, features: Tensor) -> Tensor:
+    channels = [module.out_channels for module in classifier.modules() if isinstance(module, nn.Conv2d)][-1:]
+    if features.shape[1] > WIDEST and channels and features.shape[1] % channels[0] == 0:
+        return features.unflatten(1, (channels[0], -1)).mean(-1)
+    return features
+
+
+@torch.no_grad()
+def cross_modal(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[nn.Module],
+                seed: int = 0) -> dict[str, np.ndarray]:
+    """`coherence`, `imputation` (error) and `classifier_distance` of images, each (M, M), in one pass per source: every
+    latent is decoded once and every image classified once, clamped to [0, 1]. NaN where nothing is observed.
+
+    `evaluation.coherence` classifies what the decoder says, unclamped, hence may differ in a few of 10,000 images.
+
+    classifier_distance is FID's formula on our own classifiers' features, no FID. Entry [s, t]: `frechet_distance` of
+    `features_of` classifier t between all real images of modality t and those generated from s; the diagonal is
+    self-reconstruction. Every classifier has a scale of its own: numbers, averages too, compare only between models
+    that the same classifiers judge. n images against F features: two samples of one distribution lie apart by up to
+    F / (2n) of their total variance, so take n >= 10 F and compare at one n only. For n <= F the covariances are
+    singular, which the formula bears, but then this bias is most of what is measured.
+    """
+    m = len(data.specs)
+    right, nll, both = np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
+    moments = [[RunningMoments() for _ in range(m)] for _ in range(m + 1)]  # the last row: real images
+    for target, classifier in enumerate(classifiers):
+        for images in real_images(data, target, next(model.parameters()).device):
+            moments[m][target].update(features_of(classifier, images))
+    with evaluating(nn.ModuleList(classifiers)):
+        for source, batch, index, parameters in from_each_source(model, data, seed):
+            labels = data.labels.index_select(0, index).to(parameters[0].device)
+            for target, (spec, classifier, out) in enumerate(zip(data.specs, classifiers, parameters)):
+                total, n = nats(spec, out, batch.x[target], batch.observed[target])
+                nll[source, target] += total
+                both[source, target] += n
+                features = classifier.features(spec.likelihood.mean(out).float().clamp(0, 1))
+                right[source, target] += (classifier.head(features).argmax(-1) == labels).sum().item()
+                moments[source][target].update(pooled(classifier, features))
+    distance = np.full((m, m), np.nan)
+    for s, t in np.ndindex(m, m):
+        real, generated = moments[m][t], moments[s][t]
+        if real.n > 1 and generated.n > 1:
+            distance[s, t] = frechet_distance(real.mean, real.cov, generated.mean, generated.cov)
+    return {"coherence": mean_or_nan(right, data.observed.sum(1, keepdim=True).cpu().numpy()),
+            "imputation": mean_or_nan(nll, both), "classifier_distance": distance}
+
+
+def real_images(data: MultimodalData, target: int, device: torch.device) -> Iterator[Tensor]:
+    """Per batch, the observed images of a modality, as the networks see them."""
+    spec, rows = data.specs[target], torch.nonzero(data.observed[target]).squeeze(1)
+    for index in rows.split(BATCH):
+        images = spec.prepare(data.modalities[spec.name].index_select(0, index).to(device))
+        if not ((images >= 0) & (images <= 1)).all():
+            raise UserError(f"images of {spec.name!r} reach from {images.min():.3g} to {images.max():.3g} as the "
+                            "networks see them: describe them with a `scale` that brings them to [0, 1]")
+        yield images
