@@ -11,20 +11,22 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import entry_points
 
 from mmvm.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
+    known = _commands()
     parser = argparse.ArgumentParser(prog="python -m mmvm", description="Train, check data, read results of the "
                                      "MMVM VAE compendium.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
-    for add, _ in COMMANDS.values():
+    commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(known))
+    for add, _ in known.values():
         add(commands, asks_for_help=bool({"-h", "--help"} & set(arguments)))
     options = parser.parse_args(arguments)
     try:
-        return COMMANDS[options.command][1](options)
+        return known[options.command][1](options)
     except UserError as error:
         print(f"mmvm: {error}", file=sys.stderr)
         return 2
@@ -219,40 +221,15 @@ def _methods(options) -> int:
     return 0
 
 
-# queue ---------------------------------------------------------------------------------------------------------------
-
-QUEUE = """Trains the runs of a list, those of the lowest priority number first, each in a process of its own.
-
-Rows are written into the list's table as runs finish; runs that have rows there are skipped. What was stopped or killed
-goes on from its checkpoint with the next call, on another machine too if the runs' folders came along. Several queues
-may share a list: none takes a run that another is at. On a GPU all workers share the one device, and its memory.
-
-With --minutes the runs are told to stop 30 seconds before the end (a quarter of the time where that is less), to write
-their checkpoints; the measurements after a training are not resumed, but made again. A run that fails is tried once
-more after all others; its folder holds train.log. Times are of training alone, from the epochs measured so far.
-
-Exit status: 0 all runs are done, 1 a run failed twice, 2 a mistake in the call or the list, 3 the time was over before
-all were done, 130 stopped by Ctrl-C or SIGTERM, with the checkpoints written."""
-
-
-def _add_queue(commands, asks_for_help: bool) -> None:
-    queue = commands.add_parser("queue", help="train a list of runs, several at a time", description=QUEUE,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    queue.add_argument("list", metavar="LIST.yaml", help="the runs (mmvm/study/lists.py says how it is written)")
-    queue.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    queue.add_argument("--minutes", type=float, metavar="T", help="be over by then (default: when all runs are done)")
-    queue.add_argument("--threads", type=int, default=1, metavar="K", help="threads of each run (default: 1)")
-    queue.add_argument("--dry-run", action="store_true", help="only say what is done, what is left, and its time")
-
-
-def _queue(options) -> int:
-    from mmvm.study import queue
-
-    return queue.call(options.list, options.workers, options.minutes, options.threads, options.dry_run)
-
-
 COMMANDS = {"train": (_add_train, _train), "data": (_add_data, _data), "results": (_add_results, _results),
-            "studies": (_add_studies, _studies), "methods": (_add_methods, _methods), "queue": (_add_queue, _queue)}
+            "studies": (_add_studies, _studies), "methods": (_add_methods, _methods)}
+
+
+def _commands() -> dict:
+    """Ours, and those that packages add under the entry points `mmvm.commands`: modules with add() and call()."""
+    found = {point.name: point.load() for point in entry_points(group="mmvm.commands")}
+    return {**COMMANDS, **{name: (module.add, module.call) for name, module in found.items()}}
+
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of training too: no traceback

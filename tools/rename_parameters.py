@@ -16,11 +16,11 @@ from pathlib import Path
 import yaml
 
 ROOT = Path.cwd()
-sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
+sys.path.insert(0, str(ROOT))
 
 
 def record(path: Path) -> None:
-    import grid
+    from workflow import grid
 
     config = yaml.safe_load((ROOT / "workflow/config.yaml").read_text())
     runs = [{"study": study, "values": asdict(run.parameters), "hash": run.parameters.run_hash()}

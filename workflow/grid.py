@@ -14,9 +14,10 @@ from pathlib import Path
 
 from mmvm import paths
 from mmvm.errors import UserError
-from mmvm.study import lists, results
-from mmvm.study.lists import Run, place
+from mmvm.study import results
 from mmvm.study.registry import STUDIES
+from workflow import lists
+from workflow.lists import Run, place
 
 # Files and folders by name, without ".py": figures, the command line and lists change no number. A new one counts until
 # it stands here.

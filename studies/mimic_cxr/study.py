@@ -11,14 +11,15 @@ from torch import nn
 from mmvm import evaluation, paths, training
 from mmvm.data import Repeated
 from mmvm.errors import UserError
-from mmvm.evaluation import calibration, forest as probes, multilabel
+from mmvm.evaluation import forest as probes, multilabel
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.options import Option
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
-from studies.mimic_cxr import data as mimic_cxr
+from studies.mimic_cxr import calibration, data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
+from studies.mimic_cxr.efficiency import label_efficiency
 from studies.mimic_cxr.networks import NETWORK_OPTIONS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.supervised import Supervised, with_labels
 
@@ -195,7 +196,7 @@ class MimicCXR(Study):
         self._add_auroc(metrics, "auroc_both", probes.forest(*both, **settings), labels)
         self._add_auroc(metrics, "auroc_both_logistic", probes.logistic(*both), labels)
         sizes = self._label_sizes(int((~np.isnan(encodings.z[..., 0])).sum(1).min()))
-        efficiency = multilabel.label_efficiency(encodings, sizes, self.data_seed)
+        efficiency = label_efficiency(encodings, sizes, self.data_seed)
         metrics["label_efficiency"] = [
             (str(size), name, value) for size, line in zip(sizes, efficiency)
             for name, value in (*zip(test.names, line), ("mean", line.mean()))]

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from mmvm.errors import UserError
-from mmvm.evaluation import calibration, forest as probes, multilabel
+from mmvm.evaluation import forest as probes, multilabel
+from studies.mimic_cxr import calibration
+from studies.mimic_cxr.efficiency import label_efficiency
 
 # several labels, some of them not known ------------------------------------------------------------------------------
 
@@ -86,15 +88,15 @@ def test_a_forest_is_the_papers_and_seeded(monkeypatch):
 
 def test_label_efficiency_rises_and_ends_at_the_probe():
     found = encodings(400)
-    curve = multilabel.label_efficiency(found, [10, 100, 400])
+    curve = label_efficiency(found, [10, 100, 400])
     assert curve.shape == (3, 2) and (curve[0] < curve[1]).all() and (curve[1] < curve[2] + 0.01).all()
     whole = multilabel.scores(probes.logistic(*found.of(1)), found.labels_test)["auroc"].mean()
     assert curve[2, 1] == pytest.approx(whole)
     rare = replace(found, labels=np.c_[found.labels, np.arange(400) == 399].astype(float),
                    labels_test=np.c_[found.labels_test, found.labels_test[:, 0]])
-    assert multilabel.label_efficiency(rare, [10])[0, 0] == pytest.approx((3 * curve[0, 0] + 0.5) / 4)
+    assert label_efficiency(rare, [10])[0, 0] == pytest.approx((3 * curve[0, 0] + 0.5) / 4)
     with pytest.raises(UserError, match="401 training samples asked for, modality 0 has 400"):
-        multilabel.label_efficiency(found, [401])
+        label_efficiency(found, [401])
 
 
 # calibration ---------------------------------------------------------------------------------------------------------

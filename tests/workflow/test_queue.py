@@ -21,8 +21,9 @@ from mmvm import training
 from mmvm.__main__ import main
 from mmvm.errors import UserError
 from mmvm.paths import REPOSITORY
-from mmvm.study import lists, queue, results
+from mmvm.study import results
 from mmvm.study.registry import STUDIES
+from workflow import lists, queue
 
 TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 64, "n_test": 60, "network": "conv:channels=2",
         "latent_dim": 4, "batch_size": 32, "epochs": 2, "n_probe": 60, "classifier_epochs": 1, "device": "cpu"}
@@ -90,7 +91,7 @@ class Desk:
 
     def start(self, workers: int = 1) -> subprocess.Popen:
         """A queue in a process of its own."""
-        code = (f"import sys; from mmvm.study import lists, queue; sys.exit(queue.work(list(lists.read("
+        code = (f"import sys; from workflow import lists, queue; sys.exit(queue.work(list(lists.read("
                 f"{str(self.path)!r}).values()), {workers}, command={self.command!r}))")
         return subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE)
 
@@ -416,7 +417,7 @@ def test_the_time_left_is_measured(desk):
 @pytest.mark.parametrize("seconds, text", [(None, "unknown"), (4.2, "about 4 s"), (600, "about 10 min"),
                                            (7200, "about 2.0 h")])
 def test_durations_are_words(seconds, text):
-    assert queue._duration(seconds) == text
+    assert queue.duration(seconds) == text
 
 
 # really trained ------------------------------------------------------------------------------------------------------

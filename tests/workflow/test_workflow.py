@@ -1,6 +1,5 @@
 """The grid of workflow/: a small one is really run, in a copy of the project that the tests may edit."""
 
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import yaml
 from mmvm.errors import UserError
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
+from workflow import grid
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
@@ -23,10 +23,6 @@ MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "
          "device": "cpu"}
 GRID = {"profile": "micro", "grids": {"polymnist": {"micro": [{"settings": {"objective": "independent"},
                                                                "betas": [0.5, 1], "seeds": [0]}]}}}
-spec = importlib.util.spec_from_file_location("grid", ROOT / "workflow" / "grid.py")
-grid = importlib.util.module_from_spec(spec)
-sys.modules["grid"] = grid  # dataclasses look their module up
-spec.loader.exec_module(grid)
 
 
 def snakemake(folder: Path, runs: Path, *arguments: str, status: int = 0) -> str:

@@ -2,7 +2,7 @@
 
 `python -m mmvm queue` works through a list on one machine, workflow/Snakefile takes the same list to a cluster:
 
-    study: polymnist                # as in `python -m mmvm train`
+    study: my-study                 # as in `python -m mmvm train`
     profile: laptop                 # a name in book/params, or a YAML file seen from the repository's root
     results: runs/mine.csv          # may be left out: data/results/<study>.csv
     runs:

@@ -5,6 +5,7 @@ the folders, and called again. Done is what has rows in the table. A run holds a
 process lives, also where the queue itself was killed, so several queues may share one list.
 """
 
+import argparse
 import fcntl
 import functools
 import json
@@ -23,8 +24,9 @@ from typing import IO, NamedTuple
 
 from mmvm import paths, training
 from mmvm.errors import UserError
-from mmvm.study import lists, results
-from mmvm.study.lists import Run
+from mmvm.study import results
+from workflow import lists
+from workflow.lists import Run
 
 TRAIN = (sys.executable, "-m", "mmvm", "train")
 LOCK, LOG = "queue.lock", "train.log"
@@ -93,7 +95,7 @@ def dry_run(runs: Sequence[Run], workers: int) -> int:
     waiting = [run for run in runs if not done(run)]
     times = dict(zip((run.parameters.out for run in waiting), seconds_left(waiting, runs)))
     for name in (run.parameters.out for run in runs):
-        _say(f"{name}: {'left, ' + _duration(times[name]) if name in times else 'done'}")
+        _say(f"{name}: {'left, ' + duration(times[name]) if name in times else 'done'}")
     _say(f"{len(runs)} runs, {len(runs) - len(waiting)} done; {left(waiting, runs, workers)}")
     return DONE
 
@@ -253,7 +255,7 @@ def left(waiting: Sequence[Run], runs: Sequence[Run], workers: int) -> str:
     if not known:
         return said + "unknown: nothing like them was measured yet"
     # the workers share the runs, and no run is shared
-    said += _duration(max(sum(known) / workers, *known))
+    said += duration(max(sum(known) / workers, *known))
     unknown = len(times) - len(known)
     return said + (f", and unknown for {unknown} of them" if unknown else "")
 
@@ -294,7 +296,7 @@ def _alike(run: Run) -> tuple[str, str]:
     return json.dumps(settings, sort_keys=True), json.dumps(others, sort_keys=True)
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
     if seconds < 90:
@@ -302,12 +304,40 @@ def _duration(seconds: float | None) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
-def call(path: str, workers: int, minutes: float | None, threads: int, dry: bool) -> int:
+# the command ---------------------------------------------------------------------------------------------------------
+
+ABOUT = """Trains the runs of a list, those of the lowest priority number first, each in a process of its own.
+
+Rows are written into the list's table as runs finish; runs that have rows there are skipped. What was stopped or killed
+goes on from its checkpoint with the next call, on another machine too if the runs' folders came along. Several queues
+may share a list: none takes a run that another is at. On a GPU all workers share the one device, and its memory.
+
+With --minutes the runs are told to stop 30 seconds before the end (a quarter of the time where that is less), to write
+their checkpoints; the measurements after a training are not resumed, but made again. A run that fails is tried once
+more after all others; its folder holds train.log. Times are of training alone, from the epochs measured so far.
+
+Exit status: 0 all runs are done, 1 a run failed twice, 2 a mistake in the call or the list, 3 the time was over before
+all were done, 130 stopped by Ctrl-C or SIGTERM, with the checkpoints written."""
+
+
+def add(commands, asks_for_help: bool) -> None:
+    queue = commands.add_parser("queue", help="train a list of runs, several at a time", description=ABOUT,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    queue.add_argument("list", metavar="LIST.yaml", help="the runs (mmvm/study/lists.py says how it is written)")
+    queue.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    queue.add_argument("--minutes", type=float, metavar="T", help="be over by then (default: when all runs are done)")
+    queue.add_argument("--threads", type=int, default=1, metavar="K", help="threads of each run (default: 1)")
+    queue.add_argument("--dry-run", action="store_true", help="only say what is done, what is left, and its time")
+
+
+def call(options) -> int:
     """`python -m mmvm queue`."""
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value < 1:
-            raise UserError(f"--{name} must be at least 1, got {value}")
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise UserError(f"--minutes must be positive, got {minutes:g}")
-    runs = list(lists.read(path).values())
-    return dry_run(runs, workers) if dry else work(runs, workers, minutes, threads)
+    for name in ("workers", "threads"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.minutes is not None and not 0 < options.minutes < math.inf:
+        raise UserError(f"--minutes must be positive, got {options.minutes:g}")
+    runs = list(lists.read(options.list).values())
+    if options.dry_run:
+        return dry_run(runs, options.workers)
+    return work(runs, options.workers, options.minutes, options.threads)
