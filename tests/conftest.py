@@ -1,11 +1,20 @@
 """Settings of all tests: one thread (they are tiny, and the machine may have other work), the same random numbers in
-every run, and property tests that try the same examples in every run."""
+every run, and property tests that try the same examples in every run.
+
+Two variables of the environment tell how wide a threshold must be, which must hold for all of them: MMVM_TEST_SEED
+shifts the seed of every test, and of what the tests train; MMVM_TEST_THREADS sets the threads. On x86,
+ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 computes as an older processor does.
+"""
+
+import os
 
 import pytest
 import torch
 from hypothesis import settings
 
-torch.set_num_threads(1)
+SEED = int(os.environ.get("MMVM_TEST_SEED", 0))
+
+torch.set_num_threads(int(os.environ.get("MMVM_TEST_THREADS", 1)))
 
 settings.register_profile("mmvm", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("mmvm")
@@ -13,7 +22,7 @@ settings.load_profile("mmvm")
 
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,8 @@ def draw() -> str:
                    f'{round(size[room], -1):,} lines</text>')
     height = 16 + len(levels) * (HEIGHT + GAP)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-            f'height="{height}" font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>\n' + "\n".join(out) + "\n</svg>\n")
+            f'height="{height}" font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>\n'
+            + "\n".join(out) + "\n</svg>\n")
 
 
 def seen(picture: str) -> list[str]:

@@ -119,7 +119,6 @@ def test_ignored_class_counts_nothing_and_gets_no_gradient(ignore):
 
 
 def test_categorical_mean_and_draws():
-    torch.manual_seed(0)
     logits = torch.tensor([[0.0, 2.0], [1.0, 0.0], [2.0, -2.0]]).expand(20_000, 3, 2)
     p = Categorical().mean(logits)
     torch.testing.assert_close(p.sum(-2), torch.ones(20_000, 2))
@@ -133,7 +132,6 @@ def test_categorical_mean_and_draws():
 
 @pytest.mark.parametrize("likelihood, reference", ALL, ids=repr)
 def test_draws_have_the_moments(likelihood, reference):
-    torch.manual_seed(0)
     params = torch.tensor([-1.0, 0.4, 1.3]).expand(200_000, 3)
     x = likelihood.sample(params)
     expected = reference(params[0].double())
@@ -145,7 +143,6 @@ def test_draws_have_the_moments(likelihood, reference):
 
 
 def test_laplace_draws_follow_the_distribution_function():
-    torch.manual_seed(0)
     x = Laplace(0.75).sample(torch.zeros(100_000)).sort().values
     steps = torch.arange(1, 100_001) / 100_000
     assert (dist.Laplace(0.0, 0.75).cdf(x) - steps).abs().max() < 1.95 / math.sqrt(100_000)  # Kolmogorov, p = 0.001

@@ -10,6 +10,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from conftest import SEED
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -348,7 +349,7 @@ def test_train_classifier_learns_a_toy_and_leaves_the_random_state_alone():
     x, labels = pictures()
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    classifier = train_classifier(x, labels, IMAGE, epochs=6, batch_size=16, build=digits)
+    classifier = train_classifier(x, labels, IMAGE, epochs=6, batch_size=16, build=digits, seed=SEED)
     assert torch.equal(torch.get_rng_state(), state)
     assert isinstance(classifier, DigitClassifier) and classifier.head.out_features == 3
     assert not any(module.training for module in classifier.modules())

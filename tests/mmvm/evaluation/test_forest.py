@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import SEED
 from torch import nn
 
 from mmvm.errors import UserError
@@ -41,7 +42,7 @@ def test_the_loss_leaves_out_what_is_not_known():
 
 def encodings(n: int = 300, d: int = 4, seed: int = 0) -> probes.Encodings:
     """Two views of the same latents; label c is the sign of latent c, with noise."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED + seed)
     latent = random.normal(size=(2 * n, d)).astype(np.float32)
     z = np.stack([latent + random.normal(size=latent.shape).astype(np.float32) for _ in range(2)])
     labels = (latent[:, :3] > 0.3).astype(np.float32)
@@ -53,7 +54,7 @@ def test_probes_learn_every_label_and_both_views_know_more(probe):
     found = encodings()
     one, both = (multilabel.scores(probe(*found.of(*views)) - 0.5, found.labels_test)["auroc"]
                  for views in ((0,), (0, 1)))
-    assert (one > 0.75).all() and both.mean() > one.mean() + 0.02
+    assert one.min() > 0.75 and both.mean() - one.mean() > 0.02
 
 
 @pytest.mark.parametrize("probe", [probes.logistic, lambda *of: probes.forest(*of, trees=5)])
@@ -89,7 +90,7 @@ def test_a_forest_is_the_papers_and_seeded(monkeypatch):
 def test_label_efficiency_rises_and_ends_at_the_probe():
     found = encodings(400)
     curve = label_efficiency(found, [10, 100, 400])
-    assert curve.shape == (3, 2) and (curve[0] < curve[1]).all() and (curve[1] < curve[2] + 0.01).all()
+    assert curve.shape == (3, 2) and (curve[1] - curve[0]).min() > 0 and (curve[2] - curve[1]).min() > -0.01
     whole = multilabel.scores(probes.logistic(*found.of(1)), found.labels_test)["auroc"].mean()
     assert curve[2, 1] == pytest.approx(whole)
     rare = replace(found, labels=np.c_[found.labels, np.arange(400) == 399].astype(float),
@@ -113,11 +114,11 @@ def test_the_reliability_curve_by_hand():
 
 
 def test_right_probabilities_are_calibrated_and_confident_ones_are_not():
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
     p = random.random((20_000, 2))
     y = (random.random(p.shape) < p).astype(float)
     sure = np.clip(0.5 + 2 * (p - 0.5), 0, 1)
-    assert (calibration.calibration_errors(p, y) < 0.02).all() and (calibration.calibration_errors(sure, y) > 0.1).all()
+    assert calibration.calibration_errors(p, y).max() < 0.02 and calibration.calibration_errors(sure, y).min() > 0.1
     assert (calibration.brier_scores(p, y) < calibration.brier_scores(sure, y)).all()
     assert calibration.reliability(p, y).error < 0.01, "labels are pooled"
 

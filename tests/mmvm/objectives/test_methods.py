@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import SEED
 from torch import distributions as dist
 
 from mmvm.gaussian import DiagonalGaussian
@@ -371,7 +372,7 @@ def test_dreg_has_the_value_and_decoder_gradient_of_iwae_and_its_own_encoder_gra
 def iwae_and_dreg(m, private_dim, n_samples, n=20_000):
     """Of many repetitions of one sample, the gradients (M, n, D) by the means: x_m ~ N(sum of z, 1)."""
     gradients = []
-    for seed, estimator in enumerate(("iwae", "dreg")):
+    for seed, estimator in enumerate(("iwae", "dreg"), start=2 * SEED):
         torch.manual_seed(seed)
         mean = torch.tensor([0.5, -0.8])[:m, None, None].repeat(1, n, 1 + private_dim).requires_grad_()
         logvar = torch.tensor([0.3, -0.6])[:m, None, None].expand_as(mean)
@@ -387,14 +388,15 @@ def iwae_and_dreg(m, private_dim, n_samples, n=20_000):
 @pytest.mark.parametrize("m, private_dim, n_samples", [(1, 0, 8), (1, 1, 4), (2, 1, 1)])
 def test_dreg_is_unbiased_and_less_noisy(m, private_dim, n_samples):
     difference, noise = iwae_and_dreg(m, private_dim, n_samples)
-    assert (difference.abs() < 4.5).all() and (noise < 0.8).all()
+    assert difference.abs().max().item() < 4.5 and noise.max().item() < 0.8
 
 
 def test_dreg_of_several_draws_and_sources_is_biased_in_the_shared_part_alone():
     """The identity behind DReG needs the density that was drawn from. That is q_s, but the weights hold the mixture;
     the original does the same."""
     difference, noise = iwae_and_dreg(2, 1, 8)
-    assert (difference[:, 0].abs() > 8).all() and (difference[:, 1].abs() < 4.5).all() and (noise < 0.8).all()
+    assert difference[:, 0].abs().min().item() > 8 and difference[:, 1].abs().max().item() < 4.5
+    assert noise.max().item() < 0.8
 
 
 # the others

@@ -83,7 +83,6 @@ def test_two_unit_gaussians_exact_value_and_surrogate(d):
 
 @pytest.mark.parametrize("d", EXACT)
 def test_two_unit_gaussians_monte_carlo(d):
-    torch.manual_seed(0)
     n = 400_000
     q = two(d)
     many = DiagonalGaussian(q.mean.expand(2, n, 1), q.logvar.expand(2, n, 1))
@@ -142,7 +141,8 @@ def test_monte_carlo_is_unbiased(seed, m):
     n = 20_000
     many = DiagonalGaussian(q.mean.expand(m, n, 1), q.logvar.expand(m, n, 1))
     estimates = mixture_kl_monte_carlo(many, uniform(m, n)).sum(0)
-    assert abs(estimates.mean() - exact_kl(q, uniform(m)).sum()) < 5 * estimates.std() / math.sqrt(n)
+    # 1e-3: posteriors far apart have draws that are rarer than 1 in n, which the standard error does not know of
+    assert abs(estimates.mean() - exact_kl(q, uniform(m)).sum()) < 5 * estimates.std() / math.sqrt(n) + 1e-3
 
 
 def test_monte_carlo_averages_its_draws():
@@ -402,7 +402,6 @@ def test_weights_are_normalised_over_what_is_observed():
 
 @pytest.mark.parametrize("objective", [Independent(), MMVM()])
 def test_absent_modalities_borrow_a_draw_of_a_present_one(objective):
-    torch.manual_seed(0)
     clean = random_gaussian(4, 300, 2)
     observed = torch.tensor([True, False, True, False])[:, None].expand(4, 300)
     q = DiagonalGaussian(torch.where(observed[..., None], clean.mean, math.nan), clean.logvar)
@@ -424,7 +423,6 @@ def test_one_present_modality_speaks_for_all():
 
 
 def test_imputation_draws_from_the_weighted_mixture():
-    torch.manual_seed(0)
     q = random_gaussian(3, 4_000, 1)
     observed = torch.tensor([True, True, False])[:, None].expand(3, 4_000)
     latents = MMVM(weights=[1.0, 9.0, 5.0]).impute_latents(q, observed)

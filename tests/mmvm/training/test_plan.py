@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from conftest import SEED
 
 from mmvm import (
     MMVM,
@@ -253,7 +254,7 @@ def test_another_plan_continues_a_run(tmp_path):
     plain, _ = trained("plain")
     trained("channels_last", tmp_path, epochs=1)
     mixed, _ = trained("grouped", tmp_path)
-    assert all(relative(value, plain[name]) < 1e-3 for name, value in mixed.items())
+    assert max(relative(value, plain[name]) for name, value in mixed.items()) < 1e-3
 
 
 def test_recording_needs_a_gpu():
@@ -264,10 +265,10 @@ def test_recording_needs_a_gpu():
 def test_bfloat16_learns_like_another_seed_would():
     """The learning curve in bfloat16 lies within the spread of float32 curves over seeds."""
     data = pictures(64)
-    curves = np.array([trained("plain", epochs=6, data=data, seed=seed)[1]["loss"] for seed in range(4)])
-    half = np.array(trained("channels_last", epochs=6, data=data, precision="bfloat16")[1]["loss"])
+    curves = np.array([trained("plain", epochs=6, data=data, seed=seed)[1]["loss"] for seed in range(SEED, SEED + 4)])
+    half = np.array(trained("channels_last", epochs=6, data=data, precision="bfloat16", seed=SEED)[1]["loss"])
     spread = curves.max(0) - curves.min(0)
-    assert (np.abs(half - curves[0]) <= spread).all()
+    assert (np.abs(half - curves[0]) / spread).max() <= 1
 
 
 @pytest.fixture

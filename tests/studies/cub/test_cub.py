@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import SEED
 from torch import nn
 
 from mmvm import MMVM, Independent, Modality, MultimodalData, MultimodalVAE, Normal
@@ -127,14 +128,13 @@ def test_the_text_classifier_does_not_see_padding():
 
 def test_classifiers_learn_separate_answers_to_separate_questions():
     """Two labels that are present together, alone or not at all: a softmax over labels could not say so."""
-    torch.manual_seed(0)
     labels = torch.randint(2, (128, 2)).bool()
     images = torch.randint(0, 60, (128, 3, 64, 64), dtype=torch.uint8)
     images[:, 0, :32] += (150 * labels[:, 0, None, None]).to(torch.uint8)
     images[:, 1, 32:] += (150 * labels[:, 1, None, None]).to(torch.uint8)
     spec = Modality("image", (3, 64, 64), Normal(), scale=1 / 255)
     classifier = multilabel.train_classifier(lambda: ImageAttributeClassifier(2, 4), images, labels, spec, epochs=8,
-                                             batch_size=16)
+                                             batch_size=16, seed=SEED)
     assert not classifier.training
     logits = multilabel.classify(classifier, images, spec)
     assert ((logits > 0) == labels.numpy()).mean() > 0.97
@@ -194,7 +194,7 @@ class Copies(nn.Module):
 @pytest.fixture
 def toy():
     """Two modalities, three numbers each, that are the logits of three labels; the second has two of them swapped."""
-    torch.manual_seed(1)
+    torch.manual_seed(SEED + 1)
     x = torch.randn(200, 3)
     labels = x > 0
     swapped = x[:, [1, 0, 2]]
@@ -217,10 +217,10 @@ def test_coherence_tells_source_from_target_and_labels_apart(toy):
 def test_the_probe_reads_labels_from_each_modality(toy):
     model, data = toy
     found = multilabel.linear_probe(model, data.subset(slice(0, 150)), data.subset(slice(150, 200)))
-    assert found["auroc"].shape == (2, 3) and (found["auroc"] > 0.98).all() and (found["accuracy"] > 0.85).all()
+    assert found["auroc"].shape == (2, 3) and found["auroc"].min() > 0.98 and found["accuracy"].min() > 0.85
     broken = replace(data, labels=torch.cat([data.labels[:, :2], torch.ones(200, 1, dtype=torch.bool)], 1))
     found = multilabel.linear_probe(model, broken, broken)
-    assert np.isnan(found["auroc"][:, 2]).all() and (found["auroc"][:, :2] > 0.98).all()
+    assert np.isnan(found["auroc"][:, 2]).all() and found["auroc"][:, :2].min() > 0.98
 
 
 def test_scores_need_labels_of_zeros_and_ones(toy):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import SEED
 from sklearn.metrics import mean_poisson_deviance
 from torch import nn
 
@@ -34,7 +35,7 @@ class Says(nn.Module):
 
 def placed(*views, n=120, seed=0, observed=None):
     """Three classes around `CENTRES`, seen by each modality through its own view."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(SEED + seed)
     labels = torch.arange(n) % 3
     x = {f"m{i}": view(CENTRES[labels] + 0.3 * torch.randn(n, 2, generator=generator)) for i, view in enumerate(views)}
     return MultimodalData(x, tuple(Modality(name, (2,), Normal()) for name in x), labels, observed, n_classes=3)
@@ -110,12 +111,12 @@ def test_chance_permutes_whole_trials():
 
 
 def test_recovery_with_one_map_needs_alignment():
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
     truth, truth_test = random.standard_normal((2, 2, 200, 2))
     turn = np.array([[0.0, 2.0], [-2.0, 0.0]])
     z, z_test = (np.stack([x[0] @ turn, -x[1] @ turn]) for x in (truth, truth_test))
     own, shared = linear_recovery(z, truth, z_test, truth_test)
-    assert np.allclose(own, 1) and (shared < 0.1).all()
+    assert np.allclose(own, 1) and shared.max() < 0.1
     own, shared = linear_recovery(truth, truth, truth_test, truth_test)
     assert np.allclose(shared, 1)
 
@@ -124,7 +125,7 @@ def test_recovery_with_one_map_needs_alignment():
 
 def firing(n=4000, seed=0, scale=1.0, likelihood=None):
     """Two animals, three units, four bins: log rates are z, of two classes; x counts."""
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED + seed)
     labels = torch.arange(n) % 2
     log_rate = torch.tensor([[0.5, -1.0, 0.0], [-0.5, 1.0, 0.0]])
     x = {name: torch.poisson(log_rate[labels].exp().unsqueeze(-1).expand(-1, -1, 4)) for name in ("a", "b")}
