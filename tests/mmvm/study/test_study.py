@@ -403,7 +403,7 @@ def test_the_model_is_as_wide_as_asked(train):
     model = PolyMNIST(**TINY, beta=0.5).build_model(train)
     assert model.beta == 0.5 and model.encoders[1].mean.out_features == 4 and model.modalities == train.specs
     assert model.encoders[0].trunk[0].out_channels == 2
-    resnet = PolyMNIST(**TINY, network="resnet").build_model(train)
+    resnet = PolyMNIST(**{**TINY, "network": "resnet:channels=2"}).build_model(train)
     assert type(resnet.encoders[0]).__name__ == "ResNetEncoder"
 
 
@@ -497,7 +497,7 @@ def test_another_runs_folder_is_refused(finished, train, test):
 
 
 def test_gate_and_curve_have_rows_of_their_own(runs, train, test):
-    p = PolyMNIST(**{**TINY, "epochs": 3}, gate="soft", curve_every=2)
+    p = PolyMNIST(**{**TINY, "epochs": 3}, objective="mmvm:gate=soft", curve_every=2)
     result = study.run(p, train, test)
     rows = {(row["metric"], row["source"], row["target"]): row["value"] for row in result.rows}
     last = result.history.epochs[-1]

@@ -113,7 +113,7 @@ def test_rows_are_averages_and_the_animals_of_the_probes(finished, runs):
 
 def test_load_gives_the_model_back(finished, runs, root):
     p, model = study.load(runs / "one", root=root)
-    assert isinstance(p, Hippocampus) and p.width == 8
+    assert isinstance(p, Hippocampus) and p.network == "dense:width=8"
     test = finished.parameters.data("test")
     again = evaluation.encode_means(model, test)
     assert torch.equal(again, evaluation.encode_means(finished.model, test))

@@ -290,7 +290,7 @@ def test_averages_are_those_of_their_entries(finished):
 
 def test_load_gives_the_model_back(finished):
     p, model = study.load(finished.parameters.folder())
-    assert isinstance(p, MimicCXR) and p.channels == 2
+    assert isinstance(p, MimicCXR) and p.network == "residual:channels=2"
     test = finished.parameters.data("test")
     assert torch.equal(evaluation.encode_means(model, test), evaluation.encode_means(finished.model, test))
 
@@ -349,8 +349,10 @@ def test_profiles(profile):
 
 def test_the_papers_profile_is_the_papers():
     p = MimicCXR.from_profile("paper")
-    assert (p.size, p.channels, p.latent_dim, p.batch_size, p.learning_rate, p.epochs, p.trees, p.depth, p.dropout,
-            p.n_probe) == (224, 64, 256, 32, 5e-5, 240, 5000, 30, 0.5, 20_000)
+    assert (p.size, p.latent_dim, p.batch_size, p.learning_rate, p.epochs, p.n_probe) == (
+        224, 256, 32, 5e-5, 240, 20_000)
+    assert p.choice("network")[1] == {"channels": 64, "dropout": 0.5}
+    assert p.choice("probes")[1] == {"trees": 5000, "depth": 30, "n_jobs": 1, "bins": 10}
 
 
 def test_the_number_of_cores_is_no_part_of_a_run():
