@@ -54,14 +54,14 @@ notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md,
 	@echo "Making the notebooks from their text twins; under 10 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
-test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, unit tests, README snippets, every notebook against its outputs (under 10 minutes)
+test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, unit tests, README snippets, every notebook against its outputs (7 minutes)
 	@echo "1/3 style, and that imports go down only (seconds)"
 	@$(PY) -m ruff check .
 	@$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
 	@echo "2/3 unit tests, README snippets, the book's files (a few minutes)"
-	@$(PY) -m pytest -q --durations=5
+	@$(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
 	@echo "3/3 every notebook run again and compared with its stored outputs (a few minutes)"
-	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
+	@$(PY) -m pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
 lock:  ## renew requirements.lock: the newest versions that pyproject.toml allows (needs uv: pip install uv)

@@ -71,6 +71,13 @@ def test_private_names_stay_in_their_file():
     assert not found, "give these public names, or use them in their own file alone: " + ", ".join(found)
 
 
+def test_the_picture_of_the_floors_is_that_of_the_code():
+    from tools import architecture
+
+    assert architecture.seen(architecture.PICTURE.read_text()) == architecture.seen(architecture.draw()), (
+        "run tools/architecture.py")
+
+
 def _root(node: ast.expr) -> str | None:
     """`a` of a, a.b and a.b.c."""
     while isinstance(node, ast.Attribute):
