@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import coherence as single
 from mmvm.evaluation import forest
+from mmvm.evaluation.coherence import train_classifier as fit_classifier
 from mmvm.evaluation.encodings import BATCH, check_binary_labels, from_each_source
 from mmvm.model import MultimodalVAE
 
@@ -116,8 +116,8 @@ def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, 
     The released classifiers put a softmax over labels (`CrossEntropyLoss` with multi-hot targets) on outputs that went
     through a sigmoid already: labels then compete with each other, and no output can say "none of them".
     """
-    return single.train_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs,
-                                   batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device)
+    return fit_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs, batch_size=batch_size,
+                          learning_rate=learning_rate, seed=seed, device=device)
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
