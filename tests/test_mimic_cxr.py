@@ -224,10 +224,10 @@ def test_supervised_loss_is_the_sum_over_views_that_are_there():
 
 
 def test_supervised_learns(tmp_path):
-    p = MimicCXR(**{**TINY, "epochs": 12, "learning_rate": 5e-3, "channels": 4, "seed": SEED}, supervised=True,
+    p = MimicCXR(**{**TINY, "epochs": 6, "learning_rate": 5e-3, "channels": 4, "seed": SEED}, supervised=True,
                  out=str(tmp_path / "run"))
     found = experiments.run(p)
-    assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8
+    assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8  # measured .999 to 1
     rows = results.read(tmp_path / "run" / "results.csv")
     assert set(rows["method"]) == {"supervised"}
     assert {"auroc", "auroc_average", "average_precision", "brier", "calibration_error", "constant_average_precision",
