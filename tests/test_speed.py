@@ -257,13 +257,14 @@ def test_recording_needs_a_gpu():
         trained("graph")
 
 
-def test_bfloat16_learns_like_another_seed_would():
-    """The learning curve in bfloat16 lies within the spread of float32 curves over seeds."""
+def test_bfloat16_learns_what_float32_learns():
+    """The learning curve in bfloat16 is that of float32, up to a small part of what is learned."""
     data = pictures(32)
-    curves = np.array([trained("plain", epochs=4, data=data, seed=seed)[1]["loss"] for seed in range(SEED, SEED + 4)])
-    half = np.array(trained("channels_last", epochs=4, data=data, precision="bfloat16", seed=SEED)[1]["loss"])
-    spread = curves.max(0) - curves.min(0)
-    assert (np.abs(half - curves[0]) / spread).max() <= 1  # measured .03 to .12
+    whole, half = (np.array(trained(plan, epochs=4, data=data, precision=precision, seed=SEED)[1]["loss"])
+                   for plan, precision in (("plain", "float32"), ("channels_last", "bfloat16")))
+    learned = whole[0] - whole[-1]
+    assert learned > 100  # nats; measured 500 to 520
+    assert np.abs(half - whole).max() / learned < 0.02  # measured up to .0025 over 3 seeds, AVX2 and AVX512
 
 
 @pytest.fixture
