@@ -188,7 +188,7 @@ def test_arrays_go_straight_into_the_pipeline(runs):
                 seed=SEED)
     found = experiments.run(p, p.windows(mine, "train"), p.windows(mine, "test"))
     assert found.metrics["probe"].min() > 0.8 and found.metrics["probe_shared"].mean() > 0.7
-    assert found.metrics["deviance_explained"].min() > 0.08  # measured .17 to .24 over 3 seeds
+    assert found.metrics["deviance_explained"].min() > 0.08  # measured .16 to .24 over 3 seeds
     assert "odor_recovery" not in found.metrics
 
 

@@ -304,7 +304,7 @@ def test_latents_of_a_trained_model_know_the_labels():
     p = MimicCXR(**{**TINY, "epochs": 15, "batch_size": 8, "latent_dim": 16, "channels": 4, "n_probe": 0, "beta": 0.1,
                     "learning_rate": 1e-2, "trees": 30, "seed": SEED})
     metrics = experiments.run(p).metrics
-    # measured .71 to .77 over 3 seeds, 1 and 2 threads, AVX2 and AVX512; chance is .5
+    # measured .71 to .77 over 3 seeds, on AVX512 with 1 and 2 threads and on AVX2; chance is .5
     assert metrics["probe"].min() > 0.6
     gain = metrics["imputation_constant"] - metrics["imputation"].diagonal()
     assert gain.mean() > 10  # nats; measured 32 to 52
