@@ -54,7 +54,8 @@ def test_probes_learn_every_label_and_both_views_know_more(probe):
     found = encodings()
     one, both = (multilabel.scores(probe(*found.of(*views)) - 0.5, found.labels_test)["auroc"]
                  for views in ((0,), (0, 1)))
-    assert one.min() > 0.75 and both.mean() - one.mean() > 0.02
+    # measured .76 to .83 and .05 to .09 over 3 seeds
+    assert one.min() > 0.65 and both.mean() - one.mean() > 0.02
 
 
 @pytest.mark.parametrize("probe", [probes.logistic, lambda *of: probes.forest(*of, trees=5)])
@@ -118,9 +119,10 @@ def test_right_probabilities_are_calibrated_and_confident_ones_are_not():
     p = random.random((20_000, 2))
     y = (random.random(p.shape) < p).astype(float)
     sure = np.clip(0.5 + 2 * (p - 0.5), 0, 1)
-    assert calibration.calibration_errors(p, y).max() < 0.02 and calibration.calibration_errors(sure, y).min() > 0.1
+    # measured up to .012, .122 to .127, and up to .008 over 3 seeds
+    assert calibration.calibration_errors(p, y).max() < 0.03 and calibration.calibration_errors(sure, y).min() > 0.08
     assert (calibration.brier_scores(p, y) < calibration.brier_scores(sure, y)).all()
-    assert calibration.reliability(p, y).error < 0.01, "labels are pooled"
+    assert calibration.reliability(p, y).error < 0.02, "labels are pooled"
 
 
 def test_calibration_of_nothing_is_no_number():

@@ -262,13 +262,14 @@ def test_recording_needs_a_gpu():
         trained("graph")
 
 
-def test_bfloat16_learns_like_another_seed_would():
-    """The learning curve in bfloat16 lies within the spread of float32 curves over seeds."""
-    data = pictures(64)
-    curves = np.array([trained("plain", epochs=6, data=data, seed=seed)[1]["loss"] for seed in range(SEED, SEED + 4)])
-    half = np.array(trained("channels_last", epochs=6, data=data, precision="bfloat16", seed=SEED)[1]["loss"])
-    spread = curves.max(0) - curves.min(0)
-    assert (np.abs(half - curves[0]) / spread).max() <= 1
+def test_bfloat16_learns_what_float32_learns():
+    """The learning curve in bfloat16 is that of float32, up to a small part of what is learned."""
+    data = pictures(32)
+    whole, half = (np.array(trained(plan, epochs=4, data=data, precision=precision, seed=SEED)[1]["loss"])
+                   for plan, precision in (("plain", "float32"), ("channels_last", "bfloat16")))
+    learned = whole[0] - whole[-1]
+    assert learned > 100  # nats; measured 500 to 520
+    assert np.abs(half - whole).max() / learned < 0.02  # measured up to .0025 over 3 seeds, AVX2 and AVX512
 
 
 @pytest.fixture
@@ -314,8 +315,16 @@ def test_the_compiled_forward_pass_is_the_same(monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="aot_eager"))
     settings = {"epochs": 1, "batch_size": 8, "learning_rate": 3e-3, "device": "cpu", "precision": "float32"}
-    compiled, plain = model_of(), model_of()
-    fit(compiled, pictures(16), compile=True, **settings)
-    fit(plain, pictures(16), **settings)
+    some = pictures(16)
+    data = MultimodalData(dict(list(some.modalities.items())[:2]), SPECS[:2])
+
+    def small():  # tracing takes its time for every network
+        torch.manual_seed(0)
+        encoders = [NETWORKS["conv"][0](D, 4), MLPEncoder(SHAPE, D, (8,))]
+        decoders = [NETWORKS["conv"][1](D, 4), MLPDecoder(SHAPE, D, (8,))]
+        return MultimodalVAE(data.specs, encoders, decoders, MMVM(), 0.5)
+    compiled, plain = small(), small()
+    fit(compiled, data, compile=True, **settings)
+    fit(plain, data, **settings)
     for a, b in zip(compiled.parameters(), plain.parameters()):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SEED
 from safetensors.torch import save_file
 
 from mmvm import training
@@ -57,7 +56,7 @@ def make_data(n=N, **changes):
     return MultimodalData(arrays, SPECS, **changes)
 
 
-def make_model(objective=None, seed=SEED):
+def make_model(objective=None, seed=0):
     torch.manual_seed(seed)
     return MultimodalVAE(SPECS, [MLPEncoder(s.shape, 2, (8,)) for s in SPECS],
                          [MLPDecoder(s.shape, 2, (8,)) for s in SPECS], objective or MMVM(), beta=0.5)

