@@ -32,3 +32,8 @@ def runs(tmp_path_factory):
         folder = tmp_path_factory.mktemp("runs")
         patch.setenv("MMVM_RUNS", str(folder))
         yield folder
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Names of tests without addresses: two workers must find the same tests."""
+    return argname if " at 0x" in repr(val) else None

@@ -16,7 +16,12 @@ DISCRETE = [(Bernoulli(), lambda p: dist.Bernoulli(logits=p)), (Poisson(), lambd
 ALL = CONTINUOUS + DISCRETE
 
 
-@pytest.mark.parametrize("likelihood, reference", ALL, ids=repr)
+def named(value) -> str:
+    """A test's name; functions have none that two workers agree on."""
+    return "reference" if "<" in repr(value) else repr(value)
+
+
+@pytest.mark.parametrize("likelihood, reference", ALL, ids=named)
 @given(seed=st.integers(0, 10_000))
 def test_log_prob_agrees_with_torch_for_every_event_ndim(likelihood, reference, seed):
     torch.manual_seed(seed)
@@ -30,7 +35,7 @@ def test_log_prob_agrees_with_torch_for_every_event_ndim(likelihood, reference, 
         assert found.shape == params.shape[:3 - event_ndim]
 
 
-@pytest.mark.parametrize("likelihood, reference", ALL, ids=repr)
+@pytest.mark.parametrize("likelihood, reference", ALL, ids=named)
 def test_parameters_of_several_sources_broadcast_over_x(likelihood, reference):
     params = torch.randn(5, 2, 3, dtype=torch.float64)  # (S, B, D) against (B, D)
     x = reference(params[0]).sample()
@@ -40,7 +45,7 @@ def test_parameters_of_several_sources_broadcast_over_x(likelihood, reference):
         torch.testing.assert_close(found[s], likelihood.log_prob(params[s], x, 1))
 
 
-@pytest.mark.parametrize("likelihood, reference", CONTINUOUS, ids=repr)
+@pytest.mark.parametrize("likelihood, reference", CONTINUOUS, ids=named)
 def test_densities_integrate_to_one(likelihood, reference):
     x = torch.linspace(-60, 60, 240_001, dtype=torch.float64)
     density = likelihood.log_prob(torch.full_like(x, 0.3), x, 0).exp()
@@ -59,7 +64,7 @@ def test_probabilities_sum_to_one(parameter):
 
 # floors
 
-@pytest.mark.parametrize("likelihood, reference", CONTINUOUS, ids=repr)
+@pytest.mark.parametrize("likelihood, reference", CONTINUOUS, ids=named)
 def test_floor_is_the_density_at_the_mode(likelihood, reference):
     params = torch.randn(6, 7, dtype=torch.float64)
     best = likelihood.log_prob(params, likelihood.mean(params), 2)
@@ -130,7 +135,7 @@ def test_categorical_mean_and_draws():
 
 # draws
 
-@pytest.mark.parametrize("likelihood, reference", ALL, ids=repr)
+@pytest.mark.parametrize("likelihood, reference", ALL, ids=named)
 def test_draws_have_the_moments(likelihood, reference):
     params = torch.tensor([-1.0, 0.4, 1.3]).expand(200_000, 3)
     x = likelihood.sample(params)
@@ -149,7 +154,7 @@ def test_laplace_draws_follow_the_distribution_function():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("likelihood", [Laplace(), Normal(), Bernoulli(), Poisson(), Categorical()], ids=repr)
+@pytest.mark.parametrize("likelihood", [Laplace(), Normal(), Bernoulli(), Poisson(), Categorical()], ids=named)
 def test_draws_are_finite_and_follow_the_generator(likelihood, dtype):
     params = torch.zeros(500, 7, 20, dtype=dtype)
     x = likelihood.sample(params, torch.Generator().manual_seed(1))
@@ -160,7 +165,7 @@ def test_draws_are_finite_and_follow_the_generator(likelihood, dtype):
 
 # numerics
 
-@pytest.mark.parametrize("likelihood", [Laplace(), Normal(), Bernoulli(), Poisson()], ids=repr)
+@pytest.mark.parametrize("likelihood", [Laplace(), Normal(), Bernoulli(), Poisson()], ids=named)
 def test_half_precision_parameters_are_summed_in_float32(likelihood):
     torch.manual_seed(0)
     params = torch.randn(2, 3, 28, 28).bfloat16()
@@ -198,7 +203,7 @@ def test_bernoulli_takes_bytes_and_soft_targets():
                                + 0.75 * Bernoulli().log_prob(params, torch.zeros(5), 0))
 
 
-@pytest.mark.parametrize("likelihood", [Laplace(), Normal(3.0), Bernoulli(), Poisson()], ids=repr)
+@pytest.mark.parametrize("likelihood", [Laplace(), Normal(3.0), Bernoulli(), Poisson()], ids=named)
 def test_gradients_in_float64(likelihood):
     x = torch.tensor([[0.0, 1.0, 1.0]], dtype=torch.float64)
     params = torch.tensor([[0.3, -0.7, 2.0]], dtype=torch.float64, requires_grad=True)
