@@ -98,11 +98,9 @@ def _add_data(commands, asks_for_help: bool) -> None:
     data.add_argument("study", choices=registry.STUDIES)
     data.add_argument("--root", help="folder of the data (default: the data that ships)")
     data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
-    data.add_argument("--simulate", action="store_true", help="write the stand-in that takes the place of data that "
-                      "cannot be shipped")
+    data.add_argument("--simulate", action="store_true", help="write the stand-in of data that cannot be shipped")
     data.add_argument("--full", action="store_true", help="with --check: read everything instead of a sample")
-    data.add_argument("--prepare", action="store_true", help="make the arrays that a large data set is read from; the "
-                      "same command continues one that was stopped")
+    data.add_argument("--prepare", action="store_true", help="make, or go on making, the arrays that a loader reads")
     data.add_argument("--size", type=int, help="with --prepare: pixels of an image's edge")
     data.add_argument("--equalise", action="store_true", default=None, help="with --prepare: flat histograms")
     data.add_argument("--policy", help="with --prepare: which samples, as in the data set's loader")
@@ -227,8 +225,8 @@ COMMANDS = {"train": (_add_train, _train), "data": (_add_data, _data), "results"
 
 def _commands() -> dict:
     """Ours, and those that packages add under the entry points `mmvm.commands`: modules with add() and call()."""
-    found = {point.name: point.load() for point in entry_points(group="mmvm.commands")}
-    return {**COMMANDS, **{name: (module.add, module.call) for name, module in found.items()}}
+    modules = {point.name: point.load() for point in entry_points(group="mmvm.commands")}
+    return {**COMMANDS, **{name: (module.add, module.call) for name, module in modules.items()}}
 
 
 if __name__ == "__main__":

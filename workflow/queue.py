@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -203,9 +203,15 @@ def _process(run: Run, lock: IO, threads: int, command: Sequence[str]) -> subpro
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
                    "TQDM_MININTERVAL": "10", "PYTHONUNBUFFERED": "1"}  # the last line of the log is the last word
     with open(_folder(run) / LOG, "w") as log:
-        return subprocess.Popen([*command, *run.train_words()], cwd=paths.REPOSITORY, env=environment, stdout=log,
-                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                                pass_fds=[lock.fileno()])
+        process = subprocess.Popen([*command, *run.train_words()], cwd=paths.REPOSITORY, env=environment, stdout=log,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+                                   pass_fds=[lock.fileno()])
+    # Linux shares the processor between sessions first: in a new one the queue's niceness would count for nothing
+    group = Path(f"/proc/{process.pid}/autogroup")
+    if os.nice(0) and group.exists():
+        with suppress(OSError):
+            group.write_text(str(os.nice(0)))
+    return process
 
 
 def _stopped(children: Iterable[Child], kill_at: float) -> list[Child]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import one_of
+from mmvm.objectives.mixture import mixture_kl
 from mmvm.schedule import Schedule, at, bounds_of
 
 COLLAPSED = 0.99  # mean weight of one modality above which a gate no longer mixes
@@ -73,8 +74,6 @@ class Gated(nn.Module):
 
     def mixture_kl(self, bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor, step: int) -> Tensor:
         """The chosen stand-in for KL(q_m || h) under this gate: (M, B) nats."""
-        from mmvm.objectives.mixture import mixture_kl
-
         if self.mode == "hard":
             # one expert: R is its KL, and every bound is exact. The weights' value is one-hot, their gradient w's.
             p = log_weights.exp()

@@ -8,6 +8,7 @@ Letters: K components of a joint posterior, S sources, M modalities, B batch, D 
 """
 
 import itertools
+from functools import partialmethod
 
 import torch
 from torch import Tensor
@@ -169,9 +170,7 @@ class Aggregated(Objective):
 @method("avg", "AVG", "#56B4E9", "^", "the paper's baseline, equation 15; Hosoya 2018", [AVERAGE, KL, KL_PER_MODALITY])
 class AVG(Aggregated):
     """`Aggregated("avg")`."""
-
-    def __init__(self, **options):
-        super().__init__("avg", **options)
+    __init__ = partialmethod(Aggregated.__init__, "avg")
 
 
 @method("poe", "PoE", "#009E73", "v", "the paper's baseline; MVAE, Wu and Goodman 2018", [
@@ -179,26 +178,20 @@ class AVG(Aggregated):
     KL_PER_MODALITY])
 class PoE(Aggregated):
     """`Aggregated("poe")`."""
-
-    def __init__(self, **options):
-        super().__init__("poe", **options)
+    __init__ = partialmethod(Aggregated.__init__, "poe")
 
 
 @method("moe", "MoE", "#E69F00", "D", "the paper's baseline; MMVAE, Shi et al. 2019", [SAMPLING, KL, KL_PER_MODALITY])
 class MoE(Aggregated):
     """`Aggregated("moe")`."""
-
-    def __init__(self, **options):
-        super().__init__("moe", **options)
+    __init__ = partialmethod(Aggregated.__init__, "moe")
 
 
 @method("mopoe", "MoPoE", "#CC79A7", "P", "the paper's baseline; Sutter et al. 2021", [
     PRIOR_EXPERT, SAMPLING, KL, KL_PER_MODALITY])
 class MoPoE(Aggregated):
     """`Aggregated("mopoe")`."""
-
-    def __init__(self, **options):
-        super().__init__("mopoe", **options)
+    __init__ = partialmethod(Aggregated.__init__, "mopoe")
 
 
 def subsets_of(n_modalities: int, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mmvm.errors import UserError
 from mmvm.objectives.base import Objective
-from mmvm.options import Option, canonical, parse
+from mmvm.options import Option, parse
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,6 @@ def method(name: str, label: str, colour: str, marker: str, source: str, options
 def options_of() -> dict[str, tuple[Option, ...]]:
     """Name -> options of every method that is registered."""
     return {name: found.options for name, found in METHODS.items()}
-
-
-def canonical_method(text: str) -> str:
-    """The one text of a method with options: in the class's order, without those at their defaults."""
-    return canonical(text, "objective", options_of())
 
 
 def build(text: str, latent_dim: int, n_modalities: int) -> Objective:

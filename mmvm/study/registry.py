@@ -51,7 +51,7 @@ class Registry(Mapping):
 
 
 def _points() -> dict[str, list[EntryPoint]]:
-    """The registrations by name. One package seen twice, installed and in the working directory, counts once."""
+    """By name. One package seen twice, installed and in the working directory, counts once."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         same = found.setdefault(point.name, [])

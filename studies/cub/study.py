@@ -45,7 +45,7 @@ class CUB(Study):
     batch_size: int = parameter(32, "pairs per update; paper: 128", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam; paper: 1e-3", positive=True)
     epochs: int = parameter(3, "passes over the training pairs; paper: 100", at_least=1)
-    n_images: int = parameter(600, "painted birds, a quarter for testing; unused with a root; paper: 11788 photos",
+    n_images: int = parameter(600, "painted birds, a quarter for testing; unused with a root; paper: 11788",
                               at_least=8)
     captions_per_image: int = parameter(10, "the first so many captions of an image, a pair each; paper: 10",
                                         at_least=1)

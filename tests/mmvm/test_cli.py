@@ -62,7 +62,7 @@ def checkpoint_step(folder):
 
 def test_help_names_the_commands(call):
     status, out, _ = call("--help")
-    assert status == 0 and "usage: python -m mmvm [-h] train | data | results | queue" in out
+    assert status == 0 and "train | data | results | studies | methods | queue" in out
     assert all(line in out for line in ("train and evaluate one run", "verify it", "print the committed results",
                                       "train a list of runs"))
 
@@ -141,7 +141,7 @@ def test_train_ends_with_the_rows_and_a_second_call_keeps_them(call, profile, tm
     (["--set", "bta=1"], ["unknown parameter bta; PolyMNIST has: profile, objective"]),
     (["--set", "epochs=many"], ["epochs must be an integer, got 'many'"]),
     (["--set", "beta"], ["--set takes name=value, got 'beta'"]),
-    (["--set", "gate=soft", "--set", "objective=poe"], ["gate has no meaning for objective 'poe'"]),
+    (["--set", "objective=poe:gate=soft"], ["objective 'poe' has no option 'gate': it has prior_expert"]),
     (["--set", "root=nowhere"], ["train-images-idx3-ubyte.gz is not in nowhere/mnist"]),
     (["--set", "backgrounds=nowhere"], ["backgrounds='nowhere' is not a folder"]),
     (["--set", "n_train=70000"], ["n=70000 tuples asked for, the train split has 60000"]),

@@ -72,7 +72,7 @@ def copy(tmp_path_factory) -> Copy:
 
 
 def _config(**grids) -> dict:
-    return {"experiment": "polymnist", "profile": next(iter(grids)), "grids": {"polymnist": grids}}
+    return {"study": "polymnist", "profile": next(iter(grids)), "grids": {"polymnist": grids}}
 
 
 # really run ----------------------------------------------------------------------------------------------------------
@@ -145,8 +145,8 @@ def test_the_committed_grid_is_planned(tmp_path, target, arguments):
 
 
 def test_a_list_is_planned_each_run_with_its_own_table_and_chapter(tmp_path):
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"experiment": "polymnist", "profile": "smoke", "runs": [
-        {"betas": [1, 2], "seeds": [0]}, {"betas": [1], "seeds": [0], "experiment": "cub", "profile": "laptop"}]}))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"study": "polymnist", "profile": "smoke", "runs": [
+        {"betas": [1, 2], "seeds": [0]}, {"betas": [1], "seeds": [0], "study": "cub", "profile": "laptop"}]}))
     words = ["--cores", "2", "--dry-run", "--config", f"list={tmp_path / 'two.yaml'}"]
     said = snakemake(ROOT, tmp_path, *words)
     assert jobs(said) == {"train": 3, "collect": 1} and f"{tmp_path}/grid/lists/two/collected" in said
@@ -164,11 +164,11 @@ def test_a_missing_list_fails_before_any_job(tmp_path):
 
 def test_every_committed_grid_names_runs():
     assert set(CONFIG["grids"]) == set(STUDIES)
-    for experiment, profiles in CONFIG["grids"].items():
+    for study, profiles in CONFIG["grids"].items():
         for profile in profiles:
-            for folder, run in grid.runs({**CONFIG, "experiment": experiment, "profile": profile}).items():
+            for folder, run in grid.runs({**CONFIG, "study": study, "profile": profile}).items():
                 assert run.parameters.out == folder and run.parameters.profile == Path(folder).parent.name
-                assert run.parameters.name == experiment == Path(folder).parent.parent.name
+                assert run.parameters.name == study == Path(folder).parent.parent.name
 
 
 def test_a_broken_setting_fails_before_any_job(tmp_path):
@@ -180,7 +180,8 @@ def test_a_broken_setting_fails_before_any_job(tmp_path):
 
 
 @pytest.mark.parametrize("entry, sentence", [
-    ({"settings": {"objective": "nope"}, "betas": [1], "seeds": [0]}, "objective must be one of 'mmvm'"),
+    ({"settings": {"objective": "nope"}, "betas": [1], "seeds": [0]},
+     "unknown objective 'nope': there are mmvm, independent"),
     ({"settings": {"beta": 1}, "betas": [1], "seeds": [0]}, "it comes from betas"),
     ({"betas": 1, "seeds": [0]}, "betas must be a list, got 1"),
     ({"beta": [1], "seeds": [0]}, "unknown key beta; an entry has: settings, betas, seeds"),
@@ -191,9 +192,9 @@ def test_every_mistake_in_the_grid_has_a_sentence(entry, sentence):
         grid.runs(_config(smoke=[entry]))
 
 
-def test_an_experiment_that_does_not_exist_is_named():
+def test_a_study_that_does_not_exist_is_named():
     with pytest.raises(UserError, match="there is no study 'mnist'; there are: cub, hippocampus"):
-        grid.runs({**CONFIG, "experiment": "mnist"})
+        grid.runs({**CONFIG, "study": "mnist"})
 
 
 def test_a_profile_without_grid_is_named():
@@ -206,7 +207,7 @@ def test_folders_tell_runs_apart():
         entries = [{"settings": values, "betas": [0.25], "seeds": [3]} for values in settings]
         return [Path(folder).name for folder in grid.runs(_config(smoke=entries))]
     assert folders({}, {"objective": "mmvm"}) == ["mmvm-b0.25-s3"], "one run, named twice"
-    assert folders({"bound": "variational"}) == ["mmvm-variational-b0.25-s3"]
+    assert folders({"objective": "mmvm:bound=variational"}) == ["mmvm-bound=variational-b0.25-s3"]
     assert folders({"latent_dim": 8, "backgrounds": "a/b"}) == ["mmvm-latent_dim=8-backgrounds=a-b-b0.25-s3"]
     assert folders({"compare": False}) == ["mmvm-b0.25-s3"], "of the chapter alone"
     with pytest.raises(UserError, match="already belongs to a run with other settings"):
@@ -214,11 +215,11 @@ def test_folders_tell_runs_apart():
 
 
 def test_commands_name_the_same_parameters():
-    entry = {"settings": {"objective": "independent", "square_beta": True}, "betas": [0.5], "seeds": [0]}
+    entry = {"settings": {"objective": "independent:square_beta=true"}, "betas": [0.5], "seeds": [0]}
     run, = grid.runs(_config(laptop=[entry])).values()
     words = run.train_arguments()
-    assert words.startswith("polymnist --profile laptop --set objective=independent --set square_beta=True "
+    assert words.startswith("polymnist --profile laptop --set objective=independent:square_beta=true "
                             "--set beta=0.5 --set seed=0 --out ")
     words = run.papermill_arguments()
-    assert "-r objective independent" in words and "-p square_beta True" in words and "-p beta 0.5" in words
+    assert "-r objective independent:square_beta=true" in words and "-p beta 0.5" in words
     assert "-p seed" not in words, "a default is left out"

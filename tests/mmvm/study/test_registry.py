@@ -122,9 +122,8 @@ def test_a_labs_study_goes_through_the_queue_and_the_grid(lab):
     (["data"], "lab-noise says nothing of its files"), (["train", "--set", "loudness=0"], "loudness must be positive"),
     (["train", "--profile", "huge"], "there is no profile"), (["train", "--set", "x=1"], "Noise has: profile, "),
 ])
-def test_mistakes_with_a_labs_study_are_one_line(words, told, lab, registered, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(lab.folder)
-    registered(point("lab-noise", "lab_noise.study:Noise"))
+def test_mistakes_with_a_labs_study_are_one_line(words, told, lab, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(lab.folder / "site")
     assert main([words[0], "lab-noise", *words[1:]]) == 2
     out, err = capsys.readouterr()
     assert err.startswith("mmvm: ") and told in err and err.count("\n") == 1

@@ -11,6 +11,7 @@ import torch
 
 from mmvm.errors import UserError
 from mmvm.objectives import spec
+from mmvm.options import canonical
 from mmvm.study import results
 
 ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "profile": "smoke", "metric": "probe",
@@ -329,7 +330,7 @@ def test_committed_methods_and_metrics_are_known(name):
     assert shares.between(0, 1).all()
     for method in set(table["method"]):
         text, *options = method.split("/")
-        assert text in OWN_METHODS.get(name, ()) or spec.canonical_method(text) == text
+        assert text in OWN_METHODS.get(name, ()) or canonical(text, "objective", spec.options_of()) == text
         assert {option.partition("=")[0] for option in options} <= OWN_OPTIONS.get(name, set())
 
 

@@ -76,8 +76,7 @@ def test_every_plan_gives_the_plain_loss_and_gradients(plan, network):
 
 @pytest.mark.parametrize("objective", METHODS)
 def test_every_objective_agrees_with_the_plain_loop(objective):
-    settings = {"private_dim": 2} if objective == "mmvaeplus" else {}
-    p = PolyMNIST(objective=objective, latent_dim=D, n_modalities=M, **settings)
+    p = PolyMNIST(objective=objective, latent_dim=D, n_modalities=M)
     observed = torch.tensor([[True, True, False, True, True, False]] * 2 + [[True] * B])
     for mask in (None, observed):
         loss, gradients = loss_and_gradients(model_of(p.build_objective()), "plain", observed=mask)

@@ -306,9 +306,8 @@ def test_latents_of_a_trained_model_know_the_labels():
 
 @pytest.mark.parametrize("objective", METHODS)
 def test_every_method_runs_with_hidden_laterals(objective):
-    private = {"private_dim": 2} if objective == "mmvaeplus" else {}
     found = study.run(MimicCXR(**TINY, objective=objective, policy="missing", uncertain="ignore",
-                                     lateral_missing=0.5, **private))
+                                     lateral_missing=0.5))
     assert all(np.isfinite(row["value"]) for row in found.rows)
     assert np.isfinite(found.metrics["probe"]).all() and np.isfinite(found.metrics["coherence"]).all()
 
@@ -351,7 +350,7 @@ def test_the_papers_profile_is_the_papers():
     assert (p.size, p.latent_dim, p.batch_size, p.learning_rate, p.epochs, p.n_probe) == (
         224, 256, 32, 5e-5, 240, 20_000)
     assert p.choice("network")[1] == {"channels": 64, "dropout": 0.5}
-    assert p.choice("probes")[1] == {"trees": 5000, "depth": 30, "n_jobs": 1, "bins": 10}
+    assert p.choice("probes")[1] == {"trees": 5000, "depth": 30, "n_jobs": -1, "bins": 10}
 
 
 def test_the_number_of_cores_is_no_part_of_a_run():
