@@ -61,7 +61,7 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, unit tests, README snippets, 
 	@echo "2/3 unit tests, README snippets, the book's files (a few minutes)"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
 	@echo "3/3 every notebook run again and compared with its stored outputs (a few minutes)"
-	@$(PY) -m pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 1800 \
+	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
 lock:  ## renew requirements.lock: the newest versions that pyproject.toml allows (needs uv: pip install uv)

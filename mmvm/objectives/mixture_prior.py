@@ -12,7 +12,7 @@ from mmvm.objectives.spec import Appearance, method
 from mmvm.options import Option
 from mmvm.schedule import Schedule, at, bounds_of
 
-BOUNDS = ("pairwise", "variational", "monte_carlo")
+BOUNDS = ("pairwise", "monte_carlo", "variational")
 
 
 @method("mmvm", "MMVM", "#D55E00", "o", "paper, section 4, equation 3", [

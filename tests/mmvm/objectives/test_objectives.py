@@ -472,7 +472,7 @@ def test_schedule_drives_alpha():
 # mistakes
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: MMVM(bound="exact"), "'exact'.*'pairwise', 'variational', 'monte_carlo'"),
+    (lambda: MMVM(bound="exact"), "'exact'.*'pairwise', 'monte_carlo', 'variational'"),
     (lambda: MMVM(weights="equal"), "'equal'.*'uniform', a sequence"),
     (lambda: MMVM(weights=[1.0, 0.0]), r"positive finite.*\[1.0, 0.0\]"),
     (lambda: MMVM(weights=[1.0, -1.0]), "positive"),
