@@ -36,7 +36,7 @@ def parameter(default, meaning: str, choices: tuple = (), at_least: float | None
 
 @dataclass(frozen=True)
 class Parameters:
-    """Base of every experiment's parameters: flat, typed, validated on construction (`UserError`)."""
+    """Base of every chapter's parameters: flat, typed, validated on construction (`UserError`)."""
 
     def __post_init__(self):
         types = typing.get_type_hints(type(self))

@@ -1,4 +1,4 @@
-"""Parameters of the chapters that train no experiment."""
+"""Parameters of the pages that belong to no study."""
 
 import typing
 from dataclasses import dataclass

@@ -111,3 +111,18 @@ def test_parameter_files_agree_with_their_chapter(path):
         if expected is not None:  # 1e-3 is a string in YAML 1.1: write 1.0e-3
             fits = type(value) is expected or (expected is float and type(value) is int)
             assert fits, f"{path.name}: {name} must be {expected.__name__}, it is {value!r}"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_begins_with_one_call_of_few_lines(chapter):
+    cells = code_cells(chapter)
+    first = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])) + 1
+    lines = [line for line in cells[first].source.splitlines() if line.strip()]
+    assert len(lines) <= 5 and "p, glue, claim = chapter.begin(" in lines[-1]
+    assert not [cell for cell in cells[first + 1:] if "chapter.begin(" in cell.source]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_checks_of_the_prose_are_named_claims(chapter):
+    for cell in code_cells(chapter):
+        assert not re.search(r"^\s*assert\b", cell.source, re.MULTILINE), "claim(sentence, holds) says what fails"

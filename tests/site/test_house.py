@@ -71,6 +71,13 @@ def test_private_names_stay_in_their_file():
     assert not found, "give these public names, or use them in their own file alone: " + ", ".join(found)
 
 
+@pytest.mark.parametrize("study", ["polymnist", "cub", "hippocampus", "mimic_cxr"])
+def test_every_study_has_the_same_furniture(study):
+    there = {path.stem for path in (ROOT / "studies" / study).iterdir()}
+    assert {"data", "networks", "study", "figures"} <= there
+    assert (ROOT / "tests" / "studies" / study).is_dir()
+
+
 def test_the_picture_of_the_floors_is_that_of_the_code():
     from tools import architecture
 

@@ -283,7 +283,7 @@ def test_at_best_beta_chooses_by_the_lowest_seed(table):
 # what is committed
 
 COMMITTED = results.available()
-MODALITIES = {"polymnist": r"m\d", "cub": "image|text", "hippocampus": r"[A-Z]\w+",
+MODALITIES = {"polymnist": r"m\d", "polymnist_search": r"m\d", "cub": "image|text", "hippocampus": r"[A-Z]\w+",
               "mimic-cxr": "frontal|lateral"}
 OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence")
                          for suffix in ("_accuracy", "_auroc_hard", "_average_precision", "_average_precision_hard",
@@ -338,13 +338,12 @@ def test_committed_methods_and_metrics_are_known(name):
 def test_committed_averages_are_those_of_their_entries(name):
     table = results.read(name)
     table = table[~table["metric"].str.contains("curve|gate")]
-    for (_, metric), rows in table.groupby(["run", "metric"]):
-        of_one = rows["target"].str.fullmatch(MODALITIES[name])
-        averages = rows[(rows["source"] == "") & ~of_one].set_index("target")["value"]
-        entries = rows[of_one]
-        if len(entries):
-            expected = {"mean": entries["value"].mean(), "sum": entries["value"].sum(),
-                        "cross": entries["value"][entries["source"] != entries["target"]].mean(),
-                        "self": entries["value"][entries["source"] == entries["target"]].mean()}
-            for target, value in averages.items():
-                assert value == pytest.approx(expected[target], rel=1e-4), (metric, target)
+    of_one, key = table["target"].str.fullmatch(MODALITIES[name]), ["run", "metric"]
+    entries, averages = table[of_one], table[~of_one & (table["source"] == "")]
+    same = entries["source"] == entries["target"]
+    expected = pd.concat([part.groupby(key)["value"].agg(how).rename(target) for target, part, how in (
+        ("mean", entries, "mean"), ("sum", entries, "sum"), ("cross", entries[~same], "mean"),
+        ("self", entries[same], "mean"))], axis=1).stack().rename("expected")
+    both = averages.set_index([*key, "target"]).join(expected.rename_axis([*key, "target"]), how="inner")
+    assert len(both)
+    np.testing.assert_allclose(both["value"], both["expected"], rtol=1e-4)
