@@ -7,6 +7,7 @@ ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 computes as an older processor 
 """
 
 import os
+import signal
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from hypothesis import settings
 SEED = int(os.environ.get("MMVM_TEST_SEED", 0))
 
 torch.set_num_threads(int(os.environ.get("MMVM_TEST_THREADS", 1)))
+
+# a shell ignores Ctrl-C for what it starts in the background, and so would the processes that are stopped by it here
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("mmvm", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("mmvm")
