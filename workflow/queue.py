@@ -329,7 +329,7 @@ all were done, 130 stopped by Ctrl-C or SIGTERM, with the checkpoints written.""
 def add(commands, asks_for_help: bool) -> None:
     queue = commands.add_parser("queue", help="train a list of runs, several at a time", description=ABOUT,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    queue.add_argument("list", metavar="LIST.yaml", help="the runs (mmvm/study/lists.py says how it is written)")
+    queue.add_argument("list", metavar="LIST.yaml", help="the runs (workflow/lists.py says how it is written)")
     queue.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     queue.add_argument("--minutes", type=float, metavar="T", help="be over by then (default: when all runs are done)")
     queue.add_argument("--threads", type=int, default=1, metavar="K", help="threads of each run (default: 1)")
