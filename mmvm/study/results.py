@@ -15,7 +15,7 @@ import torch
 
 from mmvm import paths
 from mmvm.errors import UserError
-from mmvm.training.checkpoint import git_commit, write_text
+from mmvm.files import git_commit, write_text
 
 COLUMNS = {
     "experiment": "chapter that the run belongs to",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmvm import evaluation, paths, training
+from mmvm import evaluation, files, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
@@ -27,6 +27,7 @@ from mmvm.study import results
 from mmvm.study.parameters import Parameters, parameter
 from mmvm.training import distributed, plan as speed
 
+CLASSIFIER = "mmvm-classifier-2"  # format of the files of `keep_classifier`
 OPTIMIZERS = {"adam": (
     Option("decay", "none", "of the learning rate: none, or cosine, to 0 at the run's end", choices=("none", "cosine"),
            paper="none"),
@@ -240,21 +241,18 @@ def keep_classifier(name: str, key: list, build: Callable[[], nn.Module], train:
                     device: torch.device) -> nn.Module:
     """The classifier that `train()` returns, kept in runs/classifiers under a hash of `key`, everything it depends on,
     so that a grid trains it once; a file that cannot be read is trained anew."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = paths.runs_root() / "classifiers" / f"{name}-{digest}.safetensors"
     if path.exists():
         classifier = build()
         try:
-            classifier.load_state_dict(load_file(path))
+            classifier.load_state_dict(files.read_safetensors(path, CLASSIFIER, "classifier", "a run")[0])
             return classifier.to(device).eval()
-        except (SafetensorError, OSError, RuntimeError):
+        except (UserError, RuntimeError):  # RuntimeError: of other shapes
             pass
     classifier = train()
     path.parent.mkdir(parents=True, exist_ok=True)
-    training.write_safetensors(path, classifier.state_dict(), {"format": "mmvm-classifier-1"})
+    files.write_safetensors(path, classifier.state_dict(), {"format": CLASSIFIER})
     return classifier
 
 

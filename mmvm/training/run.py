@@ -11,20 +11,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmvm.files import git_commit, versions, write_safetensors, write_text
 from mmvm.model import MultimodalVAE
 from mmvm.training import distributed
 from mmvm.training.checkpoint import (
     CHECKPOINT,
     FORMAT,
     check_same_run,
-    git_commit,
     optimizer_tensors,
     put_optimizer_state,
     put_weights,
     read_checkpoint,
-    versions,
-    write_safetensors,
-    write_text,
 )
 from mmvm.training.interrupt import TrainingInterrupted
 from mmvm.training.plan import Plan

@@ -471,7 +471,7 @@ def test_load_gives_the_model_back(finished, monkeypatch):
 
 
 def test_load_names_a_folder_without_a_run(tmp_path):
-    with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path}/checkpoint.safetensors: train first"):
+    with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path}/checkpoint.safetensors: correct the path"):
         study.load(tmp_path)
 
 

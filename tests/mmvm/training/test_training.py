@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmvm import training
+from mmvm import files, training
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Normal
@@ -248,7 +248,7 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
 import test_training as t
-from mmvm import training
+from mmvm import files, training
 from mmvm.training import run
 
 torch.set_num_threads(1)
@@ -272,7 +272,7 @@ def replace(source, target, replace=os.replace):
     die_at("save", calls["save"])
     replace(source, target)
 
-def write(path, tensors, metadata, write=training.write_safetensors):
+def write(path, tensors, metadata, write=files.write_safetensors):
     if Path(out, training.HISTORY).exists():
         die_at("epoch", len(training.read_history(out)))
     write(path, tensors, metadata)
@@ -417,7 +417,7 @@ def test_the_checkpoint_says_what_made_it(tmp_path):
     assert json.loads(metadata["config"]) == {
         "name": "x", "width": 8, "n_train": N, "batch_size": BATCH, "learning_rate": 1e-2, "seed": 4,
         "precision": "float32", "max_grad_norm": 100.0}
-    assert metadata["commit"] == training.git_commit()
+    assert metadata["commit"] == files.git_commit()
     versions = json.loads(metadata["versions"])
     assert versions["torch"] == torch.__version__.split("+")[0] and {"mmvm", "numpy", "scikit-learn"} < versions.keys()
     assert "not installed" not in versions.values()
@@ -442,7 +442,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch, whol
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(UserError, match="No space left.*make room"):
             train(out=tmp_path, checkpoint_seconds=0)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, HISTORY]
@@ -455,7 +455,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch, whol
     (lambda path: path.write_bytes(b""), "cannot be read .*: delete it to start over"),
     (lambda path: path.write_bytes(bytes(range(256)) * 20), "cannot be read .*: delete it to start over"),
     (lambda path: (path.unlink(), path.mkdir()), "cannot be read .*: delete it to start over"),
-    (lambda path: save_file({"x": torch.ones(2)}, path), "no checkpoint of this program .*format is None.*name a"),
+    (lambda path: save_file({"x": torch.ones(2)}, path), "no checkpoint of this program .*format is None.*name one"),
     (lambda path: save_file({"x": torch.ones(2)}, path, {"format": "pt"}), "format is 'pt', expected 'mmvm-checkpoint"),
 ], ids=["cut", "header-cut", "empty", "garbage", "folder", "foreign", "foreign-format"])
 def test_a_spoilt_checkpoint_is_named_with_a_cure(spoil, message, tmp_path):
@@ -466,7 +466,7 @@ def test_a_spoilt_checkpoint_is_named_with_a_cure(spoil, message, tmp_path):
 
 
 def test_an_absent_checkpoint_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path / 'x'}: train first"):
+    with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path / 'x'}: correct the path"):
         training.load_weights(make_model(), tmp_path / "x")
 
 

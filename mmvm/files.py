@@ -1,0 +1,108 @@
+"""Files that are whole or absent, and that notice when a bit of them has changed; the versions a result depends on.
+
+Everything the project keeps of tensors is a safetensors file whose metadata hold a digest of all tensors and all other
+metadata. It is checked at every read.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmvm import paths
+from mmvm.errors import UserError
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Tensors of any device, and texts about them, with their digest. Raises `UserError` where the disk is full."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    metadata = {**metadata, "digest": digest(tensors, metadata)}
+    try:
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be written ({error}): make room on the disk, or choose another "
+                        "folder") from None
+
+
+def read_safetensors(path: str | os.PathLike, format: str, what: str, made_by: str,
+                     undigested: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata that `write_safetensors` wrote with `metadata["format"] == format`.
+
+    `what` is what such a file is called, `made_by` who writes it, for the errors. Files of the formats `undigested`,
+    from before there were digests, are read without one. Raises `UserError` for a missing, cut, changed or foreign
+    file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no {what} {path}: correct the path, or make one with {made_by}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # as the header has it
+        raise UserError(f"{path} cannot be read ({error}): delete it to start over, or copy it again") from None
+    if metadata.get("format") not in (format, *undigested):
+        raise UserError(f"{path} is no {what} of this program (its format is {metadata.get('format')!r}, expected "
+                        f"{format!r}): name one that {made_by} wrote")
+    stated = metadata.pop("digest", None)
+    if stated != digest(tensors, metadata) and not (stated is None and metadata["format"] in undigested):
+        raise UserError(f"{path} was changed after it was written, or its disk fails (it does not have the digest that "
+                        "it states): delete it to start over, or copy it again")
+    return tensors, metadata
+
+
+def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """SHA-256 of names, types, shapes and bytes of the tensors, which are on the CPU, and of the metadata; in hex."""
+    found = hashlib.sha256(json.dumps(sorted((metadata or {}).items())).encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        found.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return found.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def write_atomically(path: Path, write) -> None:
+    """Writes to a file beside `path`, syncs it and moves it in place, so that no reader ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """The versions a result depends on."""
+    found = {}
+    for package in ("mmvm", "torch", "numpy", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str:
+    """Short commit of the project, "+" appended when `mmvm` or `studies` has uncommitted changes, "" without git."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(paths.REPOSITORY), *words], capture_output=True, text=True,
+                              check=True).stdout.strip()
+    try:
+        changed = git("status", "--porcelain", "--", "mmvm", "studies")
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
