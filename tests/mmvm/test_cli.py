@@ -218,8 +218,9 @@ runpy.run_module("mmvm", run_name="__main__", alter_sys=True)
 
 
 def start(runs, *words):
-    # one thread in both libraries, as in this process (conftest): another number rounds differently
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
+    # as many threads in both libraries as in this process (conftest): another number rounds differently
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1",
                    "MMVM_RUNS": str(runs)}
     return subprocess.Popen([sys.executable, *map(str, words)], env=environment, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
