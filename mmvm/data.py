@@ -25,6 +25,14 @@ class Modality:
 
     `shape` is one sample's, `likelihood` is p_m(x_m | z_m), `weight` is w_m in the loss, and the stored value
     times `scale` is what networks and likelihood see (1/255 for images stored as bytes).
+
+    missing     "nan": NaN in a sample is an entry that was not observed, which adds 0 nats and shows encoders a 0; a
+                sample of NaN alone is not observed at all. None: there are no such entries.
+    mask_input  the encoder also gets the mask of the observed entries, ones and zeros behind its features or channels:
+                its samples are of `input_shape`
+    features    names of the entries of a vector, or none
+
+    Raises `UserError` where these do not fit together.
     """
 
     name: str
@@ -32,12 +40,43 @@ class Modality:
     likelihood: Likelihood
     weight: float = 1.0
     scale: float = 1.0
+    missing: str | None = None
+    mask_input: bool = False
+    features: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.missing not in (None, "nan"):
+            raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
+        if self.missing and self.likelihood.discrete:
+            raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
+                            "number that Categorical(ignore=...) names, and leave `missing` out")
+        if self.mask_input and not (self.missing and self.shape):
+            raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
+                            "missing='nan' and a shape of at least one dimension")
+        if self.features and self.shape != (len(self.features),):
+            raise UserError(f"modality {self.name!r} has {len(self.features)} feature names for samples of shape "
+                            f"{tuple(self.shape)}: give one name per entry of a vector")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of a sample as its encoder sees it."""
+        return (2 * self.shape[0], *self.shape[1:]) if self.mask_input else tuple(self.shape)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
         if self.likelihood.discrete and not x.is_floating_point():
             return x.long()
-        return x.float() * self.scale
+        x = x.float() * self.scale
+        return x.masked_fill(x.isnan(), 0.0) if self.missing else x
+
+    def seen(self, x: Tensor) -> Tensor | None:
+        """Which entries of stored values (B, *shape) were observed, bool; None where nothing can be missing."""
+        return ~x.isnan() if self.missing else None
+
+    def log_prob(self, parameters: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """log p(x | parameters) of prepared values (..., *shape): (...,) nats, of the entries that are `seen` (all)."""
+        mask = () if seen is None else (seen,)
+        return self.likelihood.log_prob(parameters, x, len(self.shape), *mask)
 
 
 class Repeated:
