@@ -3,13 +3,14 @@
 Letters: S sources, M modalities, B batch, D latent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mmvm import arrays
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
@@ -57,7 +58,9 @@ class MultimodalVAE(nn.Module):
     p(x_m | z); beta >= 0 weighs the objective's regulariser, a number or a `Schedule` over the updates.
 
     `x` below is a list of M tensors (B, *shape_m) as stored (uint8 images are scaled on the device), `observed`
-    (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included.
+    (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included. Both may be
+    what `MultimodalData` takes, arrays and frames, and x a dictionary of those modalities that are there, or a batch
+    of a `DataLoader`; what is no tensor goes to the model's device.
     Absent entries are no part of the batch statistics of a network that has some (`run_on_present`).
     """
 
@@ -98,17 +101,24 @@ class MultimodalVAE(nn.Module):
         batch = self._prepare(x, observed)
         return self._encode(batch).where(batch.observed)
 
-    def decode(self, latents: Tensor) -> list[Tensor]:
-        """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...)."""
+    def decode(self, latents: Tensor | Mapping[str, Tensor]) -> list[Tensor] | dict[str, Tensor]:
+        """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...); name -> (B, D) gives name -> (B, ...)."""
+        device = next(self.decoders.parameters()).device
+        if isinstance(latents, Mapping):
+            self._check_names(latents, f"latents of {list(latents)} given")
+            return {m.name: decoder(arrays.as_tensor(latents[m.name], f"latents of {m.name!r}").to(device))
+                    for m, decoder in zip(self.modalities, self.decoders) if m.name in latents}
+        latents = arrays.as_tensor(latents, "latents").to(device)
         return [decoder(z) for decoder, z in zip(self.decoders, latents, strict=True)]
 
     def log_likelihood(self, x: Sequence[Tensor], observed: Tensor | None, latents: Tensor) -> Tensor:
         """log p(x_m | z) for latents (S, M, B, D): (S, M, B) nats, unweighted, 0 where not observed."""
         return self._log_likelihood(self._prepare(x, observed), latents)
 
-    def impute(self, x: Sequence[Tensor], observed: Tensor, targets: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`
-        (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes."""
+    def impute(self, x: Sequence[Tensor] | Mapping, observed: Tensor | None = None,
+               targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
+        one (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes."""
         batch = self._prepare(x, observed)
         empty = torch.nonzero(~batch.observed.any(0))
         if len(empty):
@@ -131,6 +141,8 @@ class MultimodalVAE(nn.Module):
     def _prepare(self, x: Sequence[Tensor], observed: Tensor | None) -> Prepared:
         if isinstance(x, (Batch, MultimodalData)):
             raise UserError("give the model the list of tensors and the mask: model(batch.x, batch.observed)")
+        if isinstance(x, Mapping) or not all(isinstance(given, Tensor | None) for given in (*x, observed)):
+            x, observed = self._in_order(x, observed)
         if len(x) != len(self.modalities):
             raise UserError(f"{len(x)} tensors for {len(self.modalities)} modalities: give one each, in the order "
                             f"{[m.name for m in self.modalities]}, and mark absent ones in `observed`")
@@ -157,6 +169,40 @@ class MultimodalVAE(nn.Module):
              for x_m, present in zip(x, observed)]
         return Prepared(x, observed, seen, complete)
 
+    def _in_order(self, x: Sequence | Mapping, observed) -> tuple[list[Tensor], Tensor | None]:
+        """Whatever holds the modalities as a list of tensors and a mask, None where everything is there."""
+        names = [m.name for m in self.modalities]
+        if not isinstance(x, Mapping):
+            if len(x) != len(names):
+                return x, observed
+            x = dict(zip(names, x))
+        besides = {name: x[name] for name in ("observed", "label", "id") if name in x and name not in names}
+        if observed is None and "observed" in besides:  # of a DataLoader: (B, M)
+            observed = besides["observed"].t()
+        x = {name: values for name, values in x.items() if values is not None and name not in besides}
+        self._check_names(x, f"modalities {list(x)} given")
+        arrays.common_index(x)
+        device = next(self.parameters()).device
+        given = {m.name: arrays.of_modality(x[m.name], m)[0].to(device) for m in self.modalities if m.name in x}
+        n = len(next(iter(given.values())))
+        if observed is not None:
+            observed, entries = arrays.masks(observed, names, n)
+            observed = observed.to(device)
+            given |= {m.name: arrays.without(given[m.name], entries[m.name].to(device), m) for m in self.modalities
+                      if m.name in entries and m.name in given}
+        if len(given) < len(names):
+            there = torch.tensor([name in given for name in names], device=device).unsqueeze(1).expand(-1, n)
+            if observed is None or observed.shape == there.shape:  # another one is refused below
+                observed = there if observed is None else observed.where(there, False)
+        return [given[m.name] if m.name in given else torch.zeros(
+            n, *m.shape, dtype=torch.long if m.likelihood.discrete else torch.float, device=device)
+            for m in self.modalities], observed
+
+    def _check_names(self, names: Mapping | Sequence[str], said: str) -> None:
+        known = [m.name for m in self.modalities]
+        if not names or set(names) - set(known):
+            raise UserError(f"{said}: name some of {known}")
+
     def _encode(self, batch: Prepared) -> DiagonalGaussian:
         inputs = [torch.cat([x_m, seen.to(x_m.dtype)], 1) if modality.mask_input else x_m
                   for modality, x_m, seen in zip(self.modalities, batch.x, batch.seen)]
@@ -181,10 +227,9 @@ class MultimodalVAE(nn.Module):
                 for m, (network, x) in enumerate(zip(networks, inputs))]
 
     def _means(self, latents: Tensor, targets: Sequence[str] | None) -> dict[str, Tensor]:
-        names = [m.name for m in self.modalities]
-        targets = names if targets is None else list(targets)
-        if not targets or set(targets) - set(names):
-            raise UserError(f"targets {targets} asked for: name some of {names}")
+        targets = [m.name for m in self.modalities] if targets is None else targets
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        self._check_names(targets, f"targets {targets} asked for")
         return {m.name: m.likelihood.mean(decoder(z))
                 for m, decoder, z in zip(self.modalities, self.decoders, latents) if m.name in targets}
 

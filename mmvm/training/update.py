@@ -40,7 +40,8 @@ class Update:
         if graph and (device.type != "cuda" or distributed.ranks().size > 1):
             raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
         # rows that are absent are kept from batch statistics by shapes that change, and a recording has fixed ones
-        changing = not self.complete and any(map(batch_statistics, (*model.encoders, *model.decoders)))
+        absent = not self.complete or any(spec.missing for spec in data.specs)
+        changing = absent and any(map(batch_statistics, (*model.encoders, *model.decoders)))
         self.graph, self.recorded, self.updates = graph and not changing, None, 0
         self.learning_rate = learning_rate
 

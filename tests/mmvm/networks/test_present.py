@@ -1,6 +1,7 @@
 """`run_on_present`: absent rows are no part of statistics over a batch, and nothing else changes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,9 +89,11 @@ def test_training_with_absent_rows_learns_the_statistics_of_those_that_are_there
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("hide, normalise, recorded", [(True, True, False), (False, True, True), (True, False, True)])
-def test_updates_whose_shapes_change_are_not_recorded(hide, normalise, recorded):
+@pytest.mark.parametrize("hide, missing, normalise, recorded", [
+    (True, None, True, False), (False, "nan", True, False), (False, None, True, True), (True, "nan", False, True)])
+def test_updates_whose_shapes_change_are_not_recorded(hide, missing, normalise, recorded):
     data = absent()
+    data.specs = tuple(replace(spec, missing=missing) for spec in data.specs)
     if not hide:
         data.observed[:] = True
     encoders = [Encoder() if normalise else MLPEncoder((3,), 2) for _ in data.specs]
