@@ -1,4 +1,4 @@
-"""Arrays as people have them, as tensors: numpy, pandas, masked arrays, lists.
+"""Arrays as people have them, as tensors: numpy, pandas, masked and sparse arrays, lists.
 
 Tensors are taken as they are, everything else is copied, whatever its strides, byte order or flags. Floats wider than
 32 bits become float32, unsigned integers wider than a byte the next signed type; other integers, bytes and bools stay.
@@ -24,6 +24,8 @@ def as_tensor(values, what: str, missing: bool = False) -> Tensor:
         return values
     if hasattr(values, "iloc"):
         values = _numbers_of(values, what)
+    if hasattr(values, "toarray"):  # sparse
+        values = values.toarray()
     if isinstance(values, np.ma.MaskedArray):
         gone = int(np.ma.count_masked(values))
         if gone and not missing:

@@ -145,7 +145,7 @@ class MultimodalData(Dataset):
     """N samples of M modalities; a data set of PyTorch, `data[i]` being one sample.
 
     modalities  name -> (N, *shape), in the order of `specs`: tensors or `Repeated` rows of them, taken as they are, or
-                what `mmvm.arrays` copies: numpy arrays, pandas frames, lists (float64 becomes float32)
+                what `mmvm.arrays` copies: numpy and sparse arrays, pandas frames, lists (float64 becomes float32)
     specs       one `Modality` each; a frame's columns become its `features`, or have to be those
     labels      (N,) class numbers or names, or (N, C) zeros and ones, or None; read by `mmvm.arrays.classes`
     observed    (M, N) bool; None means that everything is present. Or name -> (N,) bool, or (N, *shape) bool for the
@@ -183,9 +183,9 @@ class MultimodalData(Dataset):
         self.specs = tuple(spec if spec.features == features else replace(spec, features=features)
                            for spec, (_, features) in zip(self.specs, read))
         if self.labels is not None:
+            self.labels, self.label_names = arrays.classes(self.labels, self.label_names)
             if len(self.labels) != len(self):
                 raise UserError(f"{len(self.labels)} labels for {len(self)} samples: give one label per sample")
-            self.labels, self.label_names = arrays.classes(self.labels, self.label_names)
             if self.labels.ndim == 1 and self.label_names and self.n_classes is None:
                 self.n_classes = len(self.label_names)
         self.ids = arrays.ids_of(index) if self.ids is None else list(map(str, self.ids))
@@ -224,9 +224,10 @@ class MultimodalData(Dataset):
 
     def __repr__(self) -> str:
         """At most ten lines, without a value or an id of any sample."""
-        size = sum(x.numel() * x.element_size() for x in self.modalities.values()) / 1e6
-        lines = [f"{type(self).__name__}: {len(self):,} samples of {len(self.specs)} modalities, {size:,.1f} MB"
-                 + (" in files" if self.files else "")]
+        size = sum(x.numel() * x.element_size() for x in self.modalities.values()) / 1e3
+        size = f"{size / 1e3:,.1f} MB" if size > 1e3 else f"{size:.1f} kB"
+        lines = [f"{type(self).__name__}: {len(self):,} samples of {len(self.specs)} modalities, {size}"
+                 f"{' in files' if self.files else ''}"]
         for spec, x, seen in zip(self.specs[:7], self.modalities.values(), self.observed):
             kind = f"{tuple(spec.shape)} {str(x.dtype).removeprefix('torch.')}, {spec.likelihood}"
             lines.append(f"  {spec.name}: {kind}, {float(seen.float().mean()):.1%} observed"

@@ -176,9 +176,9 @@ class MultimodalVAE(nn.Module):
             if len(x) != len(names):
                 return x, observed
             x = dict(zip(names, x))
-        besides = {name: x[name] for name in ("observed", "label", "id") if name in x and name not in names}
-        if observed is None and "observed" in besides:  # of a DataLoader: (B, M)
-            observed = besides["observed"].t()
+        besides = {"observed", "label", "id"} - set(names)  # in a batch of a DataLoader; `observed` is (B, M) there
+        if observed is None and "observed" in besides and x.get("observed") is not None:
+            observed = x["observed"].t()
         x = {name: values for name, values in x.items() if values is not None and name not in besides}
         self._check_names(x, f"modalities {list(x)} given")
         arrays.common_index(x)
