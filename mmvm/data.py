@@ -239,7 +239,7 @@ class MultimodalData(Dataset):
             named = [f"{self.label_names[v] if self.label_names else v} {n:,}" for v, n in zip(values, counts)]
             lines.append(f"  labels: {len(values)} classes, {', '.join(named[:8] + ['...'] * (len(named) > 8))}"[:120])
         elif self.labels is not None:
-            lines.append(f"  labels: {self.labels.shape[1]} columns {', '.join(self.label_names)}"[:120])
+            lines.append(f"  labels: {self.labels.shape[1]} columns {', '.join(self.label_names)}"[:120].rstrip())
         return "\n".join(lines)
 
     def __getitem__(self, i: int) -> dict[str, Tensor | str]:

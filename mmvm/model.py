@@ -103,12 +103,11 @@ class MultimodalVAE(nn.Module):
 
     def decode(self, latents: Tensor | Mapping[str, Tensor]) -> list[Tensor] | dict[str, Tensor]:
         """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...); name -> (B, D) gives name -> (B, ...)."""
-        device = next(self.decoders.parameters()).device
         if isinstance(latents, Mapping):
             self._check_names(latents, f"latents of {list(latents)} given")
-            return {m.name: decoder(arrays.as_tensor(latents[m.name], f"latents of {m.name!r}").to(device))
+            return {m.name: decoder(self._here(latents[m.name], f"latents of {m.name!r}"))
                     for m, decoder in zip(self.modalities, self.decoders) if m.name in latents}
-        latents = arrays.as_tensor(latents, "latents").to(device)
+        latents = latents if isinstance(latents, Tensor) else self._here(latents, "latents")
         return [decoder(z) for decoder, z in zip(self.decoders, latents, strict=True)]
 
     def log_likelihood(self, x: Sequence[Tensor], observed: Tensor | None, latents: Tensor) -> Tensor:
@@ -197,6 +196,9 @@ class MultimodalVAE(nn.Module):
         return [given[m.name] if m.name in given else torch.zeros(
             n, *m.shape, dtype=torch.long if m.likelihood.discrete else torch.float, device=device)
             for m in self.modalities], observed
+
+    def _here(self, values, what: str) -> Tensor:
+        return arrays.as_tensor(values, what).to(next(self.parameters()).device)
 
     def _check_names(self, names: Mapping | Sequence[str], said: str) -> None:
         known = [m.name for m in self.modalities]
