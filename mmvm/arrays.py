@@ -107,6 +107,8 @@ def classes(labels, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...]]
         raise UserError(f"labels of shape {tuple(labels.shape)}: give (N,) classes or (N, C) zeros and ones")
     if labels.ndim == 1 and labels.is_floating_point():
         _refuse_first(~((labels == labels.round()) & labels.isfinite()), "is no whole number: classes are counted")
+    if labels.ndim == 1 and names:
+        _refuse_first((labels < 0) | (labels >= len(names)), f"is not from 0 to {len(names) - 1}: classes have names")
     return labels.long() if labels.ndim == 1 else labels, tuple(names)
 
 
@@ -122,7 +124,7 @@ def masks(observed, names: Sequence[str], n: int) -> tuple[Tensor, dict[str, Ten
     unknown = [name for name in observed if name not in names]
     if unknown:
         raise UserError(f"`observed` names {unknown[0]!r}: the modalities are {', '.join(names)}")
-    given = {name: as_tensor(mask, f"`observed` of {name!r}") for name, mask in observed.items()}
+    given = {name: as_tensor(mask, f"`observed` of {name!r}").cpu() for name, mask in observed.items()}
     for name, mask in given.items():
         if mask.dtype != torch.bool or len(mask) != n:
             raise UserError(f"`observed` of {name!r} must be {n} bools, one per sample or entry, it is {mask.dtype} of "
@@ -137,7 +139,7 @@ def without(x: Tensor, mask: Tensor, spec) -> Tensor:
     if not spec.missing or mask.shape != x.shape:
         raise UserError(f"`observed` of {spec.name!r} is of shape {tuple(mask.shape)}: a mask per entry has the shape "
                         f"{tuple(x.shape)} and needs a modality with missing='nan'")
-    return x.float().masked_fill(~mask, float("nan"))
+    return x.float().masked_fill(~mask.to(x.device), float("nan"))
 
 
 def _numbers_of(frame, what: str) -> np.ndarray:

@@ -205,8 +205,9 @@ class MultimodalData(Dataset):
 
     def _set_observed(self) -> None:
         if self.observed is None:
-            self.observed = torch.ones(len(self.specs), len(self), dtype=torch.bool, device=self.device)
-        self.observed, entries = arrays.masks(self.observed, self.names, len(self))
+            self.observed = torch.ones(len(self.specs), len(self), dtype=torch.bool)
+        observed, entries = arrays.masks(self.observed, self.names, len(self))
+        self.observed = observed.to(self.device)
         if self.observed.shape != (len(self.specs), len(self)) or self.observed.dtype != torch.bool:
             raise UserError(f"`observed` must be a bool tensor of shape (M, N) = {(len(self.specs), len(self))}, "
                             f"it is {self.observed.dtype} of shape {tuple(self.observed.shape)}")

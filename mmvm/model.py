@@ -187,8 +187,8 @@ class MultimodalVAE(nn.Module):
         if observed is not None:
             observed, entries = arrays.masks(observed, names, n)
             observed = observed.to(device)
-            given |= {m.name: arrays.without(given[m.name], entries[m.name].to(device), m) for m in self.modalities
-                      if m.name in entries and m.name in given}
+            given |= {m.name: arrays.without(given[m.name], entries[m.name], m)
+                      for m in self.modalities if m.name in entries and m.name in given}
         if len(given) < len(names):
             there = torch.tensor([name in given for name in names], device=device).unsqueeze(1).expand(-1, n)
             if observed is None or observed.shape == there.shape:  # another one is refused below

@@ -217,6 +217,12 @@ def test_labels_that_are_none_are_named(labels, message):
         make(labels=labels)
 
 
+def test_numbers_beyond_the_names_are_refused():
+    assert make(labels=CODES, label_names=("u", "v", "w")).n_classes == 3
+    with pytest.raises(UserError, match="label of sample 3 is not from 0 to 1"):
+        make(labels=CODES, label_names=("u", "v"))
+
+
 # a data set of PyTorch
 
 @pytest.mark.parametrize("workers", [0, 2])
