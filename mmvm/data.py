@@ -5,6 +5,7 @@ samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2
 """
 
 import mmap
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -12,7 +13,9 @@ from os import PathLike
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from mmvm import arrays
 from mmvm.errors import UserError
 from mmvm.likelihoods import Likelihood
 
@@ -25,6 +28,14 @@ class Modality:
 
     `shape` is one sample's, `likelihood` is p_m(x_m | z_m), `weight` is w_m in the loss, and the stored value
     times `scale` is what networks and likelihood see (1/255 for images stored as bytes).
+
+    missing     "nan": NaN in a sample is an entry that was not observed, which adds 0 nats and shows encoders a 0; a
+                sample of NaN alone is not observed at all. None: there are no such entries.
+    mask_input  the encoder also gets the mask of the observed entries, ones and zeros behind its features or channels:
+                its samples are of `input_shape`
+    features    names of the entries of a vector, or none
+
+    Raises `UserError` where these do not fit together.
     """
 
     name: str
@@ -32,12 +43,43 @@ class Modality:
     likelihood: Likelihood
     weight: float = 1.0
     scale: float = 1.0
+    missing: str | None = None
+    mask_input: bool = False
+    features: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.missing not in (None, "nan"):
+            raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
+        if self.missing and self.likelihood.discrete:
+            raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
+                            "number that Categorical(ignore=...) names, and leave `missing` out")
+        if self.mask_input and not (self.missing and self.shape):
+            raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
+                            "missing='nan' and a shape of at least one dimension")
+        if self.features and self.shape != (len(self.features),):
+            raise UserError(f"modality {self.name!r} has {len(self.features)} feature names for samples of shape "
+                            f"{tuple(self.shape)}: give one name per entry of a vector")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of a sample as its encoder sees it."""
+        return (2 * self.shape[0], *self.shape[1:]) if self.mask_input else tuple(self.shape)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
         if self.likelihood.discrete and not x.is_floating_point():
             return x.long()
-        return x.float() * self.scale
+        x = x.float() * self.scale
+        return x.masked_fill(x.isnan(), 0.0) if self.missing else x
+
+    def seen(self, x: Tensor) -> Tensor | None:
+        """Which entries of stored values (B, *shape) were observed, bool; None where nothing can be missing."""
+        return ~x.isnan() if self.missing else None
+
+    def log_prob(self, parameters: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """log p(x | parameters) of prepared values (..., *shape): (...,) nats, of the entries that are `seen` (all)."""
+        mask = () if seen is None else (seen,)
+        return self.likelihood.log_prob(parameters, x, len(self.shape), *mask)
 
 
 class Repeated:
@@ -99,16 +141,20 @@ class Batch:
 
 
 @dataclass
-class MultimodalData:
-    """N samples of M modalities.
+class MultimodalData(Dataset):
+    """N samples of M modalities; a data set of PyTorch, `data[i]` being one sample.
 
-    modalities  name -> (N, *shape), in the order of `specs`: tensors or `Repeated` rows of them
-    specs       one `Modality` each
-    labels      (N,) class numbers or (N, C) zeros and ones, or None
-    observed    (M, N) bool; None means that everything is present
-    ids         one name per sample for error messages, or None
+    modalities  name -> (N, *shape), in the order of `specs`: tensors or `Repeated` rows of them, taken as they are, or
+                what `mmvm.arrays` copies: numpy and sparse arrays, pandas frames, lists (float64 becomes float32)
+    specs       one `Modality` each; a frame's columns become its `features`, or have to be those
+    labels      (N,) class numbers or names, or (N, C) zeros and ones, or None; read by `mmvm.arrays.classes`
+    observed    (M, N) bool; None means that everything is present. Or name -> (N,) bool, or (N, *shape) bool for the
+                entries of a modality with missing="nan", which are then stored as NaN; a sample of NaN alone is not
+                observed
+    ids         one name per sample for error messages, or None; a frame's index where that is text or unique
     n_classes   C, where the labels are class numbers
     files       the memory-mapped arrays that `modalities` look into, one each, which may be larger than memory
+    label_names of the classes, or of the columns of `labels`; give those of the training data with text labels
 
     Raises `UserError` where the pieces do not fit together.
     """
@@ -120,35 +166,96 @@ class MultimodalData:
     ids: list[str] | None = None
     n_classes: int | None = None
     files: tuple[np.memmap, ...] = ()
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self):
+        self.specs = tuple(self.specs)
         names = [spec.name for spec in self.specs]
         if list(self.modalities) != names:
             raise UserError(f"the arrays are named {list(self.modalities)}, their descriptions {names}: "
                             "give both the same names in the same order")
         if not names:
             raise UserError("there is no modality: give at least one array and its description")
+        index = arrays.common_index({**self.modalities, "labels": self.labels})
+        read = [arrays.of_modality(x, spec) for x, spec in zip(self.modalities.values(), self.specs)]
+        self.modalities = {name: x for name, (x, _) in zip(names, read)}
+        self._check_shapes()
+        self.specs = tuple(spec if spec.features == features else replace(spec, features=features)
+                           for spec, (_, features) in zip(self.specs, read))
+        if self.labels is not None:
+            self.labels, self.label_names = arrays.classes(self.labels, self.label_names)
+            if len(self.labels) != len(self):
+                raise UserError(f"{len(self.labels)} labels for {len(self)} samples: give one label per sample")
+            if self.labels.ndim == 1 and self.label_names and self.n_classes is None:
+                self.n_classes = len(self.label_names)
+        self.ids = arrays.ids_of(index) if self.ids is None else list(map(str, self.ids))
+        if self.ids is not None and len(self.ids) != len(self):
+            raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
+        self._set_observed()
+
+    def _check_shapes(self) -> None:
         for spec in self.specs:
             x = self.modalities[spec.name]
             if tuple(x.shape[1:]) != tuple(spec.shape):
                 raise UserError(f"modality {spec.name!r} holds samples of shape {tuple(x.shape[1:])}, its "
                                 f"description says {tuple(spec.shape)}: correct one of them")
             if len(x) != len(self):
-                raise UserError(f"modality {spec.name!r} has {len(x)} samples, {names[0]!r} has {len(self)}: "
+                raise UserError(f"modality {spec.name!r} has {len(x)} samples, {self.names[0]!r} has {len(self)}: "
                                 "row i of every modality must be the same sample; mark what is absent in `observed`")
-        if self.labels is not None and len(self.labels) != len(self):
-            raise UserError(f"{len(self.labels)} labels for {len(self)} samples: give one label per sample")
-        if self.ids is not None and len(self.ids) != len(self):
-            raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
+
+    def _set_observed(self) -> None:
         if self.observed is None:
             self.observed = torch.ones(len(self.specs), len(self), dtype=torch.bool)
+        observed, entries = arrays.masks(self.observed, self.names, len(self))
+        self.observed = observed.to(self.device)
         if self.observed.shape != (len(self.specs), len(self)) or self.observed.dtype != torch.bool:
             raise UserError(f"`observed` must be a bool tensor of shape (M, N) = {(len(self.specs), len(self))}, "
                             f"it is {self.observed.dtype} of shape {tuple(self.observed.shape)}")
+        for m, spec in enumerate(self.specs):
+            x, mask = self.modalities[spec.name], entries.get(spec.name)
+            if mask is not None:
+                x = self.modalities[spec.name] = arrays.without(x[:], mask, spec)
+            if spec.missing:
+                some = torch.cat([spec.seen(x[i:i + PIECE]).flatten(1).any(1) for i in range(0, len(self), PIECE)])
+                self.observed = torch.cat([self.observed[:m], (self.observed[m] & some)[None], self.observed[m + 1:]])
         absent = torch.nonzero(~self.observed.any(0))
         if len(absent):
             raise UserError(f"sample {self.ids[absent[0]] if self.ids else int(absent[0])} has no observed modality "
                             f"({len(absent)} such samples): drop them, there is nothing to learn from them")
+
+    def __repr__(self) -> str:
+        """At most ten lines, without a value or an id of any sample."""
+        size = sum(x.numel() * x.element_size() for x in self.modalities.values()) / 1e3
+        size = f"{size / 1e3:,.1f} MB" if size > 1e3 else f"{size:.1f} kB"
+        lines = [f"{type(self).__name__}: {len(self):,} samples of {len(self.specs)} modalities, {size}"
+                 f"{' in files' if self.files else ''}"]
+        for spec, x, seen in zip(self.specs[:7], self.modalities.values(), self.observed):
+            kind = f"{tuple(spec.shape)} {str(x.dtype).removeprefix('torch.')}, {spec.likelihood}"
+            lines.append(f"  {spec.name}: {kind}, {float(seen.float().mean()):.1%} observed"
+                         + (", entries may be NaN" if spec.missing else ""))
+        if len(self.specs) > 7:
+            lines.append(f"  and {len(self.specs) - 7} more: {', '.join(self.names[7:12])}, ..."[:120])
+        if self.labels is not None and self.labels.ndim == 1:
+            values, counts = (x.tolist() for x in self.labels.unique(return_counts=True))
+            named = [f"{self.label_names[v] if self.label_names else v} {n:,}" for v, n in zip(values, counts)]
+            lines.append(f"  labels: {len(values)} classes, {', '.join(named[:8] + ['...'] * (len(named) > 8))}"[:120])
+        elif self.labels is not None:
+            lines.append(f"  labels: {self.labels.shape[1]} columns {', '.join(self.label_names)}"[:120].rstrip())
+        return "\n".join(lines)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor | str]:
+        """One sample: modalities by name as stored, "observed" (M,), "label" and "id" as far as there are some."""
+        try:
+            i = range(len(self))[operator.index(i)]  # an IndexError where iteration ends
+        except TypeError:
+            raise UserError("data[i] is one sample, i an integer: data.subset(index) has several") from None
+        rest = {"observed": self.observed[:, i], "label": None if self.labels is None else self.labels[i],
+                "id": None if self.ids is None else self.ids[i]}
+        taken = sorted(set(rest) & set(self.names))
+        if taken:
+            raise UserError(f"a modality is named {taken[0]!r}, which a sample has besides its modalities: rename it")
+        return {**{name: x[i] for name, x in self.modalities.items()},
+                **{name: value for name, value in rest.items() if value is not None}}
 
     def __len__(self) -> int:
         return len(next(iter(self.modalities.values())))
@@ -199,7 +306,7 @@ class MultimodalData:
 
     def subset(self, index) -> "MultimodalData":
         """The samples of `index` (integers, a slice or a bool mask), copied."""
-        index = torch.arange(len(self))[index]
+        index = torch.arange(len(self))[index.to_numpy(copy=True) if hasattr(index, "iloc") else index]
         on_device = index.to(self.device)
         batch = self.batch(on_device)
         return replace(self, modalities=dict(zip(self.names, batch.x)), labels=batch.labels, observed=batch.observed,

@@ -25,18 +25,25 @@ def _sum_event(x: Tensor, event_ndim: int) -> Tensor:
     return x.flatten(x.ndim - event_ndim).sum(-1) if event_ndim else x
 
 
-def _event_size(x: Tensor, event_ndim: int) -> int:
-    return x.shape[x.ndim - event_ndim:].numel()
+def _count(x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor | int:
+    """How many entries of an event count: a number, or (...,)."""
+    return x.shape[x.ndim - event_ndim:].numel() if seen is None else _sum_event(seen, event_ndim)
+
+
+def _where_seen(params: Tensor, x: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both 0 in entries that do not count, so that these can neither overflow nor send a gradient."""
+    return (params, x) if seen is None else (params.masked_fill(~seen, 0.0), x.masked_fill(~seen, 0))
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """Base class. `params` and x have the same event shape, except for `Categorical`.
 
-    log_prob(params, x, event_ndim)  (...,) nats, the event's dimensions summed
-    mean(params)                     the prediction, in the units of x
-    sample(params)                   one draw
-    floor(n)                         the smallest possible -log p of n values, in nats
+    log_prob(params, x, event_ndim, seen)  (...,) nats, the event's dimensions summed; entries where `seen`, bool of x's
+                                           shape, is false add exactly 0, whatever is there; None: all are seen
+    mean(params)                           the prediction, in the units of x
+    sample(params)                         one draw
+    floor(n)                               the smallest possible -log p of n values, in nats
     """
 
     discrete = False
@@ -44,8 +51,10 @@ class Likelihood:
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int) -> Tensor:
-        return _sum_event(self.elementwise(_widen(params), x), event_ndim)
+    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
+        params, x = _where_seen(_widen(params), x, seen)
+        values = self.elementwise(params, x)
+        return _sum_event(values if seen is None else values.masked_fill(~seen, 0.0), event_ndim)
 
     def mean(self, params: Tensor) -> Tensor:
         return params
@@ -66,10 +75,11 @@ class Laplace(Likelihood):
     def __post_init__(self):
         _positive("Laplace scale", self.scale)
 
-    def log_prob(self, params, x, event_ndim):
+    def log_prob(self, params, x, event_ndim, seen=None):
         # scale and constant after the sum: once a sample instead of once a pixel
-        distance = (_widen(params) - x).abs()
-        return -_sum_event(distance, event_ndim) / self.scale - self.floor(_event_size(distance, event_ndim))
+        params, x = _where_seen(_widen(params), x, seen)
+        distance = (params - x).abs()
+        return -_sum_event(distance, event_ndim) / self.scale - self.floor(_count(distance, event_ndim, seen))
 
     def sample(self, params, generator=None):
         params = _widen(params)
@@ -89,10 +99,11 @@ class Normal(Likelihood):
     def __post_init__(self):
         _positive("Normal scale", self.scale)
 
-    def log_prob(self, params, x, event_ndim):
-        squared = (_widen(params) - x).square()
+    def log_prob(self, params, x, event_ndim, seen=None):
+        params, x = _where_seen(_widen(params), x, seen)
+        squared = (params - x).square()
         return (-0.5 / self.scale**2 * _sum_event(squared, event_ndim)
-                - self.floor(_event_size(squared, event_ndim)))
+                - self.floor(_count(squared, event_ndim, seen)))
 
     def sample(self, params, generator=None):
         params = _widen(params)
@@ -129,11 +140,13 @@ class Categorical(Likelihood):
 
     discrete = True
 
-    def log_prob(self, params, x, event_ndim):
+    def log_prob(self, params, x, event_ndim, seen=None):
         class_dim = params.ndim - event_ndim - 1
         log_p = F.log_softmax(_widen(params), class_dim)
         x = x.long().expand(*params.shape[:class_dim], *params.shape[class_dim + 1:])
         ignored = torch.zeros_like(x, dtype=torch.bool) if self.ignore is None else x == self.ignore
+        if seen is not None:
+            ignored = ignored | ~seen
         chosen = log_p.gather(class_dim, x.masked_fill(ignored, 0).unsqueeze(class_dim)).squeeze(class_dim)
         return _sum_event(chosen.masked_fill(ignored, 0.0), event_ndim)
 

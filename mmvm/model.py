@@ -3,16 +3,19 @@
 Letters: S sources, M modalities, B batch, D latent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mmvm import arrays
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.grouped import forward_grouped
+from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Schedule
 from mmvm.schedule import at, bounds_of
 
@@ -33,6 +36,21 @@ class Terms:
     parts: dict[str, Tensor]
 
 
+class Prepared(NamedTuple):
+    """A batch as the networks see it: zeros in place of what is not observed.
+
+    x         M tensors (B, *shape_m), floats or token numbers
+    observed  (M, B) bool
+    seen      M masks (B, *shape_m) bool of the entries that count, or None: all
+    complete  nothing is absent, and nobody has to look for it
+    """
+
+    x: list[Tensor]
+    observed: Tensor
+    seen: list[Tensor | None]
+    complete: bool
+
+
 class MultimodalVAE(nn.Module):
     """One encoder and one decoder per modality, joined only by the objective (paper, section 3).
 
@@ -40,9 +58,10 @@ class MultimodalVAE(nn.Module):
     p(x_m | z); beta >= 0 weighs the objective's regulariser, a number or a `Schedule` over the updates.
 
     `x` below is a list of M tensors (B, *shape_m) as stored (uint8 images are scaled on the device), `observed`
-    (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included.
-    A decoder whose `skip_absent` is true gets zeros for the latents of absent entries, to leave them out of its batch
-    statistics.
+    (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included. Both may be
+    what `MultimodalData` takes, arrays and frames, and x a dictionary of those modalities that are there, or a batch
+    of a `DataLoader`; what is no tensor goes to the model's device.
+    Absent entries are no part of the batch statistics of a network that has some (`run_on_present`).
     """
 
     def __init__(self, modalities: Sequence[Modality], encoders: Sequence[nn.Module], decoders: Sequence[nn.Module],
@@ -65,9 +84,9 @@ class MultimodalVAE(nn.Module):
 
     def forward(self, x: Sequence[Tensor], observed: Tensor | None = None, step: int = 0) -> Terms:
         """The training terms of a batch; `step` (updates so far) drives schedules."""
-        x, observed = self._prepare(x, observed)
-        shared = self.objective(self._encode(x), observed, step)                 # latents (S, M, B, D)
-        log_likelihood = self._log_likelihood(x, observed, shared.latents)       # (S, M, B)
+        batch = self._prepare(x, observed)
+        shared = self.objective(self._encode(batch), batch.observed, step)       # latents (S, M, B, D)
+        log_likelihood = self._log_likelihood(batch, shared.latents)             # (S, M, B)
         weights = log_likelihood.new_tensor([m.weight for m in self.modalities])
         loss = self.objective.loss(weights[:, None] * log_likelihood, shared, at(self.beta, step))
         return Terms(loss, shared.mean_over_sources(log_likelihood), shared.regulariser, shared.parts)
@@ -79,26 +98,32 @@ class MultimodalVAE(nn.Module):
 
     def encode(self, x: Sequence[Tensor], observed: Tensor | None = None) -> DiagonalGaussian:
         """The unimodal posteriors q_m(z_m | x_m), (M, B, D); N(0, I) where nothing is observed."""
-        x, observed = self._prepare(x, observed)
-        return self._encode(x).where(observed)
+        batch = self._prepare(x, observed)
+        return self._encode(batch).where(batch.observed)
 
-    def decode(self, latents: Tensor) -> list[Tensor]:
-        """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...)."""
+    def decode(self, latents: Tensor | Mapping[str, Tensor]) -> list[Tensor] | dict[str, Tensor]:
+        """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...); name -> (B, D) gives name -> (B, ...)."""
+        if isinstance(latents, Mapping):
+            self._check_names(latents, f"latents of {list(latents)} given")
+            return {m.name: decoder(self._here(latents[m.name], f"latents of {m.name!r}"))
+                    for m, decoder in zip(self.modalities, self.decoders) if m.name in latents}
+        latents = latents if isinstance(latents, Tensor) else self._here(latents, "latents")
         return [decoder(z) for decoder, z in zip(self.decoders, latents, strict=True)]
 
     def log_likelihood(self, x: Sequence[Tensor], observed: Tensor | None, latents: Tensor) -> Tensor:
         """log p(x_m | z) for latents (S, M, B, D): (S, M, B) nats, unweighted, 0 where not observed."""
-        return self._log_likelihood(*self._prepare(x, observed), latents)
+        return self._log_likelihood(self._prepare(x, observed), latents)
 
-    def impute(self, x: Sequence[Tensor], observed: Tensor, targets: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`
-        (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes."""
-        x, observed = self._prepare(x, observed)
-        empty = torch.nonzero(~observed.any(0))
+    def impute(self, x: Sequence[Tensor] | Mapping, observed: Tensor | None = None,
+               targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
+        one (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes."""
+        batch = self._prepare(x, observed)
+        empty = torch.nonzero(~batch.observed.any(0))
         if len(empty):
             raise UserError(f"sample {int(empty[0])} of the batch has no observed modality ({len(empty)} such "
                             "samples): give each at least one to impute from")
-        latents = self.objective.impute_latents(self._encode(x).where(observed), observed)
+        latents = self.objective.impute_latents(self._encode(batch).where(batch.observed), batch.observed)
         return self._means(latents, targets)
 
     def generate(self, n: int, density, targets: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -112,15 +137,18 @@ class MultimodalVAE(nn.Module):
         z = torch.as_tensor(z, dtype=parameter.dtype, device=parameter.device)
         return self._means(z.expand(len(self.modalities), *z.shape), targets)
 
-    def _prepare(self, x: Sequence[Tensor], observed: Tensor | None) -> tuple[list[Tensor], Tensor]:
+    def _prepare(self, x: Sequence[Tensor], observed: Tensor | None) -> Prepared:
         if isinstance(x, (Batch, MultimodalData)):
             raise UserError("give the model the list of tensors and the mask: model(batch.x, batch.observed)")
+        if isinstance(x, Mapping) or not all(isinstance(given, Tensor | None) for given in (*x, observed)):
+            x, observed = self._in_order(x, observed)
         if len(x) != len(self.modalities):
             raise UserError(f"{len(x)} tensors for {len(self.modalities)} modalities: give one each, in the order "
                             f"{[m.name for m in self.modalities]}, and mark absent ones in `observed`")
+        seen = [modality.seen(x_m) for modality, x_m in zip(self.modalities, x)]
         x = [modality.prepare(x_m) for modality, x_m in zip(self.modalities, x)]
-        complete = observed is None
-        if complete:
+        complete = observed is None and all(mask is None for mask in seen)
+        if observed is None:
             observed = torch.ones(len(x), len(x[0]), dtype=torch.bool, device=x[0].device)
         if observed.shape != (len(x), len(x[0])) or observed.dtype != torch.bool:
             raise UserError(f"`observed` must be a bool tensor of shape (M, B) = {(len(x), len(x[0]))}, it is "
@@ -131,35 +159,79 @@ class MultimodalVAE(nn.Module):
                                 f"{tuple(x_m.shape)}: give the same B samples of every modality, as `modalities` "
                                 "describes them")
         if complete:
-            return x, observed
+            return Prepared(x, observed, seen, complete)
+        if any(mask is not None for mask in seen):  # nothing but missing entries is an absent sample
+            observed = torch.stack([present if mask is None else present & mask.flatten(1).any(1)
+                                    for present, mask in zip(observed, seen)])
         # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
         x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
              for x_m, present in zip(x, observed)]
-        return x, observed
+        return Prepared(x, observed, seen, complete)
 
-    def _encode(self, x: list[Tensor]) -> DiagonalGaussian:
-        return DiagonalGaussian.stack([DiagonalGaussian(*out) for out in self._run(self.encoders, x)])
+    def _in_order(self, x: Sequence | Mapping, observed) -> tuple[list[Tensor], Tensor | None]:
+        """Whatever holds the modalities as a list of tensors and a mask, None where everything is there."""
+        names = [m.name for m in self.modalities]
+        if not isinstance(x, Mapping):
+            if len(x) != len(names):
+                return x, observed
+            x = dict(zip(names, x))
+        besides = {"observed", "label", "id"} - set(names)  # in a batch of a DataLoader; `observed` is (B, M) there
+        if observed is None and "observed" in besides and x.get("observed") is not None:
+            observed = x["observed"].t()
+        x = {name: values for name, values in x.items() if values is not None and name not in besides}
+        self._check_names(x, f"modalities {list(x)} given")
+        arrays.common_index(x)
+        device = next(self.parameters()).device
+        given = {m.name: arrays.of_modality(x[m.name], m)[0].to(device) for m in self.modalities if m.name in x}
+        n = len(next(iter(given.values())))
+        if observed is not None:
+            observed, entries = arrays.masks(observed, names, n)
+            observed = observed.to(device)
+            given |= {m.name: arrays.without(given[m.name], entries[m.name], m)
+                      for m in self.modalities if m.name in entries and m.name in given}
+        if len(given) < len(names):
+            there = torch.tensor([name in given for name in names], device=device).unsqueeze(1).expand(-1, n)
+            if observed is None or observed.shape == there.shape:  # another one is refused below
+                observed = there if observed is None else observed.where(there, False)
+        return [given[m.name] if m.name in given else torch.zeros(
+            n, *m.shape, dtype=torch.long if m.likelihood.discrete else torch.float, device=device)
+            for m in self.modalities], observed
 
-    def _log_likelihood(self, x: list[Tensor], observed: Tensor, latents: Tensor) -> Tensor:
+    def _here(self, values, what: str) -> Tensor:
+        return arrays.as_tensor(values, what).to(next(self.parameters()).device)
+
+    def _check_names(self, names: Mapping | Sequence[str], said: str) -> None:
+        known = [m.name for m in self.modalities]
+        if not names or set(names) - set(known):
+            raise UserError(f"{said}: name some of {known}")
+
+    def _encode(self, batch: Prepared) -> DiagonalGaussian:
+        inputs = [torch.cat([x_m, seen.to(x_m.dtype)], 1) if modality.mask_input else x_m
+                  for modality, x_m, seen in zip(self.modalities, batch.x, batch.seen)]
+        present = None if batch.complete else batch.observed
+        return DiagonalGaussian.stack([DiagonalGaussian(*out) for out in self._run(self.encoders, inputs, present)])
+
+    def _log_likelihood(self, batch: Prepared, latents: Tensor) -> Tensor:
         """log p(x_m | z_m) for latents (S, M, B, D): (S, M, B), 0 where not observed."""
         terms = []
-        inputs = [z_m.masked_fill(~present.unsqueeze(-1), 0.0) if getattr(decoder, "skip_absent", False) else z_m
-                  for decoder, z_m, present in zip(self.decoders, latents.unbind(1), observed)]
-        outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in inputs])
-        for modality, out, x_m in zip(self.modalities, outputs, x):
+        present = None if batch.complete else batch.observed.repeat(1, len(latents))
+        outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in latents.unbind(1)], present)
+        for modality, out, x_m, seen in zip(self.modalities, outputs, batch.x, batch.seen):
             parameters = out.unflatten(0, (len(latents), -1))  # (S, B, ...)
-            terms.append(modality.likelihood.log_prob(parameters, x_m, len(modality.shape)))
-        return torch.stack(terms, 1).masked_fill(~observed, 0.0)
+            terms.append(modality.log_prob(parameters, x_m, seen))
+        return torch.stack(terms, 1).masked_fill(~batch.observed, 0.0)
 
-    def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor]) -> list:
-        """Each network on its own input."""
-        return forward_grouped(networks, inputs) if self.grouped else [net(x) for net, x in zip(networks, inputs)]
+    def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor], present: Tensor | None) -> list:
+        """Each network on its own input; what is not `present` (M, B), None: nothing, is not part of its statistics."""
+        if self.grouped:
+            return forward_grouped(networks, inputs)
+        return [run_on_present(network, x, None if present is None else present[m])
+                for m, (network, x) in enumerate(zip(networks, inputs))]
 
     def _means(self, latents: Tensor, targets: Sequence[str] | None) -> dict[str, Tensor]:
-        names = [m.name for m in self.modalities]
-        targets = names if targets is None else list(targets)
-        if not targets or set(targets) - set(names):
-            raise UserError(f"targets {targets} asked for: name some of {names}")
+        targets = [m.name for m in self.modalities] if targets is None else targets
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        self._check_names(targets, f"targets {targets} asked for")
         return {m.name: m.likelihood.mean(decoder(z))
                 for m, decoder, z in zip(self.modalities, self.decoders, latents) if m.name in targets}
 

@@ -28,7 +28,8 @@ def imputation_error(model: MultimodalVAE, data: MultimodalData, seed: int = 0) 
 
 def nats(modality: Modality, parameters: Tensor, x: Tensor, seen: Tensor) -> tuple[float, int]:
     """-log p(x | parameters) of stored x (B, ...), summed over the samples that are `seen` (B,), and their number."""
-    nll = -modality.likelihood.log_prob(parameters, modality.prepare(x.to(parameters.device)), len(modality.shape))
+    x = x.to(parameters.device)
+    nll = -modality.log_prob(parameters, modality.prepare(x), modality.seen(x))
     return nll[seen.to(nll.device)].double().sum().item(), int(seen.sum())
 
 
@@ -43,11 +44,16 @@ def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, 
         if modality.likelihood.discrete or not len(rows) or not len(rows_test):
             continue
         chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n]]
-        constant = modality.prepare(train.modalities[modality.name].index_select(0, chosen)).median(0).values
+        stored = train.modalities[modality.name].index_select(0, chosen)
+        known, seen = modality.prepare(stored), modality.seen(stored)
+        constant = (known.median(0) if seen is None else known.where(seen, math.nan).nanmedian(0)).values
+        if seen is not None:
+            constant = constant.nan_to_num()  # of an entry that no training sample has
         total = 0.0
         for index in rows_test.split(BATCH):
-            x = modality.prepare(test.modalities[modality.name].index_select(0, index))
-            total -= modality.likelihood.log_prob(constant.expand_as(x), x, len(modality.shape)).double().sum().item()
+            x = test.modalities[modality.name].index_select(0, index)
+            parts = modality.log_prob(constant.expand(x.shape), modality.prepare(x), modality.seen(x))
+            total -= parts.double().sum().item()
         errors[m] = total / len(rows_test)
     return errors
 

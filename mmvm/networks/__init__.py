@@ -6,6 +6,8 @@ p(x | z).
 
 from mmvm.networks.conv import ConvDecoder, ConvEncoder
 from mmvm.networks.mlp import MLPDecoder, MLPEncoder
+from mmvm.networks.present import run_on_present
 from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 
-__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder", "ResNetEncoder", "ResidualBlock"]
+__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder", "ResNetEncoder", "ResidualBlock",
+           "run_on_present"]

@@ -7,6 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmvm.data import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
+from mmvm.networks.present import batch_statistics
 from mmvm.schedule import Schedule
 from mmvm.training import distributed
 from mmvm.training.plan import autocast
@@ -21,7 +22,8 @@ class TrainingDiverged(UserError):
 
 class Update:
     """One update: `gradients` of a batch, then `apply`. On a GPU the plan's `graph` records both once, with all their
-    kernels, and replays them: the host then says one word an update instead of a thousand."""
+    kernels, and replays them: the host then says one word an update instead of a thousand. Not where something
+    is absent and a network normalises over the batch: such updates are never recorded."""
 
     WARM_UP = 3  # updates before recording, in which the libraries choose their kernels
 
@@ -37,7 +39,10 @@ class Update:
         self.forward = forward
         if graph and (device.type != "cuda" or distributed.ranks().size > 1):
             raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
-        self.graph, self.recorded, self.updates = graph, None, 0
+        # rows that are absent are kept from batch statistics by shapes that change, and a recording has fixed ones
+        absent = not self.complete or any(spec.missing for spec in data.specs)
+        changing = absent and any(map(batch_statistics, (*model.encoders, *model.decoders)))
+        self.graph, self.recorded, self.updates = graph and not changing, None, 0
         self.learning_rate = learning_rate
 
     def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:

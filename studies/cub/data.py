@@ -41,7 +41,7 @@ CROPS = ("squash", "centre")
 __all__ = ["CaptionedImages", "Repeated", "check", "load", "read_captions", "read_image", "read_index", "simulate"]
 
 
-@dataclass
+@dataclass(repr=False)
 class CaptionedImages(MultimodalData):
     """`MultimodalData` of the modalities "image" and "text", and what only captions have.
 

@@ -48,7 +48,7 @@ UNEQUAL = ("min", "missing")
 LIKELIHOODS = ("squared_error", "poisson")
 
 
-@dataclass
+@dataclass(repr=False)
 class Windows(MultimodalData):
     """`MultimodalData` that remembers where its samples come from.
 

@@ -5,9 +5,6 @@ are 1, 2, 3, 4, 5 x `channels` (paper: 64). Every network maps B images or laten
 be evaluated, because the last block normalises over the batch alone.
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
 
 from mmvm.errors import UserError
@@ -50,38 +47,25 @@ class Block(nn.Module):
 
 class XrayEncoder(nn.Module):
     """Prepared images (B, 1, size, size) -> mean, logvar, each (B, D), by two linear heads without bias on 5 x channels
-    features.
+    features."""
 
-    `skip_absent`: in training, images that are zero everywhere, which is what the model puts in the place of an absent
-    view, are kept out of the networks, so that they are no part of the batch norms' statistics; their features are
-    zero. A batch with fewer than two images that are there is taken as it is.
-    """
-
-    def __init__(self, latent_dim: int, channels: int = 64, size: int = 224, dropout: float = 0.5,
-                 skip_absent: bool = False):
+    def __init__(self, latent_dim: int, channels: int = 64, size: int = 224, dropout: float = 0.5):
         super().__init__()
         self.trunk = xray_trunk(channels, size, dropout)
         self.mean = nn.Linear(5 * channels, latent_dim, bias=False)
         self.logvar = nn.Linear(5 * channels, latent_dim, bias=False)
-        self.skip_absent = skip_absent
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = features(self.trunk, x, self.skip_absent and self.training)
+        h = self.trunk(x)
         return self.mean(h), self.logvar(h)
 
 
 class XrayDecoder(nn.Module):
     """z (B, D) -> (B, 1, size, size): a linear layer to 5 x channels features, transposed blocks, a transposed
-    convolution with a linear output.
+    convolution with a linear output."""
 
-    `skip_absent`: as in the encoder, with latents that are zero everywhere, the model's for an absent view: whatever
-    else is drawn for it would be part of the statistics that the views which are there are decoded with.
-    """
-
-    def __init__(self, latent_dim: int, channels: int = 64, size: int = 224, dropout: float = 0.5,
-                 skip_absent: bool = False):
+    def __init__(self, latent_dim: int, channels: int = 64, size: int = 224, dropout: float = 0.5):
         super().__init__()
-        self.skip_absent = skip_absent
         c, (stages, padding) = channels, _known(DECODER, size)
         self.project = nn.Linear(latent_dim, 5 * c)
         layers, width = [], 5
@@ -91,9 +75,6 @@ class XrayDecoder(nn.Module):
         self.trunk = nn.Sequential(*layers, nn.ConvTranspose2d(c, 1, 3, stride=2, padding=padding, output_padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        return features(self._images, z, self.skip_absent and self.training)
-
-    def _images(self, z: Tensor) -> Tensor:
         return self.trunk(self.project(z)[..., None, None])
 
 
@@ -101,16 +82,14 @@ class XrayClassifier(nn.Module):
     """Prepared images (B, 1, size, size) -> logits (B, C): the encoder's trunk, dropout and one linear layer, the
     paper's supervised reference."""
 
-    def __init__(self, n_labels: int, channels: int = 64, size: int = 224, dropout: float = 0.5,
-                 skip_absent: bool = False):
+    def __init__(self, n_labels: int, channels: int = 64, size: int = 224, dropout: float = 0.5):
         super().__init__()
         self.trunk = xray_trunk(channels, size, dropout)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(5 * channels, n_labels)
-        self.skip_absent = skip_absent
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.dropout(features(self.trunk, x, self.skip_absent and self.training)))
+        return self.head(self.dropout(self.trunk(x)))
 
 
 def xray_trunk(channels: int, size: int, dropout: float) -> nn.Sequential:
@@ -121,16 +100,6 @@ def xray_trunk(channels: int, size: int, dropout: float) -> nn.Sequential:
         layers.append(Block(width * c, n_out * c, kernel, stride, padding, dropout))
         width = n_out
     return nn.Sequential(*layers, nn.Flatten())
-
-
-def features(network: Callable[[Tensor], Tensor], x: Tensor, skip_absent: bool) -> Tensor:
-    """network(x), with zeros for the rows of x that are zero everywhere where these are to be skipped."""
-    if skip_absent:
-        there = x.flatten(1).any(1)
-        if 2 <= int(there.sum()) < len(x):
-            h = network(x[there])
-            return torch.zeros(len(x), *h.shape[1:], dtype=h.dtype, device=h.device).index_put((there,), h)
-    return network(x)
 
 
 def _known(stages: dict, size: int):

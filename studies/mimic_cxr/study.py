@@ -122,9 +122,7 @@ class MimicCXR(Study):
     def build_networks(self, data):
         options = self.choice("network")[1]
         settings = self.latent_dim, options["channels"], self.size, options["dropout"]
-        absent = not bool(data.observed.all())
-        return [XrayEncoder(*settings, skip_absent=absent) for _ in data.specs], [
-            XrayDecoder(*settings, skip_absent=absent) for _ in data.specs]
+        return [XrayEncoder(*settings) for _ in data.specs], [XrayDecoder(*settings) for _ in data.specs]
 
     def build_model(self, data: ChestXrays) -> "MultimodalVAE | Supervised":
         """The untrained VAE, or the untrained classifiers of the supervised reference."""
@@ -132,8 +130,7 @@ class MimicCXR(Study):
             return super().build_model(data)
         with torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
-            absent = not bool(data.observed.all())
-            return Supervised(data.specs, [self._classifier(data, skip_absent=absent) for _ in data.specs])
+            return Supervised(data.specs, [self._classifier(data) for _ in data.specs])
 
     def fit(self, model, train: ChestXrays, on_epoch=None) -> training.History:
         return super().fit(model, with_labels(train) if self.supervised else train, on_epoch)
@@ -208,9 +205,9 @@ class MimicCXR(Study):
 
     # pieces ----------------------------------------------------------------------------------------------------------
 
-    def _classifier(self, data: ChestXrays, skip_absent: bool = False) -> XrayClassifier:
+    def _classifier(self, data: ChestXrays) -> XrayClassifier:
         options = self.choice("network")[1]
-        return XrayClassifier(data.labels.shape[1], options["channels"], self.size, options["dropout"], skip_absent)
+        return XrayClassifier(data.labels.shape[1], options["channels"], self.size, options["dropout"])
 
     def _seen(self, data: ChestXrays, m: int):
         """Images of view m, where it is there, and their labels; nothing is copied."""

@@ -18,6 +18,7 @@ from mmvm.evaluation.encodings import check_binary_labels
 from mmvm.evaluation.multilabel import label_terms
 from mmvm.likelihoods import Bernoulli
 from mmvm.model import Terms
+from mmvm.networks import run_on_present
 from mmvm.objectives import Objective
 
 
@@ -48,11 +49,11 @@ class Supervised(nn.Module):
         costs = []
         for m, (spec, classifier, view) in enumerate(zip(self.modalities, self.encoders, views)):
             view = spec.prepare(view)
-            if observed is not None:
-                there = observed[m].view(-1, *[1] * (view.ndim - 1))
-                view = torch.where(there, view, view.new_zeros(()))
-            cost = label_terms(classifier(view).float(), labels)
-            costs.append(cost if observed is None else cost.masked_fill(~observed[m], 0.0))
+            there = None if observed is None else observed[m]
+            if there is not None:
+                view = torch.where(there.view(-1, *[1] * (view.ndim - 1)), view, view.new_zeros(()))
+            cost = label_terms(run_on_present(classifier, view, there).float(), labels)
+            costs.append(cost if there is None else cost.masked_fill(~there, 0.0))
         costs = torch.stack(costs)
         nothing = torch.zeros_like(costs[0])
         return Terms(costs.sum(0), -costs, nothing, {})

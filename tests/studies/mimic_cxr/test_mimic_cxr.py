@@ -133,19 +133,6 @@ def test_other_sizes_are_refused():
             build()
 
 
-def test_absent_views_are_no_part_of_the_statistics():
-    x = torch.rand(8, 1, 64, 64)
-    x[5:] = 0
-    alone, skipping = (XrayEncoder(3, 2, 64, 0.0, skip_absent=skip).train() for skip in (False, True))
-    skipping.load_state_dict(alone.state_dict())
-    expected, got = alone(x[:5])[0], skipping(x)[0]
-    assert torch.equal(got[:5], expected) and (got[5:] == 0).all()
-    assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), skipping.state_dict().values()))
-    assert (skipping(torch.cat([x[:1], x[5:]]))[0] != 0).any(), "one view is not enough to normalise over"
-    skipping.eval()
-    assert (skipping(x)[0][5:] != 0).any(), "in evaluation every image goes through"
-
-
 # data, hidden views --------------------------------------------------------------------------------------------------
 
 def test_laterals_are_hidden_by_subject():
@@ -188,9 +175,6 @@ def test_data_are_what_the_parameters_say():
     train, test = p.data("train"), p.data("test")
     assert {spec.likelihood for spec in train.specs} == {Laplace(0.5)} and len(test) == len(test.subject) == 30
     assert int((~train.observed[1]).sum()) == 40 and test.observed.all()
-    holes, full = p.build_model(train), p.build_model(test)
-    assert all(network.skip_absent for network in (*holes.encoders, *holes.decoders))
-    assert not any(network.skip_absent for network in (*full.encoders, *full.decoders))
     assert MimicCXR(**TINY, root="some/root").data("train").observed.all()
 
 
