@@ -138,7 +138,12 @@ class MultimodalVAE(nn.Module):
         return x, observed
 
     def _encode(self, x: list[Tensor]) -> DiagonalGaussian:
-        return DiagonalGaussian.stack([DiagonalGaussian(*out) for out in self._run(self.encoders, x)])
+        posteriors = [DiagonalGaussian(*out) for out in self._run(self.encoders, x)]
+        if len({q.shape for q in posteriors}) > 1:
+            sizes = ", ".join(f"{m.name} {q.shape[-1]}" for m, q in zip(self.modalities, posteriors))
+            raise UserError(f"the encoders' latents are of unequal sizes ({sizes}): give all the same number of "
+                            "dimensions")
+        return DiagonalGaussian.stack(posteriors)
 
     def _log_likelihood(self, x: list[Tensor], observed: Tensor, latents: Tensor) -> Tensor:
         """log p(x_m | z_m) for latents (S, M, B, D): (S, M, B), 0 where not observed."""
@@ -147,6 +152,7 @@ class MultimodalVAE(nn.Module):
                   for decoder, z_m, present in zip(self.decoders, latents.unbind(1), observed)]
         outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in inputs])
         for modality, out, x_m in zip(self.modalities, outputs, x):
+            modality.check_parameters(out)
             parameters = out.unflatten(0, (len(latents), -1))  # (S, B, ...)
             terms.append(modality.likelihood.log_prob(parameters, x_m, len(modality.shape)))
         return torch.stack(terms, 1).masked_fill(~observed, 0.0)
