@@ -100,7 +100,7 @@ def test_what_is_not_observed_may_hold_anything():
 
 @pytest.mark.parametrize("x, lowest, highest, fitting", [
     (torch.tensor([0.0, 255.0]), 0, 255, "Normal, Laplace fit"), (torch.tensor([-1.0, 1.0]), -1, 1, "Normal, Laplace"),
-    (torch.tensor([0, 255], dtype=torch.uint8), 0, 255, "scale=1/255 brings bytes into 0 to 1; Normal, Laplace, Poisson"),
+    (torch.tensor([0, 255], dtype=torch.uint8), 0, 255, "scale=1/255 brings bytes into 0 to 1; Normal, Laplace, Poi"),
     (torch.tensor([-1, 1]), -1, 1, "Normal, Laplace")])
 def test_bernoulli_refuses_what_is_not_between_0_and_1(x, lowest, highest, fitting):
     said = refusal(x[torch.arange(N * 4).view(N, 4) % 2], Bernoulli())
@@ -115,7 +115,8 @@ def test_bernoulli_takes_bytes_with_a_scale_soft_targets_and_bytes_that_are_0_an
         assert findings(data) == ([], [])
 
 
-@pytest.mark.parametrize("value, said", [(-1.0, "is -1, Poisson takes values from 0 and"), (2.5, "is 2.5, Poisson takes whole")])
+@pytest.mark.parametrize("value, said", [(-1.0, "is -1, Poisson takes values from 0 and"),
+                                         (2.5, "is 2.5, Poisson takes whole")])
 def test_poisson_refuses_negative_and_fractional_values(value, said):
     assert f"sample 3, column 1 {said}" in refusal(changed(torch.ones(N, 4).cumsum(0), (3, 1), value), Poisson())
 
@@ -140,8 +141,8 @@ def test_tokens_are_compared_with_the_classes_of_the_decoder():
 
 def test_looking_at_the_classes_leaves_modes_and_random_state_alone():
     data = data_of(torch.randint(0, 7, (N, 5)), Categorical())
-    model = MultimodalVAE(data.specs, [Tokens(), MLPEncoder((3,), 2, (8,))],
-                          [nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2), Classes(7, (5,))), MLPDecoder((3,), 2)], MMVM())
+    decoder = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2), Classes(7, (5,)))
+    model = MultimodalVAE(data.specs, [Tokens(), MLPEncoder((3,), 2, (8,))], [decoder, MLPDecoder((3,), 2)], MMVM())
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     check_values(data, model.train())
     assert model.training and torch.equal(state, torch.get_rng_state())
@@ -241,6 +242,7 @@ def test_samples_in_both_sets_are_counted():
         warnings.simplefilter("error")
         check_split(train, other)
         check_split(train, data_of(torch.randn(N, 4)))
+        check_split(*[data_of(torch.randn(n, 4), ids=list(map(str, range(n)))) for n in (N, 10)])
 
 
 # how they are looked at
