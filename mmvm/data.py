@@ -4,6 +4,7 @@ Images stay uint8 until they are on the device that trains, and a batch is an in
 samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2.8 GB as floats.
 """
 
+import math
 import mmap
 import operator
 from collections.abc import Mapping
@@ -48,14 +49,20 @@ class Modality:
     features: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if not tuple(self.shape):
+            raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise UserError(f"modality {self.name!r}: weight must be at least 0 and finite, got {self.weight}")
+        if not (math.isfinite(self.scale) and self.scale):
+            raise UserError(f"modality {self.name!r}: scale must be finite and not 0, got {self.scale}")
         if self.missing not in (None, "nan"):
             raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
         if self.missing and self.likelihood.discrete:
             raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
                             "number that Categorical(ignore=...) names, and leave `missing` out")
-        if self.mask_input and not (self.missing and self.shape):
+        if self.mask_input and not self.missing:
             raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
-                            "missing='nan' and a shape of at least one dimension")
+                            "missing='nan'")
         if self.features and self.shape != (len(self.features),):
             raise UserError(f"modality {self.name!r} has {len(self.features)} feature names for samples of shape "
                             f"{tuple(self.shape)}: give one name per entry of a vector")
@@ -64,6 +71,14 @@ class Modality:
     def input_shape(self) -> tuple[int, ...]:
         """Of a sample as its encoder sees it."""
         return (2 * self.shape[0], *self.shape[1:]) if self.mask_input else tuple(self.shape)
+
+    def check_parameters(self, given: Tensor) -> None:
+        """Raises `UserError` where a decoder's output (B, ...) is not what the likelihood takes; it would broadcast."""
+        expected = self.likelihood.parameter_shape(tuple(self.shape))
+        if given.ndim != 1 + len(expected) or any(n not in (m, "C") for m, n in zip(given.shape[1:], expected)):
+            raise UserError(f"the decoder of modality {self.name!r} gives {tuple(given.shape)}, where samples of shape "
+                            f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
+                            f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""

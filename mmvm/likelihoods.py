@@ -44,9 +44,16 @@ class Likelihood:
     mean(params)                           the prediction, in the units of x
     sample(params)                         one draw
     floor(n)                               the smallest possible -log p of n values, in nats
+    parameter_shape(shape)                 a decoder's output for one sample; a letter where any number may stand
+
+    x lies between `lowest` and `highest`, and is a whole number where `whole`.
     """
 
     discrete = False
+    lowest, highest, whole = -math.inf, math.inf, False
+
+    def parameter_shape(self, shape: tuple[int, ...]) -> tuple[int | str, ...]:
+        return tuple(shape)
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -118,6 +125,8 @@ class Normal(Likelihood):
 class Bernoulli(Likelihood):
     """Independent Bernoulli; the decoder gives logits, x is 0, 1 or (as a soft target) between."""
 
+    lowest, highest = 0, 1
+
     def elementwise(self, params, x):
         x = x.to(params.dtype).expand_as(params)  # the function itself does not broadcast
         return -F.binary_cross_entropy_with_logits(params, x, reduction="none")
@@ -139,6 +148,10 @@ class Categorical(Likelihood):
     ignore: int | None = None
 
     discrete = True
+    lowest, whole = 0, True
+
+    def parameter_shape(self, shape):
+        return ("C", *shape)
 
     def log_prob(self, params, x, event_ndim, seen=None):
         class_dim = params.ndim - event_ndim - 1
@@ -162,6 +175,8 @@ class Categorical(Likelihood):
 @dataclass(frozen=True)
 class Poisson(Likelihood):
     """Counts; the decoder gives log-rates per bin."""
+
+    lowest, whole = 0, True
 
     def elementwise(self, params, x):
         return x * params - params.exp() - torch.lgamma(x + 1)

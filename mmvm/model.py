@@ -209,7 +209,12 @@ class MultimodalVAE(nn.Module):
         inputs = [torch.cat([x_m, seen.to(x_m.dtype)], 1) if modality.mask_input else x_m
                   for modality, x_m, seen in zip(self.modalities, batch.x, batch.seen)]
         present = None if batch.complete else batch.observed
-        return DiagonalGaussian.stack([DiagonalGaussian(*out) for out in self._run(self.encoders, inputs, present)])
+        posteriors = [DiagonalGaussian(*out) for out in self._run(self.encoders, inputs, present)]
+        if len({q.shape for q in posteriors}) > 1:
+            sizes = ", ".join(f"{m.name} {q.shape[-1]}" for m, q in zip(self.modalities, posteriors))
+            raise UserError(f"the encoders' latents are of unequal sizes ({sizes}): give all the same number of "
+                            "dimensions")
+        return DiagonalGaussian.stack(posteriors)
 
     def _log_likelihood(self, batch: Prepared, latents: Tensor) -> Tensor:
         """log p(x_m | z_m) for latents (S, M, B, D): (S, M, B), 0 where not observed."""
@@ -217,6 +222,7 @@ class MultimodalVAE(nn.Module):
         present = None if batch.complete else batch.observed.repeat(1, len(latents))
         outputs = self._run(self.decoders, [z_m.flatten(0, 1) for z_m in latents.unbind(1)], present)
         for modality, out, x_m, seen in zip(self.modalities, outputs, batch.x, batch.seen):
+            modality.check_parameters(out)
             parameters = out.unflatten(0, (len(latents), -1))  # (S, B, ...)
             terms.append(modality.log_prob(parameters, x_m, seen))
         return torch.stack(terms, 1).masked_fill(~batch.observed, 0.0)

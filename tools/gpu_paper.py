@@ -2,8 +2,8 @@
 
     python tools/gpu_paper.py --seconds 300 --table data/results/polymnist_gpu.csv --out runs/window
 
-One measured epoch says how many fit; all methods get equally many, a third of the time each. A method that has rows in the
-table is left out, and the others then get its number of epochs. Weights are not kept: rows, curves and a picture are.
+One measured epoch says how many fit; all methods get equally many, a third of the time each. A method that has rows in
+the table is left out, and the others then get its number of epochs. Weights are not kept: rows, curves and a picture.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from studies.polymnist.study import PolyMNIST
 
 METHODS = ("mmvm", "mvtcae", "poe")
 MEASURING = 40  # seconds that the measures after a training take, more or less
-TINY = {"network": "resnet:channels=4", "latent_dim": 8, "n_train": 256, "n_test": 128, "n_probe": 128, "batch_size": 32,
-        "classifier_epochs": 1, "plan": "plain", "profile": "rehearsal"}
+TINY = {"network": "resnet:channels=4", "latent_dim": 8, "n_train": 256, "n_test": 128, "n_probe": 128,
+        "batch_size": 32, "classifier_epochs": 1, "plan": "plain", "profile": "rehearsal"}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmvm import evaluation, files, paths, training
+from mmvm import checks, evaluation, files, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
@@ -223,6 +223,7 @@ def run(p: Study, train: MultimodalData | None = None, test: MultimodalData | No
     the first evaluates; the others return None."""
     train = p.data("train") if train is None else train
     test = p.data("test") if test is None else test
+    checks.check_split(train, test)
     model = p.build_model(train)
     history = p.fit(model, train, p.curve(train, test) if p.curve_every else None)
     if distributed.ranks().rank:

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 
 import torch
 
+from mmvm.checks import check_values
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
@@ -22,13 +23,14 @@ from mmvm.training.interrupt import stop_between_updates
 from mmvm.training.plan import Plan, measured_plan
 from mmvm.training.run import History, Run
 from mmvm.training.update import Guard, Update, batch_means
+from mmvm.training.watch import Watch
 
 
 def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: int = 256,
         learning_rate: float | Schedule = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
         compile: bool = False, plan: str = "plain", max_grad_norm: float | None = None,
         out: str | os.PathLike | None = None, config: dict | None = None, checkpoint_seconds: float = 60.0,
-        on_epoch=None) -> History:
+        on_epoch=None, check: str = "on") -> History:
     """Trains `model` in place on `data` and returns its `History`. The model ends on `device`, in eval mode.
 
     batch_size     of all processes together, under `distributed.started`; see `Batches`
@@ -41,22 +43,27 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
                    continued, a finished one extended when `epochs` is larger. None keeps nothing.
     config         what the checkpoint should know of the run; it is only continued under an equal one
     on_epoch       called as on_epoch(model, epoch), may return a dictionary for the history; disturbs no random numbers
+    check          "on": values are looked at before the first update (`checks.check_values`); "off": they are not
 
-    Raises `TrainingDiverged` at the first non-finite gradient, `UserError` where the folder holds another run,
-    `TrainingInterrupted` after Ctrl-C or SIGTERM.
+    Raises `TrainingDiverged` at the first non-finite gradient, `UserError` where values are wrong or the folder holds
+    another run, `TrainingInterrupted` after Ctrl-C or SIGTERM.
     """
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0])
+    if check not in ("on", "off"):
+        raise UserError(f"check must be 'on' or 'off', got {check!r}")
     ranks, device = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, device)
     batches = Batches(data, batch_size, seed, device, ranks)
     optimizer = torch.optim.Adam(model.to(device).parameters(), lr=at(learning_rate, 0), fused=True)
+    if check == "on":
+        check_values(data, model)
     run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out)
     plan = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []), plan.applied(model):
         run.start(seed)
         update = Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph, learning_rate)
-        guard = Guard(run, device)
+        guard, watch = Guard(run, device, data), Watch(model, batches)
         model.train()
         with run.progress(epochs, batches.per_epoch, batches.size) as bar, stop_between_updates() as stop:
             while run.epoch < epochs:
@@ -65,6 +72,7 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
                     names, means = batch_means(norm, terms, data.names)
                     stopped = ranks.agree(means, stop.is_set())
                     guard.check(names, means)
+                    watch.begin(names, means)
                     update.apply()
                     run.count(names, means)
                     bar.update(batches.size)
@@ -74,7 +82,7 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
                         if stopped:
                             raise run.interrupted()
                 guard.look()
-                run.end_epoch(batches.per_epoch * batches.size, on_epoch, bar)
+                run.end_epoch(batches.per_epoch * batches.size, on_epoch, bar, watch)
             if stop.is_set():  # during the last `on_epoch`
                 raise run.interrupted()
     model.eval()

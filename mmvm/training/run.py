@@ -25,12 +25,13 @@ from mmvm.training.checkpoint import (
 )
 from mmvm.training.interrupt import TrainingInterrupted
 from mmvm.training.plan import Plan
+from mmvm.training.watch import Watch
 
 HISTORY = "history.jsonl"
 
 
 class TrainingWarning(UserWarning):
-    """The run goes on, but what the objective reports says that it will not give what was asked for."""
+    """The run goes on, but what the objective or `Watch` sees says that it will not give what was asked for."""
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Run:
         self.names = names
         self.totals = values if self.totals is None else self.totals + values
 
-    def end_epoch(self, n_samples: int, on_epoch, progress: tqdm) -> None:
+    def end_epoch(self, n_samples: int, on_epoch, progress: tqdm, watch: Watch) -> None:
         n_updates = self.step // (self.epoch + 1)  # all epochs have as many
         means = {name: total / n_updates for name, total in zip(self.names, self.totals.tolist())}
         self.tick()
@@ -83,7 +84,7 @@ class Run:
         self.epoch += 1
         self.totals = None
         reported, advice = self.model.objective.report(means)
-        for sentence in advice:
+        for sentence in [*advice, *watch.look(self.epoch, self.step, means)]:
             if sentence not in self.warned:  # once a run, not once an epoch
                 self.warned.add(sentence)
                 warnings.warn(sentence, TrainingWarning, stacklevel=3)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from mmvm.checks import findings
 from mmvm.data import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
@@ -106,8 +107,8 @@ class Guard:
     """Stops at the first non-finite gradient or loss. On a GPU the finding is kept on the device and looked at
     every `GUARD_INTERVAL` updates, so that the host does not wait for each one."""
 
-    def __init__(self, run: Run, device: torch.device):
-        self.run = run
+    def __init__(self, run: Run, device: torch.device, data: MultimodalData):
+        self.run, self.data = run, data
         self.interval = 1 if device.type == "cpu" else GUARD_INTERVAL
         self.found = torch.full((), -1, dtype=torch.long, device=device)
         self.names, self.values = [], None
@@ -131,5 +132,6 @@ class Guard:
         values = ", ".join(f"{label} {values[name]:.4g}" for name, label in labels.items())
         saved = self.run.out is not None and self.run.checkpoint.exists()
         kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
-        raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. Try a smaller "
-                               f"learning_rate, max_grad_norm=100, or precision='float32'.{kept}")
+        wrong, poor = findings(self.data)
+        cure = (wrong + poor or ["Try a smaller learning_rate, max_grad_norm=100, or precision='float32'"])[0]
+        raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. {cure}.{kept}")

@@ -134,7 +134,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
         modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen.reshape(-1, *chosen.shape[2:])))
         specs.append(_modality(name, modalities[name], likelihood))
     per_window = np.repeat(trials, n, axis=1)
-    ids = [f"odor {odors[y]}, tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
+    ids = [f"odor {odors[y]}, {split} tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
                    ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)),
                    sources=tuple(session.source for session in sessions.values()))

@@ -21,8 +21,8 @@ N, BATCH, M, D = 512, 64, 3, 8
 def data():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 10, (N,), generator=generator)
-    images = {f"m{m}": (20 * labels.view(-1, 1, 1, 1) + torch.randint(0, 40, (N, 3, 28, 28), generator=generator)).byte()
-              for m in range(M)}
+    ink = 20 * labels.view(-1, 1, 1, 1)
+    images = {f"m{m}": (ink + torch.randint(0, 40, (N, 3, 28, 28), generator=generator)).byte() for m in range(M)}
     specs = tuple(Modality(name, (3, 28, 28), Laplace(0.75), scale=1 / 255) for name in images)
     return MultimodalData(images, specs, labels, n_classes=10)
 

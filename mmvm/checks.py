@@ -1,0 +1,232 @@
+"""What is looked at once, before training: values against likelihoods, and what links the modalities.
+
+Errors stand for what would train to a wrong result, warnings (`ValueWarning`) for what would train to a poor one.
+"""
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from mmvm.data import Modality, MultimodalData, Repeated
+from mmvm.errors import UserError
+from mmvm.likelihoods import Bernoulli, Laplace, Normal, Poisson
+from mmvm.model import MultimodalVAE
+
+PIECE = 4 * 2**20       # bytes looked at at once: they stay in the processor's cache
+LARGE = 2 * 2**30       # bytes of a memory-mapped modality of which not everything is read, but
+SAMPLED = 256 * 2**20   # so much, in evenly spread pieces
+ROWS = 1_000            # samples from which spreads are measured
+FAR = 100.0             # spread over a likelihood's scale, or its inverse, that does not fit
+RARE = 0.01             # share of the samples that have a modality, below which it is hardly ever seen
+TOLERANCE = 1e-6        # of rounding, at the ends of a likelihood's range
+
+_checked: "weakref.WeakKeyDictionary[MultimodalVAE, list[weakref.ref]]" = weakref.WeakKeyDictionary()
+
+
+class ValueWarning(UserWarning):
+    """The values can be trained on, but the result will be poor; says why and what to do."""
+
+
+def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> None:
+    """Looks at every observed value once, in pieces and in its stored type; with a model once per model and data.
+
+    Refused (`UserError`, with modality, sample and entry): NaN and infinity, values outside the likelihood's range,
+    fractions where it counts, tokens that `model`'s decoder has no class for, bytes of pictures without a scale.
+    Warned about (`ValueWarning`): modalities that are constant, hardly ever seen, or never seen together with others,
+    constant columns of vectors, other bytes without a scale, spreads far from the likelihood's scale.
+    Of a memory-mapped modality above 2 GB only 256 MB in evenly spread pieces are read.
+    """
+    if model is not None:
+        seen = _checked.setdefault(model, [])
+        if any(ref() is data for ref in seen):
+            return
+    wrong, poor = findings(data, model)
+    if wrong:
+        raise UserError(wrong[0])
+    for sentence in poor:
+        warnings.warn(sentence, ValueWarning, stacklevel=3)
+    if model is not None:
+        seen.append(weakref.ref(data))
+
+
+def check_split(train: MultimodalData, test: MultimodalData) -> None:
+    """Warns about samples that are in both sets, where both have ids that are more than the numbers of rows."""
+    if any(data.ids is None or data.ids == list(map(str, range(len(data)))) for data in (train, test)):
+        return
+    there = set(train.ids)
+    both = [name for name in test.ids if name in there]
+    if both:
+        warnings.warn(f"{len(both)} of {len(test)} test samples are also training samples (the first: {both[0]}): take "
+                      "them out of one of the two, the numbers would say how well they are remembered", ValueWarning,
+                      stacklevel=2)
+
+
+def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[list[str], list[str]]:
+    """What is wrong and what is poor, a sentence each."""
+    wrong, poor = [], _links(data)
+    for m, spec in enumerate(data.specs):
+        values = Values(data, m)
+        if not len(values):
+            continue
+        error = _error(values, spec, None if model is None else n_classes(model, data, m))
+        if error:
+            wrong.append(error)
+        else:
+            poor += _warnings(values, spec)
+    return wrong, poor
+
+
+class Values:
+    """The observed values of one modality: a column's smallest and largest, and the way to a single one.
+
+    lowest, highest  (F,) over the samples, in the stored type, NaN where one of them is
+    """
+
+    def __init__(self, data: MultimodalData, m: int):
+        self.spec, self.ids, self.rows = data.specs[m], data.ids, None
+        self.x, self.present = data.modalities[self.spec.name], data.observed[m]
+        if isinstance(self.x, Repeated):  # what several samples share is looked at once
+            self.rows, self.x = self.x.rows.masked_fill(~self.present, -1), self.x.values
+            self.present = torch.isin(torch.arange(len(self.x), device=self.x.device), self.rows)
+        size = self.x[:1].numel() * self.x.element_size()
+        self.step = max(1, PIECE // max(size, 1))
+        self.starts = range(0, len(self.x), self.step)
+        if data.files and size * len(self.x) > LARGE:
+            self.starts = self.starts[::-(-size * len(self.x) // SAMPLED)]
+        ends = [(piece.amin(0), piece.amax(0)) for _, piece in self.pieces()]
+        if ends:
+            self.lowest = torch.stack([low for low, _ in ends]).amin(0)
+            self.highest = torch.stack([high for _, high in ends]).amax(0)
+
+    def __len__(self) -> int:
+        return int(self.present.sum())
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (n,) and their values (n, F). What the likelihood ignores, and what is missing, is shown as 0."""
+        ignored = getattr(self.spec.likelihood, "ignore", None)
+        for start in self.starts:
+            present = self.present[start:start + self.step]
+            rows, piece = start + torch.nonzero(present)[:, 0], self.x[start:start + self.step]
+            piece = (piece if len(rows) == len(present) else piece[present]).flatten(1)
+            if len(rows):
+                piece = piece.masked_fill(piece.isnan(), 0) if self.spec.missing else piece
+                yield rows, piece if ignored is None else piece.masked_fill(piece == ignored, 0)
+
+    def first(self, bad: Callable[[Tensor], Tensor]) -> str | None:
+        """The first value for which `bad` says so, in words."""
+        for rows, piece in self.pieces():
+            found = torch.nonzero(bad(piece))
+            if len(found):
+                row, column = rows[found[0, 0]], int(found[0, 1])
+                sample = int(row if self.rows is None else torch.nonzero(self.rows == row)[0, 0])
+                named = f" ({self.ids[sample]})" if self.ids is not None else ""
+                place = [int(i) for i in torch.unravel_index(torch.tensor(column), self.spec.shape)]
+                where = f"column {place[0]}" if len(place) == 1 else f"entry {tuple(place)}"
+                value = piece[found[0, 0], column].item()
+                return f"modality {self.spec.name!r}, sample {sample}{named}, {where} is {value:g}"
+        return None
+
+    def spread(self) -> tuple[float, float]:
+        """Of about `ROWS` samples, as networks see them: the mean over columns of their variance, and of their squared
+        mean, as roots."""
+        rows = torch.nonzero(self.present)[:, 0]
+        rows = rows[::-(-len(rows) // ROWS)]
+        x = self.spec.prepare(self.x[rows]).flatten(1).double()
+        return x.var(0, correction=0).mean().sqrt().item(), x.mean(0).square().mean().sqrt().item()
+
+
+@torch.no_grad()
+def n_classes(model: MultimodalVAE, data: MultimodalData, m: int) -> int | None:
+    """How many classes the decoder of a modality of tokens has, seen from a sample of zeros; None for others."""
+    spec = data.specs[m]
+    if not spec.likelihood.discrete:
+        return None
+    device, training = next(model.parameters()).device, model.training
+    x = spec.prepare(torch.zeros(1, *spec.shape, dtype=data.modalities[spec.name].dtype, device=device))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        out = model.eval().decoders[m](model.encoders[m](x)[0])
+    model.train(training)
+    model.modalities[m].check_parameters(out)
+    return out.shape[1]
+
+
+def _error(values: Values, spec: Modality, classes: int | None) -> str | None:
+    """The first thing that is wrong with a modality's values."""
+    x, likelihood, kind = values.x, spec.likelihood, type(spec.likelihood).__name__
+    if x.is_floating_point() and not (values.lowest.isfinite() & values.highest.isfinite()).all():
+        found = values.first(lambda piece: ~piece.isfinite())
+        return f"{found}: absent values belong in `observed`, others have to be mended or left out"
+    scale = 1 if likelihood.discrete else spec.scale
+    lowest, highest = sorted((values.lowest.min().item() * scale, values.highest.max().item() * scale))
+    if x.dtype == torch.uint8 and scale == 1 and highest > 1 and not likelihood.whole and len(spec.shape) == 3:
+        return (f"modality {spec.name!r} holds pictures as bytes, {lowest:g} to {highest:g}, without a scale: say "
+                f"Modality({spec.name!r}, ..., scale=1/255)")
+    if lowest < likelihood.lowest - TOLERANCE or highest > likelihood.highest + TOLERANCE:
+        found = values.first(lambda piece: (piece.double() * scale < likelihood.lowest - TOLERANCE)
+                             | (piece.double() * scale > likelihood.highest + TOLERANCE))
+        end = "" if likelihood.highest == torch.inf else f" to {likelihood.highest}"
+        return (f"{found}, {kind} takes values from {likelihood.lowest}{end} and these lie from {lowest:g} to "
+                f"{highest:g} (times scale): {_fitting(lowest, highest, x)}")
+    if likelihood.whole and (x.is_floating_point() or scale % 1):
+        found = values.first(lambda piece: (piece.double() * scale) % 1 != 0)
+        if found:
+            return f"{found}, {kind} takes whole numbers (times scale): give counts, or use Normal or Laplace"
+    if classes is not None and highest >= classes:
+        found = values.first(lambda piece: piece >= classes)
+        return (f"{found}, but the decoder has {classes} classes, 0 to {classes - 1}: correct the tokens, or give the "
+                "decoder as many classes as there are words")
+    return None
+
+
+def _fitting(lowest: float, highest: float, x: Tensor) -> str:
+    """The cure for values out of range."""
+    kinds = [kind.__name__ for kind in (Normal, Laplace, Bernoulli, Poisson)
+             if kind.lowest <= lowest and highest <= kind.highest and not (kind.whole and x.is_floating_point())]
+    return ("scale=1/255 brings bytes into 0 to 1; " if x.dtype == torch.uint8 else "") + f"{', '.join(kinds)} fit them"
+
+
+def _warnings(values: Values, spec: Modality) -> list[str]:
+    """What makes a modality's values poor to learn from."""
+    if len(values) < 2:
+        return []
+    constant = torch.nonzero(values.lowest == values.highest)[:, 0].tolist()
+    if len(constant) == len(values.lowest):
+        return [f"modality {spec.name!r} is the same in all its {len(values)} samples: leave it out, it holds nothing"]
+    found = []
+    if constant and len(spec.shape) == 1 and not spec.likelihood.discrete:
+        some = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
+        found.append(f"modality {spec.name!r}: {len(constant)} of {len(values.lowest)} columns are the same in all "
+                     f"samples (columns {some}): leave them out, they hold nothing")
+    if values.x.dtype == torch.uint8 and spec.scale == 1 and not spec.likelihood.whole and values.highest.max() > 1:
+        found.append(f"modality {spec.name!r} holds bytes without a scale: say scale=1/255, or give floats if 0 to "
+                     "255 is what is meant")
+    scale = getattr(spec.likelihood, "scale", None)
+    if scale is not None and not spec.likelihood.whole:
+        spread, away = values.spread()
+        if max(spread, away) > FAR * scale or spread * FAR < scale:
+            found.append(f"modality {spec.name!r}: values lie around {away:.3g} with a spread of {spread:.3g}, under a "
+                         f"{type(spec.likelihood).__name__} of scale {scale:g}: standardise the columns (mean 0, "
+                         f"spread 1), or choose a likelihood scale near {spread:.2g}")
+    return found
+
+
+def _links(data: MultimodalData) -> list[str]:
+    """Modalities that are hardly ever observed, and groups of modalities that no sample shows together."""
+    seen = data.observed.double()
+    counts, n = (seen @ seen.t()).long().tolist(), len(data)
+    found = [f"modality {name!r} is observed in {counts[m][m]} of {n} samples: leave it out, or find out where its "
+             "values are lost" for m, name in enumerate(data.names) if counts[m][m] < RARE * n or not counts[m][m]]
+    groups: list[list[int]] = []  # of modalities that samples link, directly or by others
+    for m in (m for m in range(len(counts)) if counts[m][m]):
+        linked = [group for group in groups if any(counts[m][other] for other in group)]
+        groups = [group for group in groups if group not in linked] + [sum(linked, [m])]
+    if len(groups) > 1:
+        names = [" and ".join(data.names[m] for m in sorted(group)) for group in groups]
+        pairs = ", ".join(f"{a} with {b} {counts[i][j]}" for i, a in enumerate(data.names)
+                          for j, b in enumerate(data.names[:i]))
+        found.append(f"nothing links {' to '.join(names)}: no sample shows them together (samples with both: {pairs}); "
+                     "check `observed`, or add samples that have both")
+    return found
