@@ -47,7 +47,7 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
     if wrong:
         raise UserError(wrong[0])
     for sentence in poor:
-        warnings.warn(sentence, ValueWarning, stacklevel=3)
+        warnings.warn(sentence, ValueWarning, stacklevel=4)  # where `fit` is called
     if model is not None:
         seen.append(weakref.ref(data))
 

@@ -49,14 +49,11 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     another run, `TrainingInterrupted` after Ctrl-C or SIGTERM.
     """
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0])
-    if check not in ("on", "off"):
-        raise UserError(f"check must be 'on' or 'off', got {check!r}")
     ranks, device = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, device)
     batches = Batches(data, batch_size, seed, device, ranks)
     optimizer = torch.optim.Adam(model.to(device).parameters(), lr=at(learning_rate, 0), fused=True)
-    if check == "on":
-        check_values(data, model)
+    _check(check, data, model)
     run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out)
     plan = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
@@ -93,6 +90,13 @@ def _check_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not value > 0:
             raise UserError(f"{name} must be positive, got {value}")
+
+
+def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:
+    if check not in ("on", "off"):
+        raise UserError(f"check must be 'on' or 'off', got {check!r}")
+    if check == "on":
+        check_values(data, model)
 
 
 def _settings(batches: Batches, learning_rate: float | Schedule, precision: str, max_grad_norm: float | None) -> dict:

@@ -16,7 +16,7 @@ from mmvm.training.batches import Batches, to_device
 SAMPLES, FEWEST = 64, 8   # looked at: a twentieth of a small set, but no fewer; nor is a modality judged by fewer
 SETTLED = 200             # updates before which nothing is said: networks start as if collapsed
 COLLAPSED = 0.03          # nats about the sample below which a modality's latents hold nothing
-ADRIFT = 3.0              # distance of the latents from 0, over their own spread
+ADRIFT = 5.0              # distance of the latents from 0, over their own spread
 DROWNING, GAIN = 0.99, 1  # share of one modality in what the log-likelihoods gain, where that is so many nats
 
 

@@ -510,16 +510,16 @@ def test_nan_in_the_data_stops_at_its_update(tmp_path):
     assert step > 0
     model = make_model()
     with pytest.raises(TrainingDiverged, match=rf"training stopped at update {step}, .*gradient norm nan, loss nan, "
-                                               r"regulariser .*, log p\(a\) -\d.*, log p\(b\) nan\. Try a smaller "
-                                               r"learning_rate, max_grad_norm=100, or precision='float32'\.$"):
-        train(model=model, data=data)
+                                               r"regulariser .*, log p\(a\) -\d.*, log p\(b\) nan\. modality 'b', "
+                                               r"sample 5, column 0 is nan: absent values belong in `observed`"):
+        train(model=model, data=data, check="off")
     assert all(p.isfinite().all() for p in model.parameters()), "the update is not made"
 
 
 def test_divergence_names_the_last_good_state(tmp_path):
     data, step = spoilt_data()
     with pytest.raises(TrainingDiverged, match=rf"The last good state is in {tmp_path / CHECKPOINT}\.$"):
-        train(data=data, out=tmp_path, checkpoint_seconds=0)
+        train(data=data, out=tmp_path, checkpoint_seconds=0, check="off")
     tensors, metadata = training.read_checkpoint(tmp_path / CHECKPOINT)
     assert json.loads(metadata["progress"])["step"] == step
     assert all(value.isfinite().all() for value in tensors.values())
@@ -535,9 +535,9 @@ def test_a_guard_that_looks_rarely_saves_no_broken_state_and_names_the_update(tm
     monkeypatch.setattr(loop, "Guard", Rarely)
     data, step = spoilt_data()
     with pytest.raises(TrainingDiverged, match=rf"stopped at update {step}, .*log p\(b\) nan"):
-        train(data=data)
+        train(data=data, check="off")
     with pytest.raises(TrainingDiverged, match=rf"stopped at update {step}, "):
-        train(data=data, out=tmp_path, checkpoint_seconds=0)
+        train(data=data, out=tmp_path, checkpoint_seconds=0, check="off")
     tensors = training.read_checkpoint(tmp_path / CHECKPOINT)[0]
     assert all(value.isfinite().all() for name, value in tensors.items() if name.startswith("model."))
 
