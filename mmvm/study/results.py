@@ -36,7 +36,7 @@ COLUMNS = {
     "commit": "commit of the project; + means with uncommitted changes in mmvm or studies",
     "date": "day the row was written (UTC)",
     "run": "hash of the run's parameters",
-    "data": "first ten digits of the training data's fingerprint; empty: not recorded",
+    "data": "start of the training data's fingerprint; empty: not recorded",
     "note": "what else the number depends on: a network's file and hash, a library's version; mostly empty",
 }
 RESTORE = "restore it (git checkout), or delete it and run again"
