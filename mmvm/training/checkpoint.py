@@ -78,7 +78,8 @@ def check_same_run(path: Path, metadata: Mapping[str, str], config: dict, data: 
         theirs = json.loads(metadata["architecture"])
         found.update({name: text for name, text in differences(theirs, architecture).items() if name not in found})
     if found:
-        what = ", ".join(list(found.values())[:MOST_DIFFERENCES])
+        first = sorted(found, key=lambda name: name.startswith(("layer ", "weights of ")))  # what was chosen says more
+        what = ", ".join(found[name] for name in first[:MOST_DIFFERENCES])
         more = f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else ""
         raise UserError(f"{path} belongs to another run: {what}{more}. Choose another folder, or delete it to start "
                         "over")
