@@ -80,6 +80,9 @@ def _plain(value):
 
 
 def differences(theirs: Mapping, ours: Mapping) -> dict[str, str]:
-    """Name -> "name (there ..., here ...)" of all that is not equal."""
-    return {name: f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})"
+    """Name -> "name (there ..., here ...)" of all that is not equal; long values cut."""
+    def shown(value) -> str:
+        text = repr(value)
+        return text if len(text) <= 100 else text[:97] + "..."
+    return {name: f"{name} (there {shown(theirs.get(name))}, here {shown(ours.get(name))})"
             for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)}

@@ -149,3 +149,8 @@ def test_options_of_a_gate_are_the_objectives():
     found = differences(architecture(model(MMVM(weights=Gated(2)))),
                         architecture(model(MMVM(weights=Gated(2, "hard", load_balance=1.0)))))
     assert list(found) == ["objective's gate load_balance", "objective's gate mode"]
+
+
+def test_a_long_value_is_cut():
+    said = differences({"x": "a" * 10_000}, {"x": 1})["x"]
+    assert said.startswith("x (there 'aaa") and said.endswith("..., here 1)") and len(said) < 130
