@@ -65,6 +65,7 @@ def _train(options) -> int:
     from mmvm import paths, study, training
     from mmvm.study import registry
     from mmvm.training import distributed
+    from mmvm.training.lock import held
 
     p = registry.STUDIES[options.study].from_profile(options.profile).with_settings(options.set)
     p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.name}-{p.run_hash()}"))
@@ -72,8 +73,10 @@ def _train(options) -> int:
         if ranks.rank == 0:
             for name, value in vars(p).items():
                 print(f"{name:24} {value}")
-            for name in (training.CHECKPOINT, training.HISTORY) if options.fresh and not options.dry_run else ():
-                (p.folder() / name).unlink(missing_ok=True)
+            if options.fresh and not options.dry_run:
+                with held(p.folder()):  # nobody's who trains there
+                    for name in (training.CHECKPOINT, training.HISTORY):
+                        (p.folder() / name).unlink(missing_ok=True)
         if options.dry_run:
             return 0
         result = study.run(p)

@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mmvm import paths
@@ -44,9 +44,9 @@ def read_safetensors(path: str | os.PathLike, format: str, what: str, made_by: s
     if not path.exists():
         raise UserError(f"there is no {what} {path}: correct the path, or make one with {made_by}")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        content = path.read_bytes()  # at once: `safe_open` opens twice, and a writer may have moved another in place
+        tensors = load(content)
+        metadata = json.loads(content[8:8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # as the header has it
         raise UserError(f"{path} cannot be read ({error}): delete it to start over, or copy it again") from None
     if metadata.get("format") not in (format, *undigested):

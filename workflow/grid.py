@@ -95,10 +95,12 @@ def by_table(runs: Mapping[str, Run]) -> dict[Path, list[str]]:
 
 
 def lacks(table: Path, files: Iterable[Path]) -> bool:
-    """Whether `table` lacks a row of one of the results.csv that exist: all are written by `results.append`, so equal
-    rows are equal lines. A checkout of an older `table` looks new to Snakemake, and only this tells."""
-    there = set(table.read_text().splitlines()) if table.exists() else set()
-    return any(not set(file.read_text().splitlines()) <= there for file in files if file.exists())
+    """Whether `table` lacks a row of one of the results.csv that exist, whichever columns were there when each was
+    written. A checkout of an older `table` looks new to Snakemake, and only this tells."""
+    def rows(file: Path) -> set[tuple]:
+        return set(results.read(file).itertuples(index=False, name=None))
+    there = rows(table) if table.exists() else set()
+    return any(not rows(file) <= there for file in files if file.exists())
 
 
 def collect(files: Iterable[str], table: Path) -> str:

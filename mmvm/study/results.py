@@ -36,10 +36,12 @@ COLUMNS = {
     "commit": "commit of the project; + means with uncommitted changes in mmvm or studies",
     "date": "day the row was written (UTC)",
     "run": "hash of the run's parameters",
+    "data": "start of the training data's fingerprint; empty: not recorded",
     "note": "what else the number depends on: a network's file and hash, a library's version; mostly empty",
 }
 RESTORE = "restore it (git checkout), or delete it and run again"
 COMMIT = git_commit()  # now, with the code as imported: the tree may change while a run goes on
+MAY_LACK = ("data", "note")  # younger than some files, which stay as they are
 KEY = ["experiment", "profile", "run", "metric", "source", "target"]
 NUMBERS = {"beta": float, "seed": int, "value": float, "n_train": int, "epochs": int, "updates": int, "seconds": float}
 
@@ -59,9 +61,7 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
     """
     path = Path(path)
     new = pd.DataFrame(rows)
-    if "note" not in new:
-        new["note"] = ""
-    new["note"] = new["note"].fillna("")
+    new = _filled(new)
     if set(new.columns) != set(COLUMNS):
         raise UserError(f"result rows lack {sorted(set(COLUMNS) - set(new.columns))} and must not have "
                         f"{sorted(set(new.columns) - set(COLUMNS))}")
@@ -101,8 +101,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
             raise UserError(f"{path}, line {number} has {len(line)} fields instead of {len(header)}: delete the line "
                             "and run it again, or restore the file")
     table = pd.DataFrame(lines, columns=header, dtype=str)
-    if "note" not in table:  # files written before the column was
-        table["note"] = ""
+    table = _filled(table)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}: {RESTORE}")
@@ -115,6 +114,11 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
         _refuse(path, table[name], numbers.isna(), "a number")
         table[name] = numbers.astype(kind)
     return table[list(COLUMNS)]
+
+
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    """With empty texts where a column that may be absent is."""
+    return table.assign(**{name: table[name].fillna("") if name in table else "" for name in MAY_LACK})
 
 
 def _refuse(path: Path, column: pd.Series, wrong: pd.Series, wanted: str) -> None:

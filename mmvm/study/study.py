@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from mmvm.options import Option
 from mmvm.schedule import Schedule
 from mmvm.study import results
 from mmvm.study.parameters import Parameters, parameter
-from mmvm.training import distributed, plan as speed
+from mmvm.training import distributed, memory, plan as speed
 
 CLASSIFIER = "mmvm-classifier-2"  # format of the files of `keep_classifier`
 OPTIMIZERS = {"adam": (
@@ -75,7 +76,7 @@ class Study(Parameters):
         super().__post_init__()
         if self.plan != "auto":
             speed.Plan.parse(self.plan)
-        with torch.random.fork_rng([]):
+        if without_memory(self.build_objective) is None:
             self.build_objective()  # what the classes refuse is refused now, not after the data is made
 
     def with_method(self, objective: str, **changes) -> "typing.Self":
@@ -105,7 +106,12 @@ class Study(Parameters):
         raise NotImplementedError
 
     def build_model(self, data: MultimodalData) -> MultimodalVAE:
-        """The untrained model; `seed` fixes its weights and leaves the caller's random state alone."""
+        """The untrained model; `seed` fixes its weights and leaves the caller's random state alone. Raises `UserError`
+        before anything is allocated where its training cannot fit into memory."""
+        def described():
+            encoders, decoders = map(nn.ModuleList, self.build_networks(data))
+            return nn.ModuleDict({"encoders": encoders, "decoders": decoders, "objective": self.build_objective()})
+        memory.require(without_memory(described), training.resolve_device(self.device))
         with torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
             encoders, decoders = self.build_networks(data)
@@ -163,7 +169,7 @@ class Study(Parameters):
         common = {"experiment": self.name, "method": self.method(), "beta": self.beta, "seed": self.seed,
                   "profile": self.profile, "n_train": len(train), "epochs": self.epochs,
                   "updates": history.epochs[-1]["step"], "seconds": round(history.epochs[-1]["seconds"], 1),
-                  "run": self.run_hash(), **results.provenance(device)}
+                  "run": self.run_hash(), "data": history.data[:10], **results.provenance(device)}
         rows = []
         for metric, values in metrics.items():
             note = metrics.notes.get(metric, "")
@@ -181,6 +187,20 @@ class Study(Parameters):
                     rows.append({"metric": f"{metric}_curve", "source": str(row["step"]), "target": target,
                                  "value": value, "note": ""})
         return [{**common, **row} for row in rows]
+
+
+def without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """What `build` builds, as names and shapes alone; None where that cannot be had without its numbers."""
+    try:
+        with torch.random.fork_rng([]), torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            return build()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a study's networks do with numbers
+        if "overflow" in str(error).lower():
+            raise UserError("a network of this size has more weights than can be counted: choose a smaller latent_dim "
+                            "or network") from None
+        return None
 
 
 def _entries(metric: str, values, names: Sequence[str]) -> list[tuple[str, str, float]]:

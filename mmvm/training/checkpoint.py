@@ -2,6 +2,8 @@
 
 import json
 import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,16 +11,27 @@ from torch import Tensor
 
 from mmvm.errors import UserError
 from mmvm.files import read_safetensors
+from mmvm.identity import differences
 from mmvm.model import MultimodalVAE
 
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT = "mmvm-checkpoint-2"
 OLD_FORMAT = "mmvm-checkpoint-1"  # has no digest
+MOST_DIFFERENCES = 6  # that an error names
+
+
+class TrainingWarning(UserWarning):
+    """The run goes on, but it will not, or cannot be known to, give what was asked for."""
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a checkpoint. Raises `UserError` for a missing, cut, changed or foreign file."""
-    return read_safetensors(path, FORMAT, "checkpoint", "`python -m mmvm train`", undigested=(OLD_FORMAT,))
+    """All tensors and the metadata of a checkpoint; a `TrainingWarning` for one from before a checkpoint knew its data.
+    Raises `UserError` for a missing, cut, changed or foreign file."""
+    tensors, metadata = read_safetensors(path, FORMAT, "checkpoint", "`python -m mmvm train`", undigested=(OLD_FORMAT,))
+    if "data" not in metadata:
+        warnings.warn(f"{path} was written by an earlier version, which recorded neither data nor model: it cannot "
+                      "vouch that they are those of now", TrainingWarning, stacklevel=2)
+    return tensors, metadata
 
 
 def load_weights(model: MultimodalVAE, path: str | os.PathLike) -> dict:
@@ -56,9 +69,17 @@ def put_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Ten
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def check_same_run(path: Path, theirs: dict, ours: dict) -> None:
-    """Raises `UserError` where the config of the checkpoint and that of the run differ."""
-    differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
-    if differing:
-        what = ", ".join(f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})" for name in differing)
-        raise UserError(f"{path} belongs to another run: {what}. Choose another folder, or delete it to start over")
+def check_same_run(path: Path, metadata: Mapping[str, str], config: dict, data: str, architecture: dict) -> None:
+    """Raises `UserError` that names what differs between the run of the checkpoint and this one."""
+    found = differences(json.loads(metadata["config"]), json.loads(json.dumps(config)))
+    if "data" in metadata:
+        if metadata["data"] != data:
+            found["data"] = f"data (there {metadata['data'][:10]}..., here {data[:10]}...)"
+        theirs = json.loads(metadata["architecture"])
+        found.update({name: text for name, text in differences(theirs, architecture).items() if name not in found})
+    if found:
+        first = sorted(found, key=lambda name: name.startswith(("layer ", "weights of ")))  # what was chosen says more
+        what = ", ".join(found[name] for name in first[:MOST_DIFFERENCES])
+        more = f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else ""
+        raise UserError(f"{path} belongs to another run: {what}{more}. Choose another folder, or delete it to start "
+                        "over")

@@ -14,12 +14,14 @@ import torch
 from mmvm.checks import check_values
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
+from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
 from mmvm.schedule import Schedule, at, bounds_of
 from mmvm.training import distributed
 from mmvm.training.batches import Batches
 from mmvm.training.device import resolve_device, resolve_precision
 from mmvm.training.interrupt import stop_between_updates
+from mmvm.training.lock import held
 from mmvm.training.plan import Plan, measured_plan
 from mmvm.training.run import History, Run
 from mmvm.training.update import Guard, Update, batch_means
@@ -40,13 +42,13 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     plan           how an update is computed, a text as of `Plan`: "plain", "auto" (measured here), "channels_last+..."
     max_grad_norm  clip the gradient's norm; None measures it only
     out            folder for checkpoint and history, at least every `checkpoint_seconds`; an unfinished run there is
-                   continued, a finished one extended when `epochs` is larger. None keeps nothing.
+                   continued, a finished one extended when `epochs` is larger, under equal data, model and settings
     config         what the checkpoint should know of the run; it is only continued under an equal one
     on_epoch       called as on_epoch(model, epoch), may return a dictionary for the history; disturbs no random numbers
     check          "on": values are looked at before the first update (`checks.check_values`); "off": they are not
 
-    Raises `TrainingDiverged` at the first non-finite gradient, `UserError` where values are wrong or the folder holds
-    another run, `TrainingInterrupted` after Ctrl-C or SIGTERM.
+    Raises `UserError` where values are wrong or the folder is in use or another run's, `TrainingDiverged`,
+    `TrainingInterrupted` after Ctrl-C or SIGTERM.
     """
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0])
     ranks, device = distributed.ranks(), resolve_device(device)
@@ -54,10 +56,12 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     batches = Batches(data, batch_size, seed, device, ranks)
     optimizer = torch.optim.Adam(model.to(device).parameters(), lr=at(learning_rate, 0), fused=True)
     _check(check, data, model)
-    run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out)
+    run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out,
+              fingerprint(data))
     plan = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), plan.applied(model):
+    with (torch.random.fork_rng([device] if device.type == "cuda" else []), plan.applied(model),
+          held(None if ranks.rank else run.out)):
         run.start(seed)
         update = Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph, learning_rate)
         guard, watch = Guard(run, device, data), Watch(model, batches)

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmvm.errors import UserError
 from mmvm.files import git_commit, versions, write_safetensors, write_text
+from mmvm.identity import architecture
 from mmvm.model import MultimodalVAE
-from mmvm.training import distributed
+from mmvm.training import distributed, memory
 from mmvm.training.checkpoint import (
     CHECKPOINT,
     FORMAT,
+    TrainingWarning,
     check_same_run,
     optimizer_tensors,
     put_optimizer_state,
@@ -30,18 +33,16 @@ from mmvm.training.watch import Watch
 HISTORY = "history.jsonl"
 
 
-class TrainingWarning(UserWarning):
-    """The run goes on, but what the objective or `Watch` sees says that it will not give what was asked for."""
-
-
 @dataclass
 class History:
     """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
     parts, and log_likelihood/<modality>; means over the epoch's samples, nats. `seconds` is training time alone,
-    added up over resumed pieces. `plan` is how the updates were computed."""
+    added up over resumed pieces; `peak_memory_gb` the most this process held, or allocated on its GPU. `plan` is how
+    the updates were computed, `data` the fingerprint of what was trained on."""
 
     epochs: list[dict] = field(default_factory=list)
     plan: Plan = Plan()
+    data: str = ""
 
     def __getitem__(self, name: str) -> list[float]:
         return [row[name] for row in self.epochs if name in row]
@@ -51,7 +52,7 @@ class Run:
     """Where a run stands, and how that is written and read back."""
 
     def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict,
-                 out: str | os.PathLike | None):
+                 out: str | os.PathLike | None, data: str):
         self.model, self.optimizer, self.config = model, optimizer, config
         self.out = None if out is None else Path(out)
         self.ranks = distributed.ranks()
@@ -59,7 +60,8 @@ class Run:
         self.seconds = 0.0                      # of training, before the clock was last started
         self.names: list[str] = []              # of what is summed up
         self.totals: Tensor | None = None       # sums over the running epoch's updates
-        self.history = History()
+        self.history = History(data=data)
+        self.architecture = architecture(model)
         self.warned: set[str] = set()
         self.commit = git_commit()              # at the start: the tree may change while the run goes on
         self.clock = self.saved = time.monotonic()
@@ -89,7 +91,8 @@ class Run:
                 self.warned.add(sentence)
                 warnings.warn(sentence, TrainingWarning, stacklevel=3)
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
-               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1), **means, **reported}
+               "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1),
+               **memory.peak(next(self.model.parameters()).device), **means, **reported}
         if on_epoch is not None and self.ranks.rank == 0:
             training = self.model.training
             with torch.random.fork_rng(self._cuda_devices()):
@@ -129,7 +132,8 @@ class Run:
         for device in self._cuda_devices():
             tensors["random.cuda"] = torch.cuda.get_rng_state(device)
         write_safetensors(self.checkpoint, tensors, {
-            "format": FORMAT, "config": json.dumps(self.config), "commit": self.commit,
+            "format": FORMAT, "config": json.dumps(self.config), "commit": self.commit, "data": self.history.data,
+            "architecture": json.dumps(self.architecture),
             "versions": json.dumps(versions()), "plan": str(self.history.plan),
             "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
         self.saved = self.clock = time.monotonic()
@@ -150,14 +154,13 @@ class Run:
         if self.out is None:
             return
         if self.ranks.rank == 0:
-            self.out.mkdir(parents=True, exist_ok=True)
             if not self.checkpoint.exists():
                 (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
         self.ranks.wait()
         if not self.checkpoint.exists():
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
-        check_same_run(self.checkpoint, json.loads(metadata["config"]), json.loads(json.dumps(self.config)))
+        check_same_run(self.checkpoint, metadata, self.config, self.history.data, self.architecture)
         put_weights(self.model, tensors, self.checkpoint)
         parameters = list(self.model.parameters())
         put_optimizer_state(self.optimizer, tensors, parameters)
@@ -187,12 +190,20 @@ class Run:
 
 
 def read_history(folder: str | os.PathLike) -> list[dict]:
-    """The epochs of history.jsonl; a last line cut off by a kill is left out."""
+    """The epochs of history.jsonl; a last line cut off by a kill is left out. Raises `UserError` for any other line
+    that is not an epoch."""
     path = Path(folder) / HISTORY
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line)
+            if type(row["epoch"]) is not int or rows and row["epoch"] <= rows[-1]["epoch"]:
+                raise ValueError
+        except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, no dictionary, no epoch
+            if number > len(lines):
+                break
+            raise UserError(f"{path}, line {number} is no epoch of a run: the file was changed or its disk fails; copy "
+                            "it again, or delete the folder to start over") from None
+        rows.append(row)
     return rows

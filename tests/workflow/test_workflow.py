@@ -223,3 +223,14 @@ def test_commands_name_the_same_parameters():
     words = run.papermill_arguments()
     assert "-r objective independent:square_beta=true" in words and "-p beta 0.5" in words
     assert "-p seed" not in words, "a default is left out"
+
+
+def test_a_table_lacks_no_row_because_of_a_younger_column(tmp_path):
+    row = {**{name: "x" for name in results.COLUMNS}, **{name: 1 for name in results.NUMBERS}, "data": ""}
+    table, file = tmp_path / "table.csv", tmp_path / "run.csv"
+    results.append([row, {**row, "run": "y", "data": "3f2a91bc04"}], table)
+    older = [name for name in results.COLUMNS if name != "data"]
+    file.write_text(",".join(older) + "\n" + ",".join(str(row[name]) for name in older) + "\n")
+    assert not grid.lacks(table, [file, tmp_path / "absent.csv"])
+    file.write_text(file.read_text().replace(",x", ",z", 1))
+    assert grid.lacks(table, [file]) and grid.lacks(tmp_path / "absent.csv", [file])

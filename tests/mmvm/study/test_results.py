@@ -16,7 +16,8 @@ from mmvm.study import results
 
 ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "profile": "smoke", "metric": "probe",
        "source": "", "target": "mean", "value": 0.5, "n_train": 100, "epochs": 2, "updates": 20, "device": "cpu",
-       "seconds": 1.5, "torch": "2.14.1", "commit": "0123456789", "date": "2026-01-31", "run": "a0b1c2d3e4", "note": ""}
+       "seconds": 1.5, "torch": "2.14.1", "commit": "0123456789", "date": "2026-01-31", "run": "a0b1c2d3e4",
+       "data": "3f2a91bc04", "note": ""}
 METRICS = {"probe", "reconstruction", "coherence", "imputation", "classifier_distance", "classifier_accuracy",
            "effective_beta", "log_likelihood", "fid", "probe_curve", "reconstruction_curve", "gate_entropy",
            "gate_margin", "gate_weight", "gate_first", "gate_most_used"}
@@ -98,18 +99,20 @@ def test_text_with_commas_and_quotes_survives(path):
     assert results.read(path)["note"][0] == note
 
 
-def test_the_note_is_optional(path):
-    without = {name: value for name, value in ROW.items() if name != "note"}
-    results.append([without, row(target="m0", note="x"), row(target="m1", note=None)], path)
-    assert results.read(path).set_index("target")["note"].to_dict() == {"mean": "", "m0": "x", "m1": ""}
+@pytest.mark.parametrize("name", ["note", "data"])
+def test_what_younger_columns_say_is_optional(name, path):
+    without = {column: value for column, value in ROW.items() if column != name}
+    results.append([without, row(target="m0", **{name: "x"}), row(target="m1", **{name: None})], path)
+    assert results.read(path).set_index("target")[name].to_dict() == {"mean": "", "m0": "x", "m1": ""}
 
 
-def test_files_without_the_note_are_read_and_extended(path):
-    old = [name for name in results.COLUMNS if name != "note"]
-    path.write_text(",".join(old) + "\n" + ",".join(str(ROW[name]) for name in old) + "\n")
-    assert results.read(path).to_dict("records") == [row()]
-    table = results.append([row(target="m0", note="new")], path)
-    assert table.set_index("target")["note"].to_dict() == {"mean": "", "m0": "new"}
+@pytest.mark.parametrize("name", ["note", "data"])
+def test_files_without_a_younger_column_are_read_and_extended(name, path):
+    old = [column for column in results.COLUMNS if column != name]
+    path.write_text(",".join(old) + "\n" + ",".join(str(ROW[column]) for column in old) + "\n")
+    assert results.read(path).to_dict("records") == [row(**{name: ""})]
+    table = results.append([row(target="m0", **{name: "new"})], path)
+    assert table.set_index("target")[name].to_dict() == {"mean": "", "m0": "new"}
 
 
 def test_provenance_is_of_this_machine_and_day():
@@ -162,7 +165,7 @@ def lines_of(path):
     ("value", "", "value is '', not a number"),
     ("value", "high", "value is 'high', not a number"),
     ("value", "True", "value is 'True', not a number"),
-    ("beta", "0,25", "has 20 fields instead of 19"),
+    ("beta", "0,25", "has 21 fields instead of 20"),
     ("seed", "0.5", "seed is '0.5', not a whole number"),
     ("epochs", "", "epochs is '', not a whole number"),
     ("updates", "inf", "updates is 'inf', not a whole number"),
@@ -187,19 +190,19 @@ def test_a_line_cut_anywhere_is_named(path):
     start = text.rstrip("\n").rfind("\n") + 1
     for end in range(start + 1, text.rindex(",") + 1):
         path.write_text(text[:end])
-        with pytest.raises(UserError, match=rf"^{path}, line 4 has \d+ fields instead of 19: .*restore the file"):
+        with pytest.raises(UserError, match=rf"^{path}, line 4 has \d+ fields instead of 20: .*restore the file"):
             results.read(path)
 
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda lines: [], "lacks the columns experiment, method"),
     (lambda lines: lines[1:], "lacks the columns"),
-    (lambda lines: [lines[0].replace("seconds,", ""), *lines[1:]], "line 2 has 19 fields instead of 18"),
+    (lambda lines: [lines[0].replace("seconds,", ""), *lines[1:]], "line 2 has 20 fields instead of 19"),
     (lambda lines: [line.replace("seconds,", "").replace("1.5,", "") for line in lines], "lacks the columns seconds"),
     (lambda lines: [lines[0], lines[1], "", lines[2]], "line 3 has 0 fields"),
-    (lambda lines: [lines[0], lines[1] + ",more"], "line 2 has 20 fields instead of 19"),
+    (lambda lines: [lines[0], lines[1] + ",more"], "line 2 has 21 fields instead of 20"),
     (lambda lines: [lines[0], '"' + lines[1]], r"is no csv file \(unexpected end of data\)"),
-    (lambda lines: ["<<<<<<< HEAD", *lines], "line 2 has 19 fields instead of 1"),
+    (lambda lines: ["<<<<<<< HEAD", *lines], "line 2 has 20 fields instead of 1"),
 ], ids=["empty", "no-header", "short-header", "column", "blank-line", "long-line", "quote", "conflict"])
 def test_a_malformed_file_is_named(spoil, message, path):
     path.write_text("".join(line + "\n" for line in spoil(lines_of(path))))

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from mmvm import study, training
 from mmvm.errors import UserError
+from mmvm.identity import fingerprint
 from mmvm.likelihoods import Laplace
 from mmvm.objectives import METHODS, Schedule
 from mmvm.paths import REPOSITORY
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
-from mmvm.study.study import Study
+from mmvm.study.study import Study, without_memory
 from studies.pages.parameters import Cost, Intro, Method, Methods
 from studies.polymnist import data as polymnist
 from studies.polymnist.study import PolyMNIST, observed_at_random
@@ -421,14 +422,15 @@ def no_training(monkeypatch):
         monkeypatch.setattr(kind, "step", fail)
 
 
-def test_a_run_writes_its_rows(finished, runs):
+def test_a_run_writes_its_rows(finished, train, runs):
     p, result = finished
     table = results.read(runs / "x" / "results.csv")
     assert len(table) == len(result.rows)
     assert set(table["metric"]) == {"probe", "reconstruction", "coherence", "imputation", "classifier_distance",
                                     "effective_beta", "classifier_accuracy"}
     for name, value in {"experiment": "polymnist", "method": "mmvm", "beta": 1.0, "seed": 0, "profile": "smoke",
-                        "n_train": 200, "epochs": 1, "updates": 6, "device": "cpu", "run": p.run_hash()}.items():
+                        "n_train": 200, "epochs": 1, "updates": 6, "device": "cpu", "run": p.run_hash(),
+                        "data": fingerprint(train)[:10]}.items():
         assert (table[name] == value).all(), name
     value = table.set_index(["metric", "source", "target"])["value"]
     for metric in ("probe", "classifier_accuracy", "reconstruction"):
@@ -458,6 +460,38 @@ def test_the_same_call_trains_nothing_and_gives_the_same_rows(finished, train, t
     again = study.run(p, train, test)
     assert again.rows == [{**row, "date": again.rows[0]["date"]} for row in result.rows]
     assert len(results.read(runs / "x" / "results.csv")) == len(result.rows)
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_data(finished, train, test, runs, monkeypatch):
+    p, result = finished
+    no_training(monkeypatch)
+    other = train.subset(torch.arange(len(train)).flip(0))
+    there, here = result.history.data[:10], fingerprint(other)[:10]
+    with pytest.raises(UserError, match=rf"belongs to another run: data \(there {there}..., here {here}...\)\. Choose"):
+        study.run(p, other, test)
+    study.run(replace(p, n_test=30, n_probe=50, device="cpu"), train, test)  # what weights do not depend on is free
+
+
+@pytest.mark.parametrize("objective", ["mmvm", "mmvm:gate=soft"])
+@pytest.mark.parametrize("latent_dim, message", [
+    (10**9, r"the weights, their gradients and Adam's state take [\d,.]+ GB \(the largest is encoders\.\d\.[\w.]+ "
+            r"\(10{9}, \d+\)\), [\d,.]+ GB are free on cpu: choose a smaller latent_dim"),
+    (10**18, "more weights than can be counted: choose a smaller latent_dim"),
+    (10**24, "more weights than can be counted: choose a smaller latent_dim")])
+def test_a_model_that_cannot_fit_says_so_before_it_is_built(latent_dim, message, objective, train):
+    with pytest.raises(UserError, match=message):
+        PolyMNIST(**{**TINY, "latent_dim": latent_dim}, objective=objective).build_model(train)
+
+
+def test_networks_that_need_numbers_to_be_built_are_built():
+    built = []
+
+    def build():
+        built.append(float(torch.ones(1)))
+        return torch.nn.Linear(1, 1)
+
+    assert without_memory(build) is None and built == []
+    assert without_memory(lambda: torch.nn.Linear(3, 2)).weight.shape == (2, 3)
 
 
 def test_load_gives_the_model_back(finished, monkeypatch):

@@ -6,6 +6,7 @@ Runs are killed with SIGKILL in processes of their own, which import this file f
 import json
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
-from mmvm.training import device, loop, update
+from mmvm.training import device, lock, loop, update
 from mmvm.training.checkpoint import CHECKPOINT
 from mmvm.training.interrupt import TrainingInterrupted
 from mmvm.training.loop import fit
@@ -49,17 +50,18 @@ class Calling(MMVM):
         return super().forward(q, observed, step)
 
 
-def make_data(n=N, **changes):
+def make_data(n=N, shift=0.0, **changes):
     g = torch.Generator().manual_seed(1)
     common = torch.randn(n, 2, generator=g)
     arrays = {"a": common @ torch.randn(2, 4, generator=g), "b": common @ torch.randn(2, 6, generator=g)}
+    arrays["b"][-1, -1] += shift
     return MultimodalData(arrays, SPECS, **changes)
 
 
-def make_model(objective=None, seed=0):
+def make_model(objective=None, seed=0, beta=0.5, width=8):
     torch.manual_seed(seed)
-    return MultimodalVAE(SPECS, [MLPEncoder(s.shape, 2, (8,)) for s in SPECS],
-                         [MLPDecoder(s.shape, 2, (8,)) for s in SPECS], objective or MMVM(), beta=0.5)
+    return MultimodalVAE(SPECS, [MLPEncoder(s.shape, 2, (width,)) for s in SPECS],
+                         [MLPDecoder(s.shape, 2, (width,)) for s in SPECS], objective or Calling(), beta)
 
 
 def train(objective=None, data=None, model=None, **options):
@@ -71,7 +73,8 @@ def train(objective=None, data=None, model=None, **options):
 
 
 def timeless(history):
-    return [{name: value for name, value in row.items() if name not in ("seconds", "samples_per_second")}
+    left_out = ("seconds", "samples_per_second", "peak_memory_gb")
+    return [{name: value for name, value in row.items() if name not in left_out}
             for row in getattr(history, "epochs", history)]
 
 
@@ -403,6 +406,25 @@ def test_a_history_cut_by_a_kill_is_read_up_to_the_cut(tmp_path, whole):
     assert_written(tmp_path, whole)
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda lines: [lines[0], lines[1][:10], lines[2]], lambda lines: [lines[0], b"3", lines[2]],
+    lambda lines: [lines[0], lines[0], lines[2]], lambda lines: [lines[0], b"\xff" + lines[1][1:], lines[2]],
+    lambda lines: [lines[0], b"", lines[2]], lambda lines: [lines[0], b'{"epoch": "2"}', lines[2]]],
+    ids=["cut", "number", "twice", "no-utf8", "empty", "text"])
+def test_a_damaged_history_is_named_with_its_line(spoil, tmp_path):
+    path = tmp_path / HISTORY
+    lines = [json.dumps({"epoch": epoch, "loss": 1.0}).encode() for epoch in (1, 2, 3)]
+    path.write_bytes(b"\n".join(spoil(lines)) + b"\n")
+    with pytest.raises(UserError, match=f"^{path}, line 2 is no epoch of a run.*copy it again, or delete"):
+        training.read_history(tmp_path)
+
+
+def test_peak_memory_is_in_the_history(tmp_path):
+    block = torch.zeros(2**24)  # 67 MB, touched
+    found = train(out=tmp_path)[1]["peak_memory_gb"]
+    assert len(found) == EPOCHS and found == sorted(found) and 0.067 < found[0] < 100 and len(block)
+
+
 def test_a_lost_history_does_not_falsify_the_next_epoch(tmp_path, whole):
     train(out=tmp_path, epochs=2)
     (tmp_path / HISTORY).unlink()
@@ -475,7 +497,14 @@ def test_an_absent_checkpoint_is_named(tmp_path):
     ({"config": {}}, r"latent_dim \(there 2, here None\)"),
     ({"learning_rate": 0.5}, r"learning_rate \(there 0.01, here 0.5\)"),
     ({"seed": 1, "batch_size": 8}, r"batch_size \(there 32, here 8\), seed \(there 0, here 1\)"),
-    ({"data": make_data(100)}, r"n_train \(there 200, here 100\)"),
+    ({"data": make_data(100)}, r"n_train \(there 200, here 100\), data \(there \w{10}\.\.\., here \w{10}\.\.\.\)"),
+    ({"data": make_data(shift=1e-3)}, r"data \(there \w{10}\.\.\., here \w{10}\.\.\.\)"),
+    ({"model": make_model(beta=1000)}, r"beta \(there 0.5, here 1000\)"),
+    ({"model": make_model(MMVM("variational"))},
+     r"objective \(there 'Calling', here 'MMVM'\), objective's bound \(there 'pairwise', here 'variational'\)"),
+    ({"model": make_model(MMVM(weights=[1.0, 3.0]))},
+     r"objective \(there 'Calling', here 'MMVM'\), objective's weights \(there None, here \[1.0, 3.0\]\)"),
+    ({"model": make_model(width=9)}, "weights of decoders.0.*there \\[8, 2\\], here \\[9, 2\\].* and 8 more"),
     ({"precision": "bfloat16"}, r"precision \(there 'float32', here 'bfloat16'\)"),
     ({"max_grad_norm": 1.0}, r"max_grad_norm \(there None, here 1.0\)"),
 ])
@@ -488,12 +517,60 @@ def test_another_runs_folder_is_refused(options, message, tmp_path):
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-def test_another_models_checkpoint_is_refused(tmp_path):
+def test_weights_are_not_loaded_into_another_model(tmp_path):
     train(out=tmp_path, epochs=1)
-    wider = MultimodalVAE(SPECS, [MLPEncoder(s.shape, 3, (8,)) for s in SPECS],
-                          [MLPDecoder(s.shape, 3, (8,)) for s in SPECS], MMVM())
     with pytest.raises(UserError, match=f"{CHECKPOINT} holds another model: size mismatch.*Build the model from"):
-        train(out=tmp_path, model=wider)
+        training.load_weights(make_model(width=9), tmp_path / CHECKPOINT)
+
+
+def test_a_finished_run_is_not_handed_out_for_another_model(tmp_path, whole):
+    """Also where nothing would be trained: all epochs are made."""
+    train(out=tmp_path)
+    with pytest.raises(UserError, match="beta .there 0.5, here 1000"):
+        train(out=tmp_path, model=make_model(beta=1000))
+    assert_written(tmp_path, whole)
+
+
+@pytest.mark.parametrize("format", ["mmvm-checkpoint-1", training.FORMAT])
+def test_a_checkpoint_from_before_fingerprints_is_continued_with_a_warning(format, tmp_path, whole):
+    train(out=tmp_path, epochs=1)
+    tensors, metadata = training.read_checkpoint(tmp_path / CHECKPOINT)
+    metadata = {name: text for name, text in metadata.items() if name not in ("data", "architecture")}
+    files.write_safetensors(tmp_path / CHECKPOINT, tensors, {**metadata, "format": format})
+    with pytest.warns(TrainingWarning, match=f"{CHECKPOINT} was written by an earlier version.*cannot vouch"):
+        assert_same(train(out=tmp_path), whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(out=tmp_path)
+
+
+# one process a folder
+
+def test_a_folder_in_use_is_refused_with_its_holder_and_free_again_after(tmp_path, whole):
+    def second(step):
+        with torch.random.fork_rng(), pytest.raises(UserError, match=message):
+            train(out=tmp_path)
+        refused.append(step)
+
+    message = (rf"^{tmp_path} is in use by process {os.getpid()} on {platform.node()} since 20\d\d-\d\d-\d\d \d\d:\d\d "
+               "UTC: wait until it is done, stop it, or choose another folder$")
+    refused = []
+    train(Calling(second), out=tmp_path, epochs=1)
+    assert refused == list(range(STEPS))
+    assert_same(train(out=tmp_path), whole)
+    assert_written(tmp_path, whole)
+
+
+def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path, whole):
+    (tmp_path / lock.LOCK).write_text("process 1 on elsewhere")
+    assert_same(train(out=tmp_path), whole)
+    assert_written(tmp_path, whole)
+
+
+def test_without_locks_a_run_goes_on_without_one(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    assert_same(train(out=tmp_path), whole)
+    assert_written(tmp_path, whole)
 
 
 # divergence

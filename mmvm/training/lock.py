@@ -1,0 +1,59 @@
+"""One run a folder: a second process that wants to train into it is told who is there."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mmvm.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock
+    fcntl = None
+
+LOCK = ".lock"
+
+
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """While open, this process alone trains into `folder`, which is made. The system takes the lock from a process that
+    was killed. Raises `UserError` that names the holder; None, Windows and disks without locks lock nothing."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    file = _locked(path) if fcntl else None
+    try:
+        yield
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)  # while it is held: nobody else's can be meant
+            file.close()
+
+
+def _locked(path: Path):
+    while True:
+        file = open(path, "a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read()
+            file.close()
+            raise UserError(f"{path.parent} is in use by {who or 'another process'}: wait until it is done, stop it, "
+                            "or choose another folder") from None
+        except OSError:  # a disk without locks
+            file.close()
+            path.unlink(missing_ok=True)
+            return None
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()  # the holder before has just removed it
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    file.flush()
+    return file
