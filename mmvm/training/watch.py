@@ -39,8 +39,8 @@ class Watch:
 
     def look(self, epoch: int, step: int, means: dict[str, float]) -> list[str]:
         """After an epoch with these means: a sentence about each thing that is wrong and was at the last look."""
-        if epoch % 10 and epoch & (epoch - 1):
-            return []
+        if epoch % 10 and epoch & (epoch - 1) or not hasattr(self.model, "encode"):
+            return []  # a reference without latents
         q, observed = self._posteriors()
         suspects = {**self._collapsed(q, observed), **self._adrift(q, observed, step), **self._drowning(means)}
         again = [sentence for what, sentence in suspects.items() if what in self.suspects and step >= SETTLED]

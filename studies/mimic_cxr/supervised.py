@@ -23,12 +23,13 @@ from mmvm.objectives import Objective
 
 
 def with_labels(data: MultimodalData) -> MultimodalData:
-    """The same samples with their labels (N, C) as one more modality, the last: what `Supervised` is trained on."""
+    """The same samples with their labels (N, C), NaN where unknown, as one more modality, the last: what `Supervised`
+    is trained on."""
     check_binary_labels(data)
     labels = data.labels.float()
     everywhere = torch.ones(1, len(data), dtype=torch.bool, device=data.observed.device)
     return replace(data, modalities={**data.modalities, "labels": labels},
-                   specs=(*data.specs, Modality("labels", tuple(labels.shape[1:]), Bernoulli())),
+                   specs=(*data.specs, Modality("labels", tuple(labels.shape[1:]), Bernoulli(), missing="nan")),
                    observed=torch.cat([data.observed, everywhere]))
 
 

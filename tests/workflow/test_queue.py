@@ -81,7 +81,7 @@ class Desk:
             p = run.parameters
             row = {**ROW, "beta": p.beta, "run": p.run_hash()}
             plan[p.out] = {"epochs": epochs, "failures": (failures or {}).get(p.beta, 0), "deaf": deaf,
-                           "table": [list(results.COLUMNS), [row[name] for name in results.COLUMNS]]}
+                           "table": [list(results.COLUMNS), [row.get(name, "") for name in results.COLUMNS]]}
         (folder / "plan").write_text(json.dumps(plan))
         (folder / "fake.py").write_text(FAKE)
         self.command = [sys.executable, "-S", str(folder / "fake.py")]
