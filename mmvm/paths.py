@@ -10,9 +10,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def home(path: str | os.PathLike) -> Path:
+    """The path with `~` as a shell reads it: parameters and YAML files meet no shell."""
+    return Path(os.path.expanduser(path))
+
+
 def data_root() -> Path:
     """The data that ships with the project, or the folder named by the environment variable MMVM_DATA."""
-    return Path(os.environ.get("MMVM_DATA") or REPOSITORY / "data")
+    return home(os.environ.get("MMVM_DATA") or REPOSITORY / "data")
 
 
 def results_root() -> Path:
@@ -22,4 +27,4 @@ def results_root() -> Path:
 
 def runs_root() -> Path:
     """Checkpoints, histories and papermill outputs; ignored by git. MMVM_RUNS moves it to a larger disk."""
-    return Path(os.environ.get("MMVM_RUNS") or REPOSITORY / "runs")
+    return home(os.environ.get("MMVM_RUNS") or REPOSITORY / "runs")

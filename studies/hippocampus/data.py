@@ -33,7 +33,6 @@ from studies.hippocampus.files import (
     LETTERS,
     SAMPLES_PER_BIN,
     Session,
-    check,
     check_session,
     default_root,
     read,
@@ -66,11 +65,11 @@ class Windows(MultimodalData):
         return replace(super().subset(index), trials=self.trials[:, index], window=self.window[index])
 
 
-def load(split: str, root: str | os.PathLike | None = None, *, animals: Sequence[str] | None = None,
+def load(split: str, root: str | os.PathLike | None = None, *, animals: Sequence[str] | str | None = None,
          starts: Mapping[str, int] | int | None = None, **options) -> Windows:
     """Windows of the animals in `root`, default data/hippocampus, which `simulate` makes.
 
-    animals   names of folders; None: all, sorted
+    animals   name or names of folders; None: all, sorted
     starts    first bin of the first window, per animal or for all; None: the paper's for its five rats (`STARTS`), 0
               for recordings of at most 25 bins
     options   see `from_sessions`
@@ -81,7 +80,7 @@ def load(split: str, root: str | os.PathLike | None = None, *, animals: Sequence
 
 
 def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 10, stride: int = 1,
-                  length: int = LENGTH, odors: str | Sequence[int] = "ABCD", correct_only: bool = False,
+                  length: int = LENGTH, odors: str | int | Sequence[int | str] = "ABCD", correct_only: bool = False,
                   in_sequence_only: bool = False, pairing: str = "seeded", unequal: str = "min",
                   shuffle_odors: bool = False, n_folds: int = 5, fold: int = 0, seed: int = 0,
                   likelihood: str = "squared_error") -> Windows:
@@ -118,7 +117,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
         raise UserError("there is no session: give at least one animal")
     for name, session in sessions.items():
         check_session(session, name)
-    classes = [LETTERS.index(odor) if odor in tuple(LETTERS) else odor for odor in odors]
+    classes = _classes(odors)
     labels, trials = _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors,
                              n_folds, fold, split, seed)
     cut = {name: _cut(session, name, window, stride, length) for name, session in sessions.items()}
@@ -134,10 +133,22 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
         modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen.reshape(-1, *chosen.shape[2:])))
         specs.append(_modality(name, modalities[name], likelihood))
     per_window = np.repeat(trials, n, axis=1)
-    ids = [f"odor {odors[y]}, {split} tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
+    ids = [f"odor {LETTERS[classes[y]]}, {split} tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
                    ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)),
                    sources=tuple(session.source for session in sessions.values()))
+
+
+def _classes(odors) -> list[int]:
+    odors = [odors] if isinstance(odors, int | np.integer) else list(odors)
+    wrong = [odor for odor in odors if not (odor in tuple(LETTERS) or (
+        isinstance(odor, int | np.integer) and 0 <= odor < len(LETTERS)))]
+    classes = [LETTERS.index(odor) if isinstance(odor, str) else int(odor) for odor in odors if odor not in wrong]
+    if wrong or not classes or len(set(classes)) < len(classes):
+        raise UserError(f"odors must be different letters from A to Z, or numbers from 0 to {len(LETTERS) - 1}, got "
+                        f"{', '.join(map(repr, wrong or odors)) or 'none'}: {LETTERS[:3]}... name the classes 0, 1, 2, "
+                        "...")
+    return classes
 
 
 def _modality(name: str, counts: torch.Tensor, likelihood: str) -> Modality:
@@ -160,6 +171,33 @@ def simulate(root: str | os.PathLike | None = None, seed: int = 0) -> Path:
     return hippocampus_simulator.write(root or default_root(), seed)
 
 
+def check(root: str | os.PathLike | None = None, *, animals: Sequence[str] | str | None = None,
+          starts: Mapping[str, int] | int | None = None, window: int = 10, stride: int = 1, length: int = LENGTH,
+          odors: str | None = None, unequal: str = "min", n_folds: int = 5) -> list[str]:
+    """Lines that describe every animal's files, and what `load` makes of them with the same options; `UserError` at the
+    first that cannot be used. `odors`: by default those of which every animal has `n_folds` trials."""
+    sessions = read(root, animals=animals, starts=starts)
+    report, counts = [], {name: np.bincount(session.odor, minlength=len(LETTERS)) for name, session in sessions.items()}
+    for name, session in sessions.items():
+        trials, units, bins = session.spikes.shape
+        own = ", ".join(f"{LETTERS[odor]} {n}" for odor, n in enumerate(counts[name]) if n)
+        whole = "counts" if stored_counts(session.spikes).dtype == np.uint8 else "amounts, no counts"
+        report.append(f"{name}: {trials} trials, {units} units, {bins} bins, windows from bin {session.start}; "
+                      f"{whole}, {session.spikes.sum():,.0f} in all, {session.spikes.mean():.4f} per bin; odors {own}; "
+                      f"{int(session.correct.sum())} correct, {int(session.in_sequence.sum())} in sequence")
+    if odors is None:
+        fewest = np.min(list(counts.values()), axis=0)
+        odors = "".join(letter for letter, n in zip(LETTERS, fewest) if n >= n_folds)
+        short = "".join(letter for letter, n in zip(LETTERS, np.max(list(counts.values()), axis=0)) if n).translate(
+            {ord(letter): None for letter in odors})
+        report += [f"odors {', '.join(short)} left out: not every animal has {n_folds} trials of them"] if short else []
+    train, test = (from_sessions(sessions, split, window=window, stride=stride, length=length, odors=odors,
+                                 unequal=unequal, n_folds=n_folds) for split in ("train", "test"))
+    n = len(test.window.unique())
+    return [*report, f"odors {odors}: {len(train) // n} tuples for training, {len(test) // n} for testing (fold 0 of "
+                     f"{n_folds}), {n} windows of {window} bins each"]
+
+
 def _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors, n_folds, fold, split,
             seed) -> tuple[np.ndarray, np.ndarray]:
     """Labels (tuples,) and trials (M, tuples); a tuple is one trial of each animal, -1 where it has none left."""
@@ -174,9 +212,8 @@ def _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal,
         n = min(counts.values()) if unequal == "min" else max(counts.values())
         if n < n_folds or min(counts.values()) == 0:
             fewest = min(counts, key=counts.get)
-            name = LETTERS[odor] if odor < len(LETTERS) else odor
-            raise UserError(f"odor {name} has {counts[fewest]} trials in {fewest} and {n} tuples, {n_folds} folds need "
-                            "at least as many: leave the odor or the animal out, or lower n_folds")
+            raise UserError(f"odor {LETTERS[odor]} has {counts[fewest]} trials in {fewest} and {n} tuples, {n_folds} "
+                            "folds need at least as many: leave the odor or the animal out, or lower n_folds")
         table = np.stack([np.pad(rows, (0, max(n - len(rows), 0)), constant_values=-1)[:n] for rows in trials.values()])
         number = np.arange(n) % n_folds
         wanted = {"train": number != fold, "test": number == fold, "in_sample": number >= 0}[split]

@@ -3,6 +3,7 @@
 import gzip
 import os
 import string
+import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +14,12 @@ import numpy as np
 from mmvm import paths
 from mmvm.errors import UserError
 
-ODORS = "ABCDE"                     # of the release; arrays may have up to 26 classes
-LETTERS = string.ascii_uppercase    # names of classes 0, 1, ...
+LETTERS = string.ascii_uppercase    # names of classes 0, 1, ...; the release has A to E
 SAMPLES_PER_BIN = 10                # the release's values are means of ten 1-ms samples
 # first bin of the 250 ms that the paper cuts into windows: 250 or 500 ms after port entry, which is bin 200
 STARTS = {"Barat": 225, "Buchanan": 225, "Mitt": 250, "Stella": 250, "SuperChris": 225}
 LENGTH = 25                         # bins that the paper cuts windows from
+BINS, ENTRY = 400, 200              # of the release's trials: 10 ms each, port entry at bin 200
 SPIKES, INFO = "_spike_data_binned.npy", "_trial_info.npy"
 
 
@@ -27,12 +28,14 @@ class Session:
     """One animal's recording, aligned to an event.
 
     spikes       (trials, units, bins) spikes per bin, of any number type; other amounts that are not negative (calcium
-                 events) work too
+                 events) work too. Arrays, lists and tensors
     odor         (trials,) class numbers from 0
     correct      (trials,) bool or None
     in_sequence  (trials,) bool or None
     start        first bin of the first window
     source       folder of the files, for who reads them
+    entry        bin of the event, for figures; None: not known, and time is counted in bins
+    bin_ms       milliseconds of a bin, for figures with an `entry`
     """
 
     spikes: np.ndarray
@@ -41,6 +44,24 @@ class Session:
     in_sequence: np.ndarray | None = None
     start: int = 0
     source: str = ""
+    entry: int | None = None
+    bin_ms: float = 10
+
+    def __post_init__(self):
+        for name in ("spikes", "odor", "correct", "in_sequence"):
+            object.__setattr__(self, name, _array(getattr(self, name), name))  # the class is frozen
+
+
+def _array(values, name: str) -> np.ndarray | None:
+    if values is None:
+        return None
+    try:
+        values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    except ValueError:
+        raise UserError(f"the {name} of a session are of unequal lengths: give one array, "
+                        + ("(trials, units, bins)" if name == "spikes" else "(trials,)")) from None
+    whole = name == "odor" and values.dtype.kind == "f" and (values == np.rint(values)).all()
+    return values.astype(int) if whole else values
 
 
 def check_session(session: Session, name: str, source: str | None = None) -> None:
@@ -49,6 +70,9 @@ def check_session(session: Session, name: str, source: str | None = None) -> Non
     if spikes.ndim != 3 or spikes.dtype.kind not in "fiu" or not spikes.size:
         raise UserError(f"{where}: {spikes.dtype} of shape {spikes.shape}, expected numbers of shape (trials, units, "
                         "bins): correct the array")
+    if odor.ndim != 1 or odor.dtype.kind not in "iu" or not ((odor >= 0) & (odor < len(LETTERS))).all():
+        raise UserError(f"{where}: odor must be (trials,) class numbers from 0 to {len(LETTERS) - 1}, got {odor.dtype} "
+                        f"of shape {odor.shape}: number the classes")
     if len(odor) != len(spikes):
         raise UserError(f"{where}: {len(spikes)} trials, but {len(odor)} labels: both must be of the same session")
     for what, wrong in (("NaN or infinite", ~np.isfinite(spikes)), ("negative", spikes < 0)):
@@ -59,7 +83,7 @@ def check_session(session: Session, name: str, source: str | None = None) -> Non
     for what, values in (("correct", session.correct), ("in_sequence", session.in_sequence)):
         if values is not None and len(values) != len(spikes):
             raise UserError(f"{where}: {len(spikes)} trials, but {len(values)} entries of `{what}`: give one per trial")
-    if not 0 <= session.start < spikes.shape[2]:
+    if not isinstance(session.start, int | np.integer) or not 0 <= session.start < spikes.shape[2]:
         raise UserError(f"{where}: start={session.start} is no bin of {spikes.shape[2]}: correct it")
 
 
@@ -68,26 +92,35 @@ def default_root() -> Path:
     return paths.data_root() / "hippocampus"
 
 
-def read(root: str | os.PathLike | None = None, *, animals: Sequence[str] | None = None,
+def read(root: str | os.PathLike | None = None, *, animals: Sequence[str] | str | None = None,
          starts: Mapping[str, int] | int | None = None) -> dict[str, Session]:
     """The sessions of a folder in the release's layout; arguments as in `load`."""
-    root = Path(root) if root else default_root()
-    found = sorted(path.name for path in root.iterdir() if _find(path, SPIKES)) if root.is_dir() else []
+    root = paths.home(root) if root else default_root()
+    folders = {_composed(path.name): path for path in root.iterdir() if _find(path, SPIKES)} if root.is_dir() else {}
+    found = sorted(folders)
     if not found:
         raise UserError(f"{root} holds no folders <Animal>/<animal>{SPIKES}: simulate five rats with `python -m mmvm "
                         "data hippocampus --simulate`, or unpack the release (Dryad doi:10.7280/D14X30) and name its "
                         "folder")
-    animals = found if animals is None else list(animals)
-    if isinstance(starts, int):
+    animals = found if animals is None else [animals] if isinstance(animals, str) else list(animals)
+    animals = [_composed(str(name)) for name in animals]
+    if not isinstance(starts, Mapping | None):
         starts = dict.fromkeys(animals, starts)
-    for what, names in (("animals", animals), ("starts", starts or ())):
+    starts = {_composed(name): start for name, start in (starts or {}).items()}
+    for what, names in (("animals", animals), ("starts", starts)):
         unknown = [name for name in names if name not in found]
-        if unknown:
-            raise UserError(f"{what} names {', '.join(unknown)}; {root} holds {', '.join(found)}")
-    return {name: _read_session(root / name, {**STARTS, **(starts or {})}) for name in animals}
+        if unknown or (what == "animals" and len(set(names)) < max(len(names), 1)):
+            raise UserError(f"{what} names {', '.join(unknown or names) or 'nobody'}, expected each at most once of "
+                            f"what {root} holds: {', '.join(found)}")
+    return {name: _read_session(folders[name], name, {**STARTS, **starts}) for name in animals}
 
 
-def _read_session(folder: Path, starts: Mapping[str, int]) -> Session:
+def _composed(name: str) -> str:
+    """The name with one character for an umlaut: macOS archives have two, and a keyboard types one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _read_session(folder: Path, name: str, starts: Mapping[str, int]) -> Session:
     path, info_path = _find(folder, SPIKES), _find(folder, INFO)
     if info_path is None:
         raise UserError(f"{folder} has {path.name}, but no {folder.name.lower()}{INFO}: copy it there, it says which "
@@ -99,20 +132,23 @@ def _read_session(folder: Path, starts: Mapping[str, int]) -> Session:
     if len(info) != len(spikes):
         raise UserError(f"{path} has {len(spikes)} trials, {info_path.name} {len(info)} rows: both must be of the same "
                         "session, replace the wrong one")
-    wrong = np.argwhere(~np.isin(info[:, 3], range(1, len(ODORS) + 1)))
+    n_odors = 5 if name in STARTS else len(LETTERS)
+    wrong = np.argwhere(~np.isin(info[:, 3], range(1, n_odors + 1)))
     if len(wrong):
         raise UserError(f"{info_path}, row {wrong[0, 0]}: the odor is {info[wrong[0, 0], 3]}, expected 1 to "
-                        f"{len(ODORS)} (A to E): correct the row, or leave the trial out of both files")
+                        f"{n_odors} (A to {LETTERS[n_odors - 1]}): correct the row, or leave the trial out "
+                        "of both files")
     session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1, source=str(folder))
-    check_session(session, folder.name, str(path))
-    bins, start = spikes.shape[2], starts.get(folder.name)
+    check_session(session, name, str(path))
+    bins, start = spikes.shape[2], starts.get(name)
     if start is None and bins <= LENGTH:
         start = 0
-    if start is None or not 0 <= start < bins:
+    if not isinstance(start, int | np.integer) or not 0 <= start < bins:
         why = "is not known" if start is None else f"is bin {start}"
-        raise UserError(f"{path} has {bins} bins, and where the windows start {why}: give starts={{'{folder.name}': "
-                        "<bin>} (the release: 225, that is 250 ms after port entry)")
-    return replace(session, spikes=_per_bin(spikes), start=start)
+        raise UserError(f"{path} has {bins} bins, and where the windows start {why}: give starts={{'{name}': <bin>}} "
+                        "or one bin for all (the release: 225, that is 250 ms after port entry)")
+    entry = ENTRY if name in STARTS and bins == BINS else None
+    return replace(session, spikes=_per_bin(spikes), start=int(start), entry=entry)
 
 
 def _per_bin(means: np.ndarray) -> np.ndarray:
@@ -132,10 +168,11 @@ def stored_counts(spikes: np.ndarray) -> np.ndarray:
 
 
 def _find(folder: Path, suffix: str) -> Path | None:
-    for name in (f"{folder.name.lower()}{suffix}", f"{folder.name.lower()}{suffix}.gz"):
-        if (folder / name).is_file():
-            return folder / name
-    return None
+    """The file that is named as its folder, or the only one, so that a folder may be renamed or linked to."""
+    wanted = _composed(folder.name.lower()) + suffix
+    there = {_composed(path.name.lower()): path for path in (folder.iterdir() if folder.is_dir() else ())
+             if path.name.lower().endswith((suffix, f"{suffix}.gz")) and path.name[0] != "." and path.is_file()}
+    return there.get(wanted) or there.get(f"{wanted}.gz") or (next(iter(there.values())) if len(there) == 1 else None)
 
 
 def _load(path: Path) -> np.ndarray:
@@ -144,18 +181,3 @@ def _load(path: Path) -> np.ndarray:
             return np.load(file, allow_pickle=False)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as a numpy array ({error}): copy or download it again") from None
-
-
-def check(root: str | os.PathLike | None = None) -> list[str]:
-    """Lines that describe every animal's files; `UserError` at the first that cannot be used."""
-    root = Path(root) if root else default_root()
-    sessions = read(root, starts=None)
-    report = []
-    for name, session in sessions.items():
-        trials, units, bins = session.spikes.shape
-        odors = ", ".join(f"{ODORS[odor]} {n}" for odor, n in enumerate(np.bincount(session.odor, minlength=5)) if n)
-        whole = "counts" if stored_counts(session.spikes).dtype == np.uint8 else "amounts, no counts"
-        report.append(f"{name}: {trials} trials, {units} units, {bins} bins, {whole}, {session.spikes.mean():.4f} per "
-                      f"bin; odors {odors}; {int(session.correct.sum())} correct, {int(session.in_sequence.sum())} in "
-                      "sequence")
-    return report

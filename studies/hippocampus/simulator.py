@@ -26,15 +26,12 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmvm import paths
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 UNITS = {"Barat": 92, "Buchanan": 79, "Mitt": 104, "Stella": 49, "SuperChris": 46}      # as in the release
 TRIALS = {"Barat": 247, "Buchanan": 219, "Mitt": 292, "Stella": 208, "SuperChris": 245}  # two known, three chosen
@@ -79,7 +76,7 @@ def write(root: str | os.PathLike, seed: int = 0, rats: dict[str, SimulatedRat] 
     of sparse spikes are 139 MB plain and 3 MB packed. The folder appears at once, whole. Raises `UserError` where
     `root` already holds something.
     """
-    root = Path(root)
+    root = paths.home(root)
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root} is not empty: name a new folder with --root, or delete it to simulate again")
     rats = simulate(seed) if rats is None else rats

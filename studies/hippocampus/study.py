@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 from torch import nn
 
-from mmvm import evaluation, training
+from mmvm import evaluation, paths, training
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.options import Option
@@ -74,14 +74,15 @@ class Hippocampus(Study):
         if self.fold >= self.n_folds:
             raise UserError(f"fold must be below n_folds ({self.n_folds}), got {self.fold}")
         unknown = [odor for odor in self.odors if odor not in files.LETTERS]
-        if unknown or not self.odors or len(set(self.odors)) < len(self.odors):
-            raise UserError(f"odors must be different letters from A on, got {self.odors!r}")
+        if unknown or len(self.odors) < 2 or len(set(self.odors)) < len(self.odors):
+            raise UserError(f"odors must be different letters from A on, two or more, for probes to tell apart, got "
+                            f"{self.odors!r}")
 
     # the steps, in the order in which a run takes them ---------------------------------------------------------------
 
     def sessions(self) -> dict[str, Session]:
         """The animals' recordings, simulated first where there is nothing in the default folder."""
-        root = self.root or files.default_root()
+        root = paths.REPOSITORY / paths.home(self.root) if self.root else files.default_root()
         if not self.root and not root.exists():
             hippocampus.simulate(root)
         start = self.choice("windows")[1]["start"]

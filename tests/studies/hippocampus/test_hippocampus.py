@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -277,8 +278,70 @@ def test_impossible_sessions(sessions):
 
 
 def test_check_describes_every_animal(root):
-    report = files.check(root)
-    assert len(report) == 3 and report[2].startswith("Stella: 80 trials, 4 units, 400 bins, counts")
+    report = hippocampus.check(root)
+    assert len(report) == 4 and report[2].startswith("Stella: 80 trials, 4 units, 400 bins, windows from bin 250")
+    train, test = (len(load(split, root, odors="ABCDE")) // 16 for split in ("train", "test"))
+    assert report[3] == (f"odors ABCDE: {train} tuples for training, {test} for testing (fold 0 of 5), 16 windows of "
+                         "10 bins each")
+
+
+def own_files(root, name, trials, bins=40, odors=(1, 2)):
+    """A recording of a lab: other units, bins and classes than the release's."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    odor = np.resize(odors, trials)
+    spikes = np.random.default_rng(0).poisson(1, (trials, 3, bins)) / 10
+    np.save(folder / f"{name.lower()}_spike_data_binned.npy", spikes)
+    np.save(folder / f"{name.lower()}_trial_info.npy", np.stack([np.ones(trials), np.ones(trials), odor, odor], 1))
+    return folder
+
+
+def test_check_takes_the_options_of_load(tmp_path):
+    own_files(tmp_path, "Fido", 20)
+    own_files(tmp_path, "Rex", 24, odors=(1, 2, 7))
+    with pytest.raises(UserError, match="where the windows start is not known: give starts=.'Fido': <bin>. or one bin"):
+        hippocampus.check(tmp_path)
+    report = hippocampus.check(tmp_path, starts=5, window=4, length=10)
+    assert report[2:] == ["odors G left out: not every animal has 5 trials of them",
+                          "odors AB: 12 tuples for training, 4 for testing (fold 0 of 5), 7 windows of 4 bins each"]
+    assert len(hippocampus.check(tmp_path, animals="Rex", starts={"Rex": 3})) == 2
+    assert len(load("test", tmp_path, starts=5, odors="AB", window=4, length=10)) == 4 * 7
+
+
+def test_names_with_umlauts_and_spaces_links_and_a_tilde(tmp_path, monkeypatch):
+    own_files(tmp_path, unicodedata.normalize("NFD", "J\u00f6rg 2"), 20, bins=20)    # as a Mac writes it
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path / unicodedata.normalize("NFD", "J\u00f6rg 2"))
+    assert list(files.read("~")) == ["J\u00f6rg 2", "link"]
+    assert load("train", "~", animals="J\u00f6rg 2", starts={"J\u00f6rg 2": 1}, odors="AB").names == ["J\u00f6rg 2"]
+
+
+def test_one_name_is_one_and_unknown_ones_are_listed(root, sessions):
+    assert list(files.read(root, animals="Mitt")) == ["Mitt"]
+    for animals, said in (("C6M4", "C6M4"), (["Mitt", "Mitt"], "Mitt, Mitt"), ([], "nobody")):
+        with pytest.raises(UserError, match=f"names {said}, expected each at most once .*: Barat, Mitt, Stella"):
+            files.read(root, animals=animals)
+    for odors in ("ab", "AAB", "", [0.5], [-1]):
+        with pytest.raises(UserError, match="odors must be different letters from A to Z"):
+            from_sessions(sessions, "train", odors=odors)
+    assert from_sessions(sessions, "train", odors=1).n_classes == 1
+    assert from_sessions(sessions, "test", odors=["C", 0]).ids[-1].startswith("odor A")
+
+
+def test_sessions_of_lists_and_tensors():
+    spikes = np.random.default_rng(0).poisson(1, (20, 2, 12))
+    odor = np.arange(20) % 2
+    expected = from_sessions({"a": Session(spikes, odor)}, "train", odors="AB")
+    for own in (Session(spikes.tolist(), odor.tolist(), correct=[1] * 20), Session(
+            torch.tensor(spikes, dtype=torch.float32, requires_grad=True), torch.tensor(odor)),
+            Session(spikes, odor.astype(float))):
+        found = from_sessions({"a": own}, "train", odors="AB", correct_only=own.correct is not None)
+        assert torch.equal(found.modalities["a"], expected.modalities["a"]) and found.ids == expected.ids
+    with pytest.raises(UserError, match="unequal lengths"):
+        Session([[[1, 2], [1]]], [0])
+    for wrong in ("AB" * 10, odor + 0.5, odor - 1, np.stack([odor, odor])):
+        with pytest.raises(UserError, match="odor must be \\(trials,\\) class numbers from 0 to 25"):
+            from_sessions({"a": Session(spikes, list(wrong))}, "train")
 
 
 # the simulator -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -201,7 +202,7 @@ def test_commands(tmp_path, root, capsys, monkeypatch):
     monkeypatch.setattr(hippocampus_simulator, "simulate", lambda seed=0: made)
     assert main(["data", "hippocampus", "--simulate", "--root", str(tmp_path / "new")]) == 0
     assert main(["data", "hippocampus", "--check", "--root", str(tmp_path / "new")]) == 0
-    assert "Barat: 60 trials, 3 units, 400 bins, counts" in capsys.readouterr().out
+    assert "Barat: 60 trials, 3 units, 400 bins, windows from bin 225; counts" in capsys.readouterr().out
     assert main(["data", "hippocampus", "--simulate", "--root", str(tmp_path / "new")]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main(["data", "hippocampus", "--check", "--root", str(tmp_path / "none")]) == 2
@@ -211,16 +212,52 @@ def test_commands(tmp_path, root, capsys, monkeypatch):
 
 # figures -------------------------------------------------------------------------------------------------------------
 
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
 def test_figures_show_every_animal_and_odor(root):
     sessions = files.read(root)
-    assert len(figures.rasters(sessions, 0, slice(150, 300)).axes) == 3
-    left, right = figures.unit_by_odor(sessions["Mitt"], 0, "ABCD", slice(150, 300)).axes
-    assert len(right.lines) == 4
+    axes = figures.rasters(sessions, 0).axes
+    assert len(axes) == 3 and axes[0].get_figure().get_supxlabel() == "time after port entry, ms"
+    left, right = figures.unit_by_odor(sessions["Mitt"], 0, dict(zip("ABCD", range(4)))).axes
+    assert len(right.lines) == 4 and right.lines[0].get_xdata()[[0, -1]].tolist() == [-500, 990]
     data = hippocampus.load("test", root)
     z = {method: np.random.default_rng(0).standard_normal((3, len(data), 2)) for method in ("mmvm", "independent")}
     for figure in (figures.odor_maps(z, data.labels.numpy(), data.names, "ABCD"),
                    figures.trajectories(z, data.labels.numpy(), data.window.numpy(), data.names, "ABCD")):
         assert len(figure.axes) == 6 and figure.axes[0].get_ylabel() == "MMVM"
+
+
+@pytest.mark.parametrize("bins, start, entry", [(60, 20, None), (60, 20, 12), (8, 0, None), (700, 600, 90)])
+def test_figures_follow_a_recording_of_other_bins(bins, start, entry):
+    random = np.random.default_rng(0)
+    odor = np.repeat([1, 3], [2, 7])  # fewer trials than four, and neither A nor C
+    own = Session(random.poisson(0.4, (9, 3, bins)), odor, start=start, entry=entry, bin_ms=50)
+    other = Session(random.poisson(0.4, (9, 2, bins + 5)), odor, start=start, entry=entry, bin_ms=50)
+    axes = figures.rasters({"Own": own, "Other": other}, 1, 25).axes
+    drawn = axes[0].lines[0].get_xdata()
+    first = 0 if entry is None else max(min(entry, start) - 50, 0)
+    shown = [first, bins - 1] if entry is None else [50 * (first - entry), 50 * (min(bins, start + 50) - 1 - entry)]
+    assert shown[0] <= drawn.min() and drawn.max() <= shown[1]
+    assert (axes[0].get_figure().get_supxlabel() == "bin of the trial") == (entry is None)
+    unit = figures.clearest_unit(own, [1, 3])
+    left, right = figures.unit_by_odor(own, unit, {"B": 1, "D": 3}).axes
+    assert [line.get_xdata()[[0, -1]].tolist() for line in right.lines] == [shown, shown]
+    assert right.get_ylabel() == ("spikes per bin" if entry is None else "firing rate, Hz")
+    assert len(figures.rasters({"Own": own}, 0).axes[0].lines[0].get_xdata()) == 0, "no such trial"
+
+
+@pytest.mark.parametrize("latent_dim, said", [(1, "MMVM, one latent"), (2, "MMVM"), (5, "MMVM, PCA of 5")])
+def test_maps_of_any_latent_size_with_animals_missing(latent_dim, said):
+    z = np.random.default_rng(0).standard_normal((2, 12, latent_dim))
+    z[1, :6] = np.nan  # unequal="missing": no trial of odor A in the second animal
+    labels, window = np.repeat([0, 1], 6), np.tile([0, 1], 6)
+    for figure in (figures.odor_maps({"mmvm": z}, labels, ["Ada", "Bo"], "AB"),
+                   figures.trajectories({"mmvm": z}, labels, window, ["Ada", "Bo"], "AB")):
+        assert figure.axes[0].get_ylabel() == said
 
 
 def test_a_number_that_overflowed_is_no_row(finished, root):
