@@ -6,10 +6,8 @@ were done.
 """
 
 import argparse
-import inspect
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
 
@@ -102,6 +100,9 @@ def _add_data(commands, asks_for_help: bool) -> None:
     data.add_argument("--root", help="folder of the data (default: the data that ships)")
     data.add_argument("--check", action="store_true", help="verify sizes, hashes, counts and labels")
     data.add_argument("--simulate", action="store_true", help="write the stand-in of data that cannot be shipped")
+    data.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                      help="an option of the data set's loader, for what is done of --check, --prepare and --simulate; "
+                      "lists and mappings as in YAML; without these the command lists the options; repeatable")
     data.add_argument("--full", action="store_true", help="with --check: read everything instead of a sample")
     data.add_argument("--prepare", action="store_true", help="make, or go on making, the arrays that a loader reads")
     data.add_argument("--size", type=int, help="with --prepare: pixels of an image's edge")
@@ -112,7 +113,14 @@ def _add_data(commands, asks_for_help: bool) -> None:
                       help="with --prepare: only say how much disk and time it takes")
 
 
+# what is said where a study's module `files` lacks a function of this name; in the order in which they are called
+ABSENT = {"simulate": "has no stand-in: its data ships with the project",
+          "prepare": "needs no preparation: its loader reads the files",
+          "check": "has no check of its files: its module `files` needs a function check()"}
+
+
 def _data(options) -> int:
+    from mmvm import options as choices, paths
     from mmvm.study import registry
 
     module = registry.STUDIES[options.study].files
@@ -125,30 +133,25 @@ def _data(options) -> int:
         raise UserError(f"--{next(iter(settings)).replace('_', '-')} belongs to --prepare: add that, or leave it out")
     if options.full and not options.check:
         raise UserError("--full belongs to --check: add that, or leave it out")
-    if options.simulate:
-        if not hasattr(module, "simulate"):
-            raise UserError(f"{options.study} has no stand-in: its data ships with the project")
-        print(f"written to {module.simulate(options.root)}")
-    if options.prepare:
-        if not hasattr(module, "prepare"):
-            raise UserError(f"{options.study} needs no preparation: its loader reads the files")
-        _print_lines(options, module.prepare, settings)
-    if options.check:
-        if not hasattr(module, "check"):
-            raise UserError(f"{options.study} has no check of its files: its module `files` needs a function check()")
-        _print_lines(options, module.check, {"full": True} if options.full else {})
-    if not (options.simulate or options.prepare or options.check):
+    known = {name: getattr(module, name) for name in ABSENT if hasattr(module, name)}
+    asked = [name for name in ABSENT if getattr(options, name)]
+    for name in asked:
+        if name not in known:
+            raise UserError(f"{options.study} {ABSENT[name]}")
+    chosen = choices.arguments({name: known[name] for name in asked}, options.set)
+    if not asked:
         print(f"{module.__doc__}\nVerify the files with --check.")
+        for name, function in known.items():
+            print(f"--set with --{name}: {', '.join(choices.options_of(function)) or 'nothing'}")
+    root = options.root and str(paths.home(options.root))
+    for name in asked:
+        flags = {"prepare": settings, "check": {"full": True} if options.full else {}, "simulate": {}}[name]
+        for flag in flags:
+            if flag not in choices.options_of(known[name]):
+                raise UserError(f"{options.study} has no --{flag.replace('_', '-')} for --{name}: leave it out")
+        said = known[name](root, **{**flags, **chosen[name]})
+        print(*([f"written to {said}"] if name == "simulate" else said), sep="\n")
     return 0
-
-
-def _print_lines(options, function: Callable, settings: dict) -> None:
-    for name in settings:
-        if name not in inspect.signature(function).parameters:
-            raise UserError(f"{options.study} has no --{name.replace('_', '-')} for --{function.__name__}: leave it "
-                            "out")
-    for line in function(options.root, **settings):
-        print(line)
 
 
 # results -------------------------------------------------------------------------------------------------------------

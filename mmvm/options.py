@@ -4,9 +4,14 @@ What may be chosen says which options it has (`Option`: type, choices, range, me
 range is one line that says what exists. Methods are chosen this way, and a study's networks.
 """
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import yaml
 
 from mmvm.errors import UserError
 
@@ -101,3 +106,50 @@ def canonical(text: str, what: str, kinds: Mapping[str, Sequence[Option]]) -> st
     """`text` as `write` writes it, so that equal choices are equal texts."""
     name, values = parse(text, what, kinds)
     return write(name, values, kinds[name])
+
+
+# options of functions ------------------------------------------------------------------------------------------------
+
+def options_of(function: Callable) -> dict[str, type]:
+    """Name -> type of a function's named arguments but the first, which is what it works on."""
+    hints = typing.get_type_hints(function)
+    return {name: hints.get(name, object) for i, (name, parameter) in enumerate(
+        inspect.signature(function).parameters.items()) if i and parameter.kind != parameter.VAR_KEYWORD}
+
+
+def arguments(functions: Mapping[str, Callable], settings: Sequence[str]) -> dict[str, dict]:
+    """Lines of name=value as keyword arguments of those functions that have one of this name, by the functions' names.
+    A value is read as YAML and must be of the type that the signature says."""
+    chosen: dict[str, dict] = {name: {} for name in functions}
+    for setting in settings:
+        option, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise UserError(f"--set takes name=value, got {setting!r}")
+        takers = [name for name, function in functions.items() if option in options_of(function)]
+        if not takers:
+            there = "; ".join(f"--{name} takes {', '.join(options_of(function)) or 'none'}"
+                              for name, function in functions.items())
+            raise UserError(f"there is no option {option!r} here: {there or 'add --check, --prepare or --simulate'}")
+        for name in takers:
+            chosen[name][option] = _of_type(text, option, options_of(functions[name])[option])
+    return chosen
+
+
+def _of_type(text: str, name: str, hint):
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        value = text
+    fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if str in kinds and not (fits and isinstance(value, Mapping | list | int | None)):
+        return text
+    if float in kinds and type(value) is int:
+        return float(value)
+    if not fits:
+        wanted = " or ".join({int: "an integer", float: "a number", bool: "true or false", Sequence: "a list [a, b]",
+                              Mapping: "a mapping {a: b}", types.NoneType: "null"}.get(kind, kind.__name__)
+                             for kind in kinds)
+        raise UserError(f"{name} must be {wanted}, got {text!r}")
+    return value

@@ -15,6 +15,11 @@ def home(path: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def placed(path: str | os.PathLike) -> Path:
+    """What a parameter's path names: a relative one starts at the repository's root."""
+    return REPOSITORY / home(path)
+
+
 def data_root() -> Path:
     """The data that ships with the project, or the folder named by the environment variable MMVM_DATA."""
     return home(os.environ.get("MMVM_DATA") or REPOSITORY / "data")

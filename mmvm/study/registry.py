@@ -97,7 +97,7 @@ def load(folder: str | Path, **settings) -> tuple[Study, MultimodalVAE]:
     """Parameters and trained model of a run's folder (from the repository's root, like `out`); the data is read to
     know its shapes. What the training does not depend on (n_test, n_probe, ...) is at its default. A checkpoint does
     not know where the data lies, because folders move: where that is not the default, give it as `root`."""
-    checkpoint = paths.REPOSITORY / folder / training.CHECKPOINT
+    checkpoint = paths.placed(folder) / training.CHECKPOINT
     _, metadata = training.read_checkpoint(checkpoint)
     config = {**json.loads(metadata["config"]), **json.loads(metadata["progress"])}
     if config.get("experiment") not in STUDIES:

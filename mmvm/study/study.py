@@ -149,7 +149,7 @@ class Study(Parameters):
     # where and under which name --------------------------------------------------------------------------------------
 
     def folder(self) -> Path | None:
-        return (paths.REPOSITORY / self.out) if self.out else None
+        return paths.placed(self.out) if self.out else None
 
     def method(self) -> str:
         """Name in the rows: the objective with its options, as in "mmvm:gate=soft,load_balance=1"."""

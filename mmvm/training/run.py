@@ -15,6 +15,7 @@ from mmvm.errors import UserError
 from mmvm.files import git_commit, versions, write_safetensors, write_text
 from mmvm.identity import architecture
 from mmvm.model import MultimodalVAE
+from mmvm.paths import home
 from mmvm.training import distributed, memory
 from mmvm.training.checkpoint import (
     CHECKPOINT,
@@ -54,7 +55,7 @@ class Run:
     def __init__(self, model: MultimodalVAE, optimizer: torch.optim.Optimizer, config: dict,
                  out: str | os.PathLike | None, data: str):
         self.model, self.optimizer, self.config = model, optimizer, config
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else home(out)
         self.ranks = distributed.ranks()
         self.step = self.epoch = 0
         self.seconds = 0.0                      # of training, before the clock was last started

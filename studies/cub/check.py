@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mmvm.errors import UserError
+from mmvm.paths import home
 from studies.cub import attributes as cub_attributes
 from studies.cub.index import WHERE, Index, default_root, read_index, split_of
 
@@ -22,7 +23,7 @@ def check(root: str | os.PathLike | None = None) -> list[str]:
     Every image is opened and every caption file read, without a cache. What is absent but can be done without is named
     with what it is needed for. Raises one `UserError` that names all problems, and where the files come from.
     """
-    root = default_root() if root is None else Path(root)
+    root = default_root() if root is None else home(root)
     index = read_index(root)
     report, problems = [_count(index)], []
     for step in (_images, _captions, _attributes):

@@ -23,6 +23,7 @@ from PIL import Image
 from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Categorical, Laplace
+from mmvm.paths import home
 from studies.cub import attributes as cub_attributes
 from studies.cub.cache import cached, fingerprint
 from studies.cub.captions import COLOUR_GROUPS, PAD, Vocabulary, colour_groups, tokenise
@@ -81,7 +82,7 @@ def load(split: str, root: str | os.PathLike | None = None, *, split_by: str = "
                    crop=(crop, CROPS), missing=(missing, ("error", "skip")))
     if captions_per_image is not None and captions_per_image < 1:
         raise UserError(f"captions_per_image must be at least 1, or None for all, got {captions_per_image}")
-    root = default_root() if root is None else Path(root)
+    root = default_root() if root is None else home(root)
     index = read_index(root)
     is_train, how = split_of(index, split_by)
     index, is_train, skipped = present(index, is_train, missing)

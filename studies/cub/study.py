@@ -79,7 +79,7 @@ class CUB(Study):
     def data(self, split: str) -> CaptionedImages:
         """All training pairs, or `n_test` of the test pairs. Paints the stand-in where there is no root; a
         relative root starts at the repository's."""
-        root = paths.REPOSITORY / self.root if self.root else cub.simulate(n_images=self.n_images, seed=self.data_seed)
+        root = paths.placed(self.root) if self.root else cub.simulate(n_images=self.n_images, seed=self.data_seed)
         data = cub.load(split, root, split_by=self.split_by, labels=self.labels, crop=self.crop, missing=self.missing,
                         more_than=self.more_than, pads_counted=self.pads_counted, text_weight=self.text_weight,
                         captions_per_image=self.captions_per_image)

@@ -195,7 +195,7 @@ def check(root: str | os.PathLike | None = None, *, animals: Sequence[str] | str
                                  unequal=unequal, n_folds=n_folds) for split in ("train", "test"))
     n = len(test.window.unique())
     return [*report, f"odors {odors}: {len(train) // n} tuples for training, {len(test) // n} for testing (fold 0 of "
-                     f"{n_folds}), {n} windows of {window} bins each"]
+                     f"{n_folds}), windows a trial: {n}, of {window} bins"]
 
 
 def _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors, n_folds, fold, split,

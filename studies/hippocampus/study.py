@@ -82,7 +82,7 @@ class Hippocampus(Study):
 
     def sessions(self) -> dict[str, Session]:
         """The animals' recordings, simulated first where there is nothing in the default folder."""
-        root = paths.REPOSITORY / paths.home(self.root) if self.root else files.default_root()
+        root = paths.placed(self.root) if self.root else files.default_root()
         if not self.root and not root.exists():
             hippocampus.simulate(root)
         start = self.choice("windows")[1]["start"]

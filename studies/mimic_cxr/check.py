@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmvm.errors import UserError
+from mmvm.paths import home
 from studies.mimic_cxr import image as mimic_cxr_image
 from studies.mimic_cxr.index import (
     LABELS,
@@ -37,7 +38,7 @@ def check(root: str | os.PathLike | None = None, *, full: bool = False) -> list[
 
     Writes nothing. Raises one `UserError` that names all problems, in numbers, and where the files come from.
     """
-    root = default_root() if root is None else Path(root)
+    root = default_root() if root is None else home(root)
     index = read_index(root)
     report, problems = [_count(index), *index.report(), _labels(index)], []
     for split_by in ("official", "subject"):

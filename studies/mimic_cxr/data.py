@@ -28,6 +28,7 @@ from torch import Tensor
 from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
+from mmvm.paths import home
 from studies.mimic_cxr.check import check
 from studies.mimic_cxr.index import LABELS, POLICIES, SPLITS, SPLITS_BY, default_root, pairs, read_index, split_of
 from studies.mimic_cxr.phantom.files import simulate
@@ -99,7 +100,7 @@ def load(split: str, root: str | os.PathLike | None = None, *, policy: str = "al
     check_options(size, policy)
     if split_seed < 0:
         raise UserError(f"split_seed must be 0 or more, got {split_seed}")
-    root = default_root() if root is None else Path(root)
+    root = default_root() if root is None else home(root)
     index = read_index(root)
     sides, how = split_of(index, split_by, split_seed)
     wanted = needed(index, policy)

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmvm.errors import UserError
+from mmvm.paths import home
 from studies.mimic_cxr import image as mimic_cxr_image, store as mimic_cxr_store
 from studies.mimic_cxr.image import DISK, MISSING, UNREADABLE
 from studies.mimic_cxr.index import POLICIES, Index, default_root, pairs, read_index
@@ -50,7 +51,7 @@ def prepare(root: str | os.PathLike | None = None, *, size: int = 224, equalise:
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, or absent for one per processor, got {workers}")
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    index = read_index(default_root() if root is None else Path(root))
+    index = read_index(default_root() if root is None else home(root))
     wanted = needed(index, policy)
     if not wanted.any():
         raise UserError(f"{index.base} has no study with both views: use policy='missing', or add studies")
@@ -301,7 +302,7 @@ def _list_skipped(index: Index, names: np.ndarray, status: np.ndarray, folder: P
 def locate(root: str | os.PathLike | None, name: str) -> list[Path]:
     """The image files behind a name of skipped.csv or of `ids` (frontal+lateral). For the owner of the data: the paths
     contain ids, and this is the only function that returns any. Do not print or store them."""
-    index = read_index(default_root() if root is None else Path(root))
+    index = read_index(default_root() if root is None else home(root))
     wanted = [part.encode() for part in name.split("+") if part != "-"]
     if not (mimic_cxr_store.folder_of(index.base) / mimic_cxr_store.KEY).is_file():
         raise UserError(f"{index.base} is not prepared, so nothing there has a name: prepare it first")

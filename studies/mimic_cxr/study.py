@@ -103,7 +103,7 @@ class MimicCXR(Study):
     def data(self, split: str) -> ChestXrays:
         """All training rows, with `lateral_missing` of their lateral views hidden, or `n_test` of the test rows. Makes
         the phantoms where there is no root; a relative root starts at the repository's."""
-        root = paths.REPOSITORY / self.root if self.root else mimic_cxr.simulate(n_subjects=self.n_subjects,
+        root = paths.placed(self.root) if self.root else mimic_cxr.simulate(n_subjects=self.n_subjects,
                                                                                  seed=self.data_seed)
         data = mimic_cxr.load(split, root, policy=self.policy, split_by=self.split_by, uncertain=self.uncertain,
                               size=self.size, equalise=self.equalise, split_seed=self.data_seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmvm.errors import UserError
-from mmvm.paths import data_root
+from mmvm.paths import data_root, home
 from studies.polymnist.mnist import FILES, LABEL_COUNTS, MD5, N_CLASSES, find_mnist, read_mnist, unpack
 from studies.polymnist.pictures import photo_folder, photo_paths, read_photo
 from studies.polymnist.released import is_released, released_table
@@ -20,7 +20,7 @@ def check(root=None) -> list[str]:
     of a folder in the released layout the names and pairs of all files. Raises one `UserError` that names all
     problems.
     """
-    root = data_root() / "polymnist" if root is None else Path(root)
+    root = data_root() / "polymnist" if root is None else home(root)
     report, problems = [], []
 
     def attempt(step, *arguments):

@@ -13,15 +13,13 @@ raw 64-bit output of PCG64, turned into integers here (NumPy promises the raw st
 and the digits are resized with integer weights.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
-from mmvm.paths import data_root
+from mmvm.paths import data_root, home
 from studies.polymnist.check import check
 from studies.polymnist.mnist import HELD_OUT, N_CLASSES, SIDE, SPLITS, is_whole, read_mnist
 from studies.polymnist.pictures import build_modality, photo_folder, read_photos, stream_of
@@ -55,7 +53,7 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
 
     Raises `UserError` for unknown options and for absent, cut or inconsistent files, with file, row and cure.
     """
-    root = data_root() / "polymnist" if root is None else Path(root)
+    root = data_root() / "polymnist" if root is None else home(root)
     _check_options(split, n_modalities, scale, seed)
     if is_released(root):
         if backgrounds is not None:

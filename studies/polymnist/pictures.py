@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mmvm.errors import UserError
-from mmvm.paths import REPOSITORY
+from mmvm.paths import REPOSITORY, home
 from studies.polymnist.mnist import N_CLASSES, SIDE, SPLITS
 
 THRESHOLD = 128                 # a digit is where MNIST is brighter than this
@@ -79,7 +79,7 @@ def _place(small: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray
 
 def photo_folder(root: Path, backgrounds) -> Path:
     if backgrounds is not None:
-        folder = Path(backgrounds)
+        folder = home(backgrounds)
         if not folder.is_dir():
             raise UserError(f"backgrounds={str(folder)!r} is not a folder: give one that holds a photo per "
                             "modality")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmvm import evaluation, training
+from mmvm import evaluation, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import frechet
@@ -71,8 +71,9 @@ class PolyMNIST(Study):
         """`n_train` tuples of the training or `n_test` of the test set."""
         if split == "test" and self.validation:
             split = "validation"
-        data = polymnist.load(split, self.root or None, n_modalities=self.n_modalities, translated=self.translated,
-                              scale=self.scale, backgrounds=self.backgrounds or None, seed=self.data_seed,
+        root, photos = (paths.placed(folder) if folder else None for folder in (self.root, self.backgrounds))
+        data = polymnist.load(split, root, n_modalities=self.n_modalities, translated=self.translated,
+                              scale=self.scale, backgrounds=photos, seed=self.data_seed,
                               held_out=self.validation, n=self.n_train if split == "train" else self.n_test)
         if split == "train" and self.missing:
             data = replace(data, observed=observed_at_random(data.observed.shape, self.missing, self.data_seed))

@@ -2,19 +2,22 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 
 import nbformat
 import pytest
 import torch
 
-from mmvm import training
+from mmvm import options, training
 from mmvm.__main__ import main
+from mmvm.errors import UserError
 from mmvm.paths import REPOSITORY
 from mmvm.study import results
 from studies.polymnist import data as polymnist
@@ -142,8 +145,8 @@ def test_train_ends_with_the_rows_and_a_second_call_keeps_them(call, profile, tm
     (["--set", "epochs=many"], ["epochs must be an integer, got 'many'"]),
     (["--set", "beta"], ["--set takes name=value, got 'beta'"]),
     (["--set", "objective=poe:gate=soft"], ["objective 'poe' has no option 'gate': it has prior_expert"]),
-    (["--set", "root=nowhere"], ["train-images-idx3-ubyte.gz is not in nowhere/mnist"]),
-    (["--set", "backgrounds=nowhere"], ["backgrounds='nowhere' is not a folder"]),
+    (["--set", "root=nowhere"], ["train-images-idx3-ubyte.gz is not in", "/nowhere/mnist"]),
+    (["--set", "backgrounds=nowhere"], ["/nowhere' is not a folder"]),
     (["--set", "n_train=70000"], ["n=70000 tuples asked for, the train split has 60000"]),
     (["--set", "n_modalities=6"], ["holds 5 photos, 6 modalities need one each"]),
     (["--set", "device=gpu"], ["unknown device 'gpu'"]),
@@ -284,6 +287,39 @@ def test_a_damaged_copy_is_named_file_by_file(call, tmp_path):
     assert_mistake(said, f"{root} is not as it should be", f"{labels} (", "SHA256SUMS says", f"{photo} is missing",
                    "restore it")
     assert said[1] == ""
+
+
+def check(root=None, *, size: int = 3, names: list[str] | str | None = None, starts: Mapping[str, int] | int = 0,
+          share: float | None = None, deep: bool = False, odd: str = ""):
+    """What stands behind --check in the tests of --set."""
+
+
+@pytest.mark.parametrize("setting, value", [
+    ("size=64", 64), ("names=Ada", "Ada"), ("names=[Ada, Bo]", ["Ada", "Bo"]), ("names=12", "12"), ("names=null", None),
+    ("starts=7", 7), ("starts={Ada: 7, J\u00f6rg 2: 8}", {"Ada": 7, "J\u00f6rg 2": 8}), ("share=1", 1.0),
+    ("share=0.5", 0.5), ("deep=true", True), ("odd=a=b", "a=b"), ("odd=1e3", "1e3"), ("odd=[", "["), ("odd=no", "no"),
+    ("odd=7", "7"), ("odd=[1, 2]", "[1, 2]"), ("odd=", "")])
+def test_an_option_of_a_loader_is_read_as_its_type(setting, value):
+    found = options.arguments({"check": check}, [setting])["check"][setting.split("=")[0]]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("setting, words", [
+    ("size=big", "size must be an integer, got 'big'"), ("size=true", "size must be an integer"),
+    ("size", "name=value"),
+    ("deep=1", "deep must be true or false"), ("starts=x", "starts must be a mapping {a: b} or an integer"),
+    ("root=x", "--check takes size, names"), ("sise=1", "there is no option 'sise' here: --check takes size, names")])
+def test_a_wrong_option_of_a_loader_says_what_there_is(setting, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        options.arguments({"check": check}, [setting])
+
+
+def test_the_command_lists_and_passes_on_the_loaders_options(call, tmp_path):
+    status, out, _ = call("data", "hippocampus")
+    assert status == 0 and "--set with --check: animals, starts, window, " in out
+    assert_mistake(call("data", "hippocampus", "--set", "starts=3"), "add --check, --prepare or --simulate")
+    said = call("data", "hippocampus", "--check", "--root", tmp_path, "--set", "size=3")
+    assert_mistake(said, "--check takes animals")
 
 
 def test_a_missing_root_is_named(call, tmp_path):

@@ -14,7 +14,7 @@ from random import Random
 from PIL import Image
 
 from mmvm.errors import UserError
-from mmvm.paths import data_root
+from mmvm.paths import data_root, home
 from studies.cub.attributes import NAMES
 from studies.cub.standin.captions import area_by_colour, captions, visible
 from studies.cub.standin.paint import Picture, paint
@@ -46,7 +46,7 @@ def simulate(root: str | os.PathLike | None = None, n_images: int = 3_000, n_spe
     an image. A complete set of the same arguments is left as it is. About 10 ms an image on one core. Raises
     `UserError` for numbers that make no set and where `root` holds something else.
     """
-    root = data_root() / "cub" / f"standin-{n_images}-{seed}" if root is None else Path(root)
+    root = data_root() / "cub" / f"standin-{n_images}-{seed}" if root is None else home(root)
     n_species = min(200, n_images // 2) if n_species is None else n_species
     settings = {"version": VERSION, "n_images": n_images, "n_species": n_species, "seed": seed}
     if not 4 <= n_species <= 999 or n_images < 2 * n_species:

@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmvm.errors import UserError
-from mmvm.paths import data_root
+from mmvm.paths import data_root, home
 from studies.mimic_cxr.index import FILES, LABELS, MARKER
 from studies.mimic_cxr.phantom.patients import DRAWN, Patient, draw_patient
 from studies.mimic_cxr.phantom.thorax import draw_acquisition, render
@@ -62,7 +62,7 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
     `root` and is continued. Raises `UserError` for numbers that make no set and where `root` holds something else.
     """
     default = f"standin-{n_subjects}-{seed}" + (f"-{short_side}" if short_side != 160 else "")
-    root = data_root() / "mimic_cxr" / default if root is None else Path(root)
+    root = data_root() / "mimic_cxr" / default if root is None else home(root)
     for name, value, low, high in (("n_subjects", n_subjects, 3, 999_999), ("short_side", short_side, 32, 2048),
                                    ("workers", workers, 1, 1024), ("seed", seed, 0, 2**32)):
         if not (isinstance(value, (int, np.integer)) and low <= value <= high):

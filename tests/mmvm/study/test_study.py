@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mmvm import study, training
+from mmvm import paths, study, training
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.likelihoods import Laplace
@@ -348,6 +348,17 @@ def test_folder_starts_from_the_repository():
     assert PolyMNIST().folder() is None
     assert PolyMNIST(out="runs/x").folder() == REPOSITORY / "runs" / "x"
     assert str(PolyMNIST(out="/elsewhere/x").folder()) == "/elsewhere/x"
+
+
+def test_a_tilde_is_the_home_wherever_a_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable, root in (("MMVM_DATA", paths.data_root), ("MMVM_RUNS", paths.runs_root)):
+        monkeypatch.setenv(variable, "~/big disk")
+        assert root() == tmp_path / "big disk"
+    assert PolyMNIST(out="~/x").folder() == tmp_path / "x"
+    for study in STUDIES.values():
+        with pytest.raises(UserError, match=re.escape(str(tmp_path / "not there"))):
+            study(root="~/not there").data("train")
 
 
 # data and model

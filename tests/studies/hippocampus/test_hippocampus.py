@@ -281,8 +281,8 @@ def test_check_describes_every_animal(root):
     report = hippocampus.check(root)
     assert len(report) == 4 and report[2].startswith("Stella: 80 trials, 4 units, 400 bins, windows from bin 250")
     train, test = (len(load(split, root, odors="ABCDE")) // 16 for split in ("train", "test"))
-    assert report[3] == (f"odors ABCDE: {train} tuples for training, {test} for testing (fold 0 of 5), 16 windows of "
-                         "10 bins each")
+    assert report[3] == (f"odors ABCDE: {train} tuples for training, {test} for testing (fold 0 of 5), windows a "
+                         "trial: 16, of 10 bins")
 
 
 def own_files(root, name, trials, bins=40, odors=(1, 2)):
@@ -302,8 +302,8 @@ def test_check_takes_the_options_of_load(tmp_path):
     with pytest.raises(UserError, match="where the windows start is not known: give starts=.'Fido': <bin>. or one bin"):
         hippocampus.check(tmp_path)
     report = hippocampus.check(tmp_path, starts=5, window=4, length=10)
-    assert report[2:] == ["odors G left out: not every animal has 5 trials of them",
-                          "odors AB: 12 tuples for training, 4 for testing (fold 0 of 5), 7 windows of 4 bins each"]
+    assert report[2] == "odors G left out: not every animal has 5 trials of them"
+    assert report[3].endswith("AB: 12 tuples for training, 4 for testing (fold 0 of 5), windows a trial: 7, of 4 bins")
     assert len(hippocampus.check(tmp_path, animals="Rex", starts={"Rex": 3})) == 2
     assert len(load("test", tmp_path, starts=5, odors="AB", window=4, length=10)) == 4 * 7
 
