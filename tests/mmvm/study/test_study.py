@@ -356,9 +356,9 @@ def test_a_tilde_is_the_home_wherever_a_folder_is_named(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, "~/big disk")
         assert root() == tmp_path / "big disk"
     assert PolyMNIST(out="~/x").folder() == tmp_path / "x"
-    for study in STUDIES.values():
+    for kind in STUDIES.values():
         with pytest.raises(UserError, match=re.escape(str(tmp_path / "not there"))):
-            study(root="~/not there").data("train")
+            kind(root="~/not there").data("train")
 
 
 # data and model
