@@ -97,7 +97,8 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Short commit of the project, "+" appended when `mmvm` or `studies` has uncommitted changes, "" without git."""
+    """Short commit of the project, "+" appended when `mmvm` or `studies` has uncommitted changes. Without git what the
+    environment variable MMVM_COMMIT says, or ""."""
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(paths.REPOSITORY), *words], capture_output=True, text=True,
                               check=True).stdout.strip()
@@ -105,4 +106,4 @@ def git_commit() -> str:
         changed = git("status", "--porcelain", "--", "mmvm", "studies")
         return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get("MMVM_COMMIT", "")

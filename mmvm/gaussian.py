@@ -54,6 +54,12 @@ class DiagonalGaussian:
     def __getitem__(self, index) -> "DiagonalGaussian":
         return self.within_limits(self.mean[index], self.logvar[index])
 
+    def information(self) -> Tensor:
+        """What each dimension tells of its sample, (..., D) nats for N posteriors (..., N, D): 0.5 log(1 + Var[mean] /
+        E[var]), the information of a Gaussian channel. In units of the posteriors' own width, so it also tells where no
+        prior fixes the scale."""
+        return 0.5 * (self.mean.var(-2) / self.var.mean(-2)).log1p()
+
     def where(self, keep: Tensor) -> "DiagonalGaussian":
         """N(0, I) wherever `keep` (...) is false: what is absent can neither be read nor get a gradient."""
         keep = keep.unsqueeze(-1)

@@ -46,8 +46,7 @@ def _sample(x: Tensor) -> Tensor:
 def architecture(model: MultimodalVAE) -> dict:
     """Name -> value of everything that makes the model: beta, modalities, the objective's class and options, the
     networks' layers, and the shape of every weight. As JSON gives it back."""
-    found = {"beta": _plain(getattr(model, "beta", None)),  # a reference trained on labels has none
-             "modalities": [modality.name for modality in model.modalities],
+    found = {"beta": _plain(model.beta), "modalities": [modality.name for modality in model.modalities],
              "objective": type(model.objective).__qualname__}
     for modality in model.modalities:
         found.update({f"{modality.name}'s {field.name}": _plain(getattr(modality, field.name))

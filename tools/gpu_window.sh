@@ -9,8 +9,9 @@
 #   grid    workflow/lists/polymnist-gpu.yaml: all methods with the small nets, several at a time, in half of what is left
 #   paper   the paper's networks: MMVM, MVTCAE and PoE at beta 1, for as many epochs as fit
 #
-# What is finished is in $OUT (runs/window, where it is not set) at once, in eight files: take them along, put the tables
-# into data/results, and a second window goes on where the first one ended: `tools/gpu_window.sh 7 grid paper`.
+# What is finished is in $OUT (runs/window, where it is not set) at once, in at most eight files: take them along, put the
+# tables into data/results, and a second window goes on where the first one ended: `tools/gpu_window.sh 7 grid paper`.
+# Rows name the commit; where the tree came without git, say it: MMVM_COMMIT=$(git rev-parse --short=10 HEAD).
 # REHEARSE=1 does all of it on a CPU with tiny settings, in a few minutes.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -53,12 +54,10 @@ for part in $parts; do
   case $part in
     tests)
       timeout $(( $(left) < 120 ? $(left) : 120 )) "$PY" -m pytest -q -p no:cacheprovider tests/mmvm/training/test_cuda.py \
-        >"$OUT/tests.log" 2>&1
-      tail -n 1 "$OUT/tests.log" | tee -a "$OUT/window.log" ;;
+        >>"$OUT/window.log" 2>&1 ;;
     bench)
       if [ -n "$REHEARSE" ]; then bench=(steps --rounds 1 --batch 8); else bench=(gpu --rounds 2 --keep); fi
-      timeout $(( $(left) < 75 ? $(left) : 75 )) "$PY" -m benchmarks "${bench[@]}" --network conv >"$OUT/bench.log" 2>&1
-      tail -n 1 "$OUT/bench.log" | tee -a "$OUT/window.log" ;;
+      timeout $(( $(left) < 75 ? $(left) : 75 )) "$PY" -m benchmarks "${bench[@]}" --network conv >>"$OUT/window.log" 2>&1 ;;
     grid)
       share=$(left); case " $parts " in *" paper "*) share=$((share / 2)) ;; esac
       "$PY" -m mmvm queue "$list" --workers "$workers" --threads 2 --minutes "$(awk "BEGIN{print $share/60}")" \
@@ -67,7 +66,7 @@ for part in $parts; do
       timeout "$(( $(left) + 5 ))" "$PY" tools/gpu_paper.py --seconds "$(left)" --table "$table" --out "$OUT" \
         ${REHEARSE:+--rehearse} >>"$OUT/window.log" 2>&1 ;;
   esac
-  say "$part ended"
+  say "$part ended with status $?"
   keep
 done
 keep

@@ -290,7 +290,10 @@ def _trained(run: Run) -> tuple[int, float]:
 
 @functools.lru_cache(1024)
 def _last_epoch(path: Path, *version: int) -> tuple[int, float]:
-    history = training.read_history(path.parent)
+    try:
+        history = training.read_history(path.parent)
+    except UserError:  # the run itself says so; the others go on
+        return 0, 0.0
     return (history[-1]["epoch"], history[-1]["seconds"]) if history else (0, 0.0)
 
 

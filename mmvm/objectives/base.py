@@ -1,4 +1,4 @@
-"""What every method has in common: `Objective`, `Shared`, `Independent`, and schedules.
+"""What every method has in common: `Objective`, and `Shared`, which it returns.
 
 An objective takes the M posteriors q_m(z_m | x_m) of a batch and says what every decoder gets (`latents`) and what
 that costs (`regulariser`, nats per sample). The model decodes and weighs; the loop optimises. A new method is a new
@@ -96,6 +96,10 @@ class Objective(nn.Module):
         what the importance-sampled log-likelihood of the observed modalities needs. G = 1 for a joint model, G = M
         for M separate ones. Raises `UserError` where the method defines no density of X."""
         raise UserError(f"{type(self).__name__} defines no joint density p(X, z), so it has no log-likelihood")
+
+    def anchored(self, step: int) -> bool:
+        """Whether something keeps the latents where they are: a prior that does not move with the data."""
+        return True
 
     def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         """From the means of `parts` over an epoch: what to add to the history, and warnings with advice."""

@@ -145,5 +145,8 @@ class MMVM(Objective):
                         "so there is no p(z) and no joint density p(X, z) (paper, section 3). Compare its "
                         "reconstruction and imputation errors, or a joint model's log-likelihood with another's")
 
+    def anchored(self, step):
+        return at(self.standard_normal_weight, step) > 0
+
     def report(self, means):
         return ({}, []) if self.gate is None else self.gate.report(means)

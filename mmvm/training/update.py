@@ -133,5 +133,6 @@ class Guard:
         saved = self.run.out is not None and self.run.checkpoint.exists()
         kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
         wrong, poor = findings(self.data)
-        cure = (wrong + poor or ["Try a smaller learning_rate, max_grad_norm=100, or precision='float32'"])[0]
+        advice = "Try a smaller learning_rate, max_grad_norm=100, or precision='float32'"
+        cure = wrong[0] if wrong else ". ".join([*poor[:1], advice])
         raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. {cure}.{kept}")

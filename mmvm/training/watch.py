@@ -9,8 +9,6 @@ from torch import Tensor
 
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
-from mmvm.objectives import MMVM
-from mmvm.schedule import at
 from mmvm.training.batches import Batches, to_device
 
 SAMPLES, FEWEST = 64, 8   # looked at: a twentieth of a small set, but no fewer; nor is a modality judged by fewer
@@ -59,14 +57,10 @@ class Watch:
 
     def _collapsed(self, q: DiagonalGaussian, observed: Tensor) -> dict[str, str]:
         """Modalities whose posterior is the same for all samples: the spread of its means is nothing beside its own
-        width. 0.5 sum_D log(1 + Var[mean] / E[var]) is a Gaussian's information about the sample, in nats; in units of
-        the width, so that it also tells where no prior fixes the scale."""
+        width."""
         found = {}
-        for spec, mean, var, seen in zip(self.model.modalities, q.mean, q.var, observed):
-            if int(seen.sum()) < FEWEST:
-                continue
-            nats = float(0.5 * (mean[seen].var(0) / var[seen].mean(0)).log1p().sum())
-            if nats < COLLAPSED:
+        for m, (spec, seen) in enumerate(zip(self.model.modalities, observed)):
+            if int(seen.sum()) >= FEWEST and float(q[m, seen].information().sum()) < COLLAPSED:
                 found[f"collapsed {spec.name}"] = (
                     f"the posterior of {spec.name!r} has collapsed: its latents hold less than {COLLAPSED:g} nats "
                     "about the sample. Try a smaller beta, one that rises from 0 (beta=Schedule(0, ...)), or a larger "
@@ -75,13 +69,12 @@ class Watch:
 
     def _adrift(self, q: DiagonalGaussian, observed: Tensor, step: int) -> dict[str, str]:
         """Latents that move away from 0, under an objective that does not hold them there."""
-        objective, mean = self.model.objective, q.mean[observed]
+        mean = q.mean[observed]
         centre = mean.mean(0)
         distance, before = float(centre.norm()), self.distance
         spread = float(((mean - centre).square() + q.var[observed]).sum(-1).mean().sqrt())
         self.distance = distance
-        held = not isinstance(objective, MMVM) or at(objective.standard_normal_weight, step) > 0
-        if held or distance <= before or distance < ADRIFT * spread:
+        if self.model.objective.anchored(step) or distance <= before or distance < ADRIFT * spread:
             return {}
         return {"adrift": "the latents drift: their centre is more than "
                 f"{ADRIFT:g} times their spread away from 0 and moves on, because with alpha 0 nothing holds them. Try "

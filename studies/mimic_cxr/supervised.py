@@ -41,7 +41,7 @@ class Supervised(nn.Module):
         super().__init__()
         self.modalities = tuple(modalities)
         self.encoders, self.decoders = nn.ModuleList(classifiers), nn.ModuleList()  # what a plan of the loop looks for
-        self.objective = Objective()
+        self.objective, self.beta = Objective(), 0.0  # nothing is regularised
         self.grouped = False
 
     def forward(self, x: Sequence[Tensor], observed: Tensor | None = None, step: int = 0) -> Terms:

@@ -177,7 +177,8 @@ def test_the_parameters_cell_of_the_chapter_is_the_class(cls):
 
 
 def test_every_study_is_known_by_its_chapter():
-    assert {cls.name: cls for cls in Study.__subclasses__()} == STUDIES
+    ours = [cls for cls in Study.__subclasses__() if cls.__module__.startswith("studies.")]  # other tests define some
+    assert {cls.name: cls for cls in ours} == STUDIES
 
 
 def test_every_chapter_with_parameters_has_a_class():

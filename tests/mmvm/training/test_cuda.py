@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmvm import MMVM, MultimodalData, MultimodalVAE, fit
+from mmvm import MMVM, MultimodalData, MultimodalVAE, Schedule, fit
 from mmvm.data import Modality
 from mmvm.evaluation import linear_probe, reconstruction_error
 from mmvm.likelihoods import Laplace
@@ -67,8 +67,6 @@ def test_every_way_to_make_an_update_learns_the_same(data, options):
 
 
 def test_a_recorded_update_follows_a_rate_that_falls(data):
-    from mmvm import Schedule
-
     rate = Schedule(1e-3, 0.0, 6 * (N // BATCH), "cosine")
     plain, recorded = (train(data, learning_rate=rate, plan=plan)[1]["loss"] for plan in ("plain", "graph"))
     assert recorded[-1] == pytest.approx(plain[-1], rel=0.02)

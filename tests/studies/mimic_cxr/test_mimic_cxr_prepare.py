@@ -168,6 +168,7 @@ def test_a_killed_preparation_loses_only_what_was_in_work(copy, tmp_path, metada
         process.send_signal(signal.SIGKILL)
         process.communicate()
         n = done(copy)
+        assert process.returncode == -signal.SIGKILL  # while it was at work
         assert at_least <= n <= 22  # all, where this process had to wait for its turn
     for _ in range(200):    # the worker notices, and ends
         left = [p for p in Path("/proc").glob("[0-9]*") if str(copy) in _command(p)] if Path("/proc").exists() else []

@@ -1,0 +1,36 @@
+"""Writes into a table's column `note` what sets the runs of a list apart from their profile.
+
+    python tools/note_settings.py workflow/lists/polymnist-search.yaml
+
+A row knows its run by a hash. For a search this says in words which settings that hash stands for, before what the note
+says already; a row that has them stays as it is.
+"""
+
+import sys
+
+from mmvm.study import results
+from workflow import lists
+
+OWN_COLUMNS = ("objective", "beta", "seed")
+
+
+def words(run: lists.Run) -> str:
+    """The settings of a run that have no column of their own."""
+    return ";".join(word for word in run.settings if word.partition("=")[0] not in OWN_COLUMNS) or "the profile"
+
+
+def main(path: str) -> None:
+    for run in lists.read(path).values():
+        if not run.table.exists():
+            continue
+        rows, said = results.read(run.table), words(run)
+        lacking = rows[(rows["run"] == run.parameters.run_hash()) & (rows["profile"] == run.parameters.profile)
+                       & ~rows["note"].map(lambda note, said=said: note.split("; ")[0] == said)]
+        if len(lacking):
+            results.append(lacking.assign(note=[f"{said}; {note}".removesuffix("; ") for note in lacking["note"]]),
+                           run.table)
+            print(f"{run.parameters.out}: {len(lacking)} rows say {said}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
