@@ -4,8 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmvm import paths
 from mmvm.errors import UserError
-from mmvm.files import digest, read_safetensors, write_safetensors
+from mmvm.files import digest, git_commit, read_safetensors, write_safetensors
 
 TENSORS = {"a": torch.arange(12.0).reshape(3, 4), "b": torch.tensor(7), "c": torch.zeros(0, 2),
            "d": torch.ones(3, dtype=torch.bfloat16), "e": torch.tensor([True, False])}
@@ -70,3 +71,12 @@ def test_missing_and_foreign_files_are_named(tmp_path, path):
         read_safetensors(path, "other-1", "other file", "a test")
     with pytest.raises(UserError, match="cannot be read"):
         read_safetensors(tmp_path, "test-1", "test file", "a test")
+
+
+def test_without_git_the_commit_is_what_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("MMVM_COMMIT", raising=False)
+    assert git_commit() == ""
+    monkeypatch.setenv("MMVM_COMMIT", "0123456789")
+    assert git_commit() == "0123456789"

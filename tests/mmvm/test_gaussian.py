@@ -245,3 +245,10 @@ def test_bfloat16_differs_from_float32_only_by_the_rounding_of_its_input():
     rounded = DiagonalGaussian(exact.mean.bfloat16(), exact.logvar.bfloat16())
     wide = DiagonalGaussian(exact.mean.bfloat16().double(), exact.logvar.bfloat16().double())
     torch.testing.assert_close(rounded.pairwise_kl().double(), wide.pairwise_kl(), rtol=1e-5, atol=1e-5)
+
+
+def test_information_is_that_of_a_gaussian_channel():
+    """Means of variance 3 beside a width of 1: 0.5 log 4 nats; equal means tell nothing, whatever the width."""
+    mean = torch.tensor([-1.0, 1.0]).repeat(50) * (math.sqrt(3 * 99 / 100))  # the sample's variance is 3
+    q = DiagonalGaussian(torch.stack([mean, torch.full_like(mean, 7.0)], -1), torch.zeros(100, 2))
+    torch.testing.assert_close(q.information(), torch.tensor([0.5 * math.log(4), 0.0]))

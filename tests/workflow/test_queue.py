@@ -439,3 +439,12 @@ def test_tiny_runs_are_really_trained_stopped_and_continued(tmp_path, monkeypatc
     assert set(table["run"]) == {run.parameters.run_hash()} and set(table["updates"]) == {160}
     assert math.isclose(table["seconds"].iloc[0], training.read_history(folder)[-1]["seconds"], abs_tol=0.1)
     assert list(csv.DictReader(open(tmp_path / "t.csv"))) == list(csv.DictReader(open(folder / "results.csv")))
+
+
+def test_a_damaged_history_does_not_stop_the_others(desk, capsys):
+    desk = desk([1, 2])
+    folder = desk.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / training.HISTORY).write_text('{"epoch": 1, "seconds": 1}\nno epoch\n{"epoch": 3, "seconds": 3}\n')
+    assert queue.dry_run(desk.runs, 1) == 0
+    assert "2 left" in capsys.readouterr().out
