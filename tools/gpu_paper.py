@@ -70,6 +70,7 @@ def seconds_per_epoch(p: PolyMNIST, train) -> float:
     return seconds[2] - seconds[1]
 
 
+@torch.no_grad()
 def picture(result: Result, test, path: Path) -> None:
     """What the model imagines of the other modalities from the first."""
     few = test.subset(slice(0, 10))
