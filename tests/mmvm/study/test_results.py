@@ -21,7 +21,8 @@ ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "pr
 METRICS = {"probe", "reconstruction", "coherence", "imputation", "classifier_distance", "classifier_accuracy",
            "effective_beta", "log_likelihood", "fid", "probe_curve", "reconstruction_curve", "gate_entropy",
            "gate_margin", "gate_weight", "gate_first", "gate_most_used"}
-SHARES = {"probe", "coherence", "classifier_accuracy", "probe_curve", "gate_weight", "gate_first", "gate_most_used"}
+SHARES = {"probe", "coherence", "classifier_accuracy", "probe_curve", "gate_weight", "gate_first", "gate_most_used",
+          "probe_transfer", "latent_correlation"}
 
 
 def row(**changes):
@@ -295,6 +296,7 @@ OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence"
                                                         "distinct_bigrams", "grammatical")),
                        "classifier_auroc", "constant_accuracy", "constant_average_precision",
                        "reconstruction_weighted", "words"},
+               "polymnist_search": {"latent_information", "latent_dimensions", "latent_correlation", "probe_transfer"},
                "hippocampus": {"probe_shared", "probe_transfer", "probe_chance", "probe_shared_chance",
                                "deviance_explained", "deviance_label", "silhouette_odor", "silhouette_animal",
                                "odor_recovery", "odor_recovery_shared", "state_recovery", "squared_error"},
