@@ -5,6 +5,7 @@ depends on is handed to Snakemake as a parameter of its job, by content: a diges
 """
 
 import ast
+import functools
 import hashlib
 import json
 import sys
@@ -59,13 +60,18 @@ def code_digest(study: str, leave_out: Iterable[str] = ()) -> str:
     own = Path(sys.modules[STUDIES[study].__module__].__file__).parent
     files = [(folder.name, path) for folder in (paths.REPOSITORY / "mmvm", own) for path in sorted(folder.rglob("*.py"))
              if not {Path(part).stem for part in path.relative_to(folder).parts} & set(leave_out)]
-    return _digest([[folder, path.name, _tree(ast.parse(path.read_text()))] for folder, path in files])
+    return _digest([[folder, path.name, _tree_of(path.read_text())] for folder, path in files])
 
 
 def notebook_digest(path: str | Path) -> str:
     """A digest of a notebook's code cells: an edit of its prose leaves it as it is."""
     cells = json.loads(Path(path).read_text())["cells"]
     return _digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
+
+
+@functools.cache  # several digests are of the same files
+def _tree_of(code: str):
+    return _tree(ast.parse(code))
 
 
 def _tree(node):

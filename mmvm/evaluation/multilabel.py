@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
@@ -33,8 +34,6 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     samples have, or none: leave it out of a mean with `np.nanmean`. Where a logit or a label is NaN, the sample does
     not count for that label.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     logits, labels = np.asarray(logits, float), np.asarray(labels, float)
     if logits.shape != labels.shape or logits.ndim != 2 or not len(logits):
         raise UserError(f"logits {logits.shape} and labels {labels.shape}: give both as (N, C) with N > 0")
@@ -47,9 +46,25 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
             found["accuracy"][c] = (hard == y).mean()
         if 0 < y.sum() < len(y):
             for suffix, answers in (("", values), ("_hard", hard)):
-                found[f"auroc{suffix}"][c] = roc_auc_score(y, answers)
-                found[f"average_precision{suffix}"][c] = average_precision_score(y, answers)
+                found[f"auroc{suffix}"][c] = auroc(answers, y)
+                found[f"average_precision{suffix}"][c] = average_precision(answers, y)
     return found
+
+
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The share of pairs of a present (1) and an absent (0) label in which the present one has the higher of the
+    scores (N,); a tie is half a pair."""
+    present = labels.astype(bool)
+    n, rest = present.sum(), (~present).sum()
+    return (rankdata(scores)[present].sum() - n * (n + 1) / 2) / (n * rest)
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The precision at every threshold at which recall rises, weighted by how much it does; scores and labels (N,)."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each set of equal scores
+    found = labels[order].cumsum()[last]
+    return (np.diff(found, prepend=0) * found / (last + 1)).sum() / labels.sum()
 
 
 def base_rates(labels: np.ndarray) -> dict[str, np.ndarray]:

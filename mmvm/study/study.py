@@ -15,7 +15,8 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmvm import checks, evaluation, files, paths, training
 from mmvm.data import MultimodalData
@@ -192,7 +193,8 @@ class Study(Parameters):
 def without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
     """What `build` builds, as names and shapes alone; None where that cannot be had without its numbers."""
     try:
-        with torch.random.fork_rng([]), torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        with (torch.random.fork_rng([]), torch.device("meta"), _Unfilled(),
+              warnings.catch_warnings(action="ignore")):
             return build()
     except UserError:
         raise
@@ -201,6 +203,18 @@ def without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
             raise UserError("a network of this size has more weights than can be counted: choose a smaller latent_dim "
                             "or network") from None
         return None
+
+
+class _Unfilled(TorchFunctionMode):
+    """Tensors without memory are not filled with draws: to do so PyTorch imports its compiler, for seconds."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init" or function in (Tensor.normal_, Tensor.uniform_):
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return function(*args, **kwargs)
 
 
 def _entries(metric: str, values, names: Sequence[str]) -> list[tuple[str, str, float]]:

@@ -18,6 +18,7 @@ from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.likelihoods import Laplace
 from mmvm.objectives import METHODS, Schedule
+from mmvm.objectives.spec import build
 from mmvm.paths import REPOSITORY
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
@@ -493,6 +494,14 @@ def test_a_finished_run_is_not_taken_for_one_on_other_data(finished, train, test
 def test_a_model_that_cannot_fit_says_so_before_it_is_built(latent_dim, message, objective, train):
     with pytest.raises(UserError, match=message):
         PolyMNIST(**{**TINY, "latent_dim": latent_dim}, objective=objective).build_model(train)
+
+
+def test_a_model_without_memory_is_not_filled():
+    objective = without_memory(lambda: build("mmvm:gate=soft", 4, 3))
+    assert objective is not None and all(parameter.is_meta for parameter in objective.parameters())
+    code = ("import sys; from studies.polymnist.study import PolyMNIST; PolyMNIST(objective='mmvm:gate=soft'); "
+            "sys.exit('torch._dynamo' in sys.modules)")  # it would be imported for the draws alone
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_networks_that_need_numbers_to_be_built_are_built():
