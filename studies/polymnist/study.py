@@ -92,7 +92,7 @@ class PolyMNIST(Study):
     @property
     def trunk(self) -> str:
         """That of the digit classifiers: the paper's, or a small one."""
-        return "resnet" if self.choice("network")[0] == "resnet" else "conv"
+        return self.choice("network")[0]
 
     def curve(self, train, test):
         """A probe fitted to 5,000 encodings and the error, both on the first 2,000 test tuples."""
@@ -112,7 +112,7 @@ class PolyMNIST(Study):
         device = training.resolve_device(self.device)
         trunk = self.trunk
         settings = {"build": lambda: DigitClassifier(trunk), "epochs": self.classifier_epochs, "device": device,
-                    **({} if trunk == "conv" else PAPERS_CLASSIFIER)}
+                    **(PAPERS_CLASSIFIER if trunk == "resnet" else {})}
         trained, accuracies = [], []
         for spec in train.specs:
             x = train.modalities[spec.name]

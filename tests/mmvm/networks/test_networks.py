@@ -144,15 +144,25 @@ def test_every_parameter_of_a_decoder_learns_and_samples_do_not_mix(make):
 
 # the digit classifier
 
-@pytest.mark.parametrize("trunk", ["conv", "resnet"])
+@pytest.mark.parametrize("trunk", ["conv", "norm", "resnet"])
 def test_classifier_gives_logits(trunk):
     logits = DigitClassifier(trunk, channels=2, n_classes=7)(torch.rand(5, 3, 28, 28))
     assert logits.shape == (5, 7) and (logits < 0).any()  # not probabilities
 
 
 def test_classifier_refuses_an_unknown_trunk():
-    with pytest.raises(UserError, match="unknown trunk 'rednet': use 'conv' or 'resnet'"):
+    with pytest.raises(UserError, match="unknown trunk 'rednet': use 'conv', 'norm' or 'resnet'"):
         DigitClassifier("rednet")
+
+
+def test_the_normalised_classifier_does_not_mind_where_a_digit_is():
+    torch.manual_seed(0)
+    network, x = DigitClassifier("norm").eval(), torch.zeros(2, 3, 28, 28)
+    x[0, :, 8:14, 8:14] = torch.rand(3, 6, 6)
+    x[1, :, 12:18, 16:22] = x[0, :, 8:14, 8:14]  # moved by multiples of the two poolings' 4 pixels
+    features = network.features(x)
+    assert features.shape == (2, 128)
+    torch.testing.assert_close(features[0], features[1])
 
 
 def test_classifier_learns_to_tell_two_images_apart():
