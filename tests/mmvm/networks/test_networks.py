@@ -157,9 +157,9 @@ def test_classifier_refuses_an_unknown_trunk():
 
 def test_the_normalised_classifier_does_not_mind_where_a_digit_is():
     torch.manual_seed(0)
-    network, x = DigitClassifier("norm").eval(), torch.zeros(2, 3, 28, 28)
-    x[0, :, 8:14, 8:14] = torch.rand(3, 6, 6)
-    x[1, :, 12:18, 16:22] = x[0, :, 8:14, 8:14]  # moved by multiples of the two poolings' 4 pixels
+    network, x = DigitClassifier("norm").eval(), torch.zeros(2, 3, 60, 60)  # so large that no border is near
+    x[0, :, 20:26, 20:26] = torch.rand(3, 6, 6)
+    x[1, :, 24:30, 28:34] = x[0, :, 20:26, 20:26]  # moved by multiples of the two poolings' 4 pixels
     features = network.features(x)
     assert features.shape == (2, 128)
     torch.testing.assert_close(features[0], features[1])
