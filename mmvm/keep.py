@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.metadata import entry_points
 from types import ModuleType
 
 import numpy as np
@@ -26,7 +26,7 @@ from mmvm.errors import UserError
 from mmvm.files import git_commit, read_safetensors, versions, write_safetensors
 
 FORMAT = "mmvm-model-1"
-BARE = {*vars(nn.Module()), "_compiled_call_impl"}  # what every module has; the rest is its own
+BARE = {**vars(nn.Module()), "_compiled_call_impl": None}  # what every module has; the rest is its own
 REMADE = {"_flat_weights", "_flat_weight_refs"}     # of recurrent layers: their weights once more
 TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch round differently, by far less
 
@@ -34,26 +34,26 @@ TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
     """Writes `model`, a `MultimodalVAE`, which stays as it is. Raises `UserError`, before anything is written, where a
     part of it could not be given back."""
-    made = outputs(model)
-    taken = Taken(model)
+    what = "it does not run"
     try:
+        made = outputs(model)
+        what = "rebuilt from the attributes of its layers it fails"
+        taken = Taken(model)
         rebuilt = Rebuilt(json.loads(json.dumps(taken.recipe)), taken.tensors, imported).model
-        same = Taken(rebuilt).recipe == taken.recipe
         remade = outputs(rebuilt)
+        if Taken(rebuilt).recipe != taken.recipe or not _alike(made, remade):
+            raise ValueError("other attributes or outputs")
+    except UserError:
+        raise
     except Exception as error:  # whatever a foreign class does
-        raise UserError(f"this model cannot be kept: rebuilt from its attributes it fails ({_said(error)}); let the "
-                        "constructors of its classes set all that forward() reads as attributes of plain values, "
-                        "layers and buffers") from error
-    if not same or not _alike(made, remade):
-        raise UserError("this model cannot be kept: rebuilt from its attributes it gives other outputs; let forward() "
-                        "read nothing but its class, its attributes of plain values, its layers and its buffers")
-    outside = [name for name in taken.classes if not _belongs(name, trusted())]
-    write_safetensors(paths.home(path), {
-        **{f"model.{name}": value for name, value in taken.tensors.items()},
-        **{f"outputs.{i}": value for i, value in enumerate(remade)}}, {
+        raise UserError(f"this model cannot be kept: {what} ({_said(error)}); let forward() read nothing but plain "
+                        "attributes, layers and buffers, which the constructor sets") from error
+    tensors = {**{f"model.{name}": value for name, value in taken.tensors.items()},
+               **{f"outputs.{i}": value for i, value in enumerate(remade)}}
+    write_safetensors(paths.home(path), tensors, {
         "format": FORMAT, "recipe": json.dumps(taken.recipe), "versions": json.dumps(versions()),
         "commit": git_commit(), "latent_dim": str(remade[0].shape[1]),
-        "classes": json.dumps({name: _release(name) for name in outside})})
+        "classes": json.dumps([name for name in taken.classes if not _belongs(name, trusted())])})
 
 
 def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
@@ -80,29 +80,22 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
 
 @torch.no_grad()
 def outputs(model: nn.Module) -> list[Tensor]:
-    """What the networks of a `MultimodalVAE` make of two fixed samples, in evaluation, on the CPU: mean and log-variance
-    (2, D) of each modality, then each decoder's parameters of the mean. Neither model nor random numbers change."""
+    """What the networks of a `MultimodalVAE` make of two fixed samples, in evaluation: mean and log-variance (2, D) of
+    each modality, then each decoder's parameters of that mean. Model and random numbers stay as they are."""
     training = {part: part.training for part in model.modules()}
     found, decoded = [], []
     try:
         with torch.random.fork_rng([]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # of the CPU alone, which `fork_rng` puts back
             for part in training:
                 part.training = False
             for modality, encoder, decoder in zip(model.modalities, model.encoders, model.decoders):
                 weight = next((x for x in encoder.parameters() if x.is_floating_point()), torch.zeros(()))
                 x = torch.linspace(0, 1, 2 * int(np.prod(modality.input_shape)), device=weight.device)
                 x = x.view(2, *modality.input_shape)
-                mean, logvar = encoder(x.round().long() if modality.likelihood.discrete else x.to(weight.dtype))
-                found += [mean, logvar]
-                decoded.append(decoder(mean.to(next(decoder.parameters(), mean).dtype)))
+                found += encoder(x.round().long() if modality.likelihood.discrete else x.to(weight.dtype))
+                decoded.append(decoder(found[-2].to(next(decoder.parameters(), found[-2]).dtype)))
                 modality.check_parameters(decoded[-1])
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"the networks of modality {modality.name!r} do not run on samples of shape "
-                        f"{tuple(modality.input_shape)} ({_said(error)}): a model is kept, and given back, only where "
-                        "it runs") from error
     finally:
         for part, was in training.items():
             part.training = was
@@ -129,7 +122,7 @@ class Taken:
         if type(x) in (list, tuple, torch.Size):
             parts = [self._value(part, f"{where}[{i}]") for i, part in enumerate(x)]
             return parts if type(x) is list else {"tuple": parts}
-        if isinstance(x, dict):
+        if type(x) is dict:
             return {"dict": [[self._value(key, where), self._value(part, f"{where}[{key!r}]")]
                              for key, part in x.items()]}
         if isinstance(x, nn.Module):
@@ -149,10 +142,10 @@ class Taken:
             return {"same": self._names[id(x)]}
         self._names[id(x)] = where
         name = self._path(type(x), where)
-        hooks = [kind for kind, given in vars(nn.Module()).items() if kind.endswith("_hooks") and given != vars(x)[kind]]
+        hooks = [kind for kind in BARE if kind.endswith("_hooks") and vars(x).get(kind)]
         if hooks:
-            raise UserError(f"{where or 'the model'} has {hooks[0].strip('_').replace('_', ' ')}, which cannot be kept: "
-                            "remove them first, for instance with torch.nn.utils.remove_weight_norm")
+            raise UserError(f"{where or 'the model'} has {hooks[0].strip('_').replace('_', ' ')}, which cannot be "
+                            "kept: remove them first, for instance with torch.nn.utils.remove_weight_norm")
         return {"module": name, "at": where, "training": x.training,
                 "parameters": {key: p if p is None else self._tensor(p, _join(where, key))
                                for key, p in x._parameters.items()},
@@ -162,7 +155,7 @@ class Taken:
                 "layers": {key: part if part is None else self._module(part, _join(where, key))
                            for key, part in x._modules.items()},
                 "attributes": {key: self._value(part, _join(where, key)) for key, part in vars(x).items()
-                               if key not in BARE | REMADE}}
+                               if key not in BARE and key not in REMADE}}
 
     def _tensor(self, x: Tensor, where: str) -> str:
         if id(x) not in self._names:
@@ -239,9 +232,8 @@ class Rebuilt:
     def _fill(self, module: nn.Module, x: dict) -> None:
         nn.Module.__init__(module)
         module.training = x["training"]
-        module._parameters.update({name: None if key is None else self._parameter(key)
-                                   for name, key in x["parameters"].items()})
-        module._buffers.update({name: None if key is None else self._tensors[key] for name, key in x["buffers"].items()})
+        module._parameters.update({name: key and self._parameter(key) for name, key in x["parameters"].items()})
+        module._buffers.update({name: key and self._tensors[key] for name, key in x["buffers"].items()})
         module._non_persistent_buffers_set.update(x["unsaved"])
         module._modules.update({name: self._value(part) for name, part in x["layers"].items()})
         attributes = {name: self._value(part) for name, part in x["attributes"].items()}
@@ -262,7 +254,7 @@ class Rebuilt:
 
 
 def trusted() -> list[str]:
-    """Names of what may be imported without being asked for: ours, torch's layers, the packages of installed studies."""
+    """What may be imported without being named by the caller: ours, torch's layers, packages of installed studies."""
     studies = {point.value.partition(":")[0].partition(".")[0] for point in entry_points(group="mmvm.studies")}
     return ["mmvm", "torch.nn", *sorted(studies)]
 
@@ -295,8 +287,8 @@ def _allowed(path: str, allow: tuple, file: os.PathLike):
     except UserError as error:
         raise UserError(f"{file} needs a class that is not here, {error}: install the package or add the file that "
                         "it comes from, as it was when the model was saved") from error
-    if not _belongs(path, named) and not path.startswith("torch.nn.functional:") and not (
-            isinstance(found, type) and f"{found.__module__}:{found.__qualname__}" == path):
+    own = isinstance(found, type) and f"{found.__module__}:{found.__qualname__}" == path
+    if not (own or _belongs(path, named) or callable(found) and path == f"torch.nn.functional:{found.__name__}"):
         raise UserError(f"{file} names {path}, which is no class of that module: it was not written by `model.save`")
     return found
 
@@ -316,17 +308,8 @@ def _alike(a: list[Tensor], b: list[Tensor | None]) -> bool:
 
 def _cure(metadata: dict) -> str:
     """Which versions to install."""
-    known = {**json.loads(metadata.get("versions", "{}")), **json.loads(metadata.get("classes", "{}"))}
-    return f"use the classes and versions it was saved with, {', '.join(f'{name} {of}' for name, of in known.items())}"
-
-
-def _release(path: str) -> str:
-    """Of the package that a class comes from, or ""."""
-    package = path.partition(":")[0].partition(".")[0]
-    try:
-        return version(packages_distributions().get(package, [package])[0])
-    except (PackageNotFoundError, ValueError):
-        return ""
+    known = ", ".join(f"{name} {of}" for name, of in json.loads(metadata["versions"]).items())
+    return f"use the classes and the versions that it was saved with, {known}"
 
 
 def _said(error: Exception) -> str:
