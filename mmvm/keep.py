@@ -27,7 +27,7 @@ from mmvm.files import git_commit, read_safetensors, versions, write_safetensors
 
 FORMAT = "mmvm-model-1"
 BARE = {**vars(nn.Module()), "_compiled_call_impl": None}  # what every module has; the rest is its own
-REMADE = {"_flat_weights", "_flat_weight_refs"}     # of recurrent layers: their weights once more
+REMADE = "_flat_weight_refs"  # of recurrent layers, which make it again
 TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch round differently, by far less
 
 
@@ -48,23 +48,24 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
     except Exception as error:  # whatever a foreign class does
         raise UserError(f"this model cannot be kept: {what} ({_said(error)}); let forward() read nothing but plain "
                         "attributes, layers and buffers, which the constructor sets") from error
+    ours = trusted()
     tensors = {**{f"model.{name}": value for name, value in taken.tensors.items()},
                **{f"outputs.{i}": value for i, value in enumerate(remade)}}
     write_safetensors(paths.home(path), tensors, {
         "format": FORMAT, "recipe": json.dumps(taken.recipe), "versions": json.dumps(versions()),
         "commit": git_commit(), "latent_dim": str(remade[0].shape[1]),
-        "classes": json.dumps([name for name in taken.classes if not _belongs(name, trusted())])})
+        "classes": json.dumps([name for name in taken.classes if not _belongs(name, ours)])})
 
 
 def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
     """The model, of the class `kind`, that `save` wrote, on the CPU. Classes outside `mmvm`, `torch.nn` and the
     installed studies must be in `allow`: classes, modules, or names of modules and classes. Raises `UserError`."""
-    allow = (allow,) if isinstance(allow, str | type | ModuleType) else tuple(allow)
+    allow, ours = (allow,) if isinstance(allow, str | type | ModuleType) else tuple(allow), trusted()
     path = paths.home(path)
     tensors, metadata = read_safetensors(path, FORMAT, "kept model", "`model.save`")
     try:
         weights = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
-        model = Rebuilt(json.loads(metadata["recipe"]), weights, lambda name: _allowed(name, allow, path)).model
+        model = Rebuilt(json.loads(metadata["recipe"]), weights, lambda name: _allowed(name, allow, ours, path)).model
         if not isinstance(model, kind):
             raise UserError(f"{path} holds a {type(model).__qualname__}, no {kind.__qualname__}")
         found = outputs(model)
@@ -145,7 +146,7 @@ class Taken:
         hooks = [kind for kind in BARE if kind.endswith("_hooks") and vars(x).get(kind)]
         if hooks:
             raise UserError(f"{where or 'the model'} has {hooks[0].strip('_').replace('_', ' ')}, which cannot be "
-                            "kept: remove them first, for instance with torch.nn.utils.remove_weight_norm")
+                            "kept: call a lazy layer once, remove others as by torch.nn.utils.remove_weight_norm")
         return {"module": name, "at": where, "training": x.training,
                 "parameters": {key: p if p is None else self._tensor(p, _join(where, key))
                                for key, p in x._parameters.items()},
@@ -155,13 +156,13 @@ class Taken:
                 "layers": {key: part if part is None else self._module(part, _join(where, key))
                            for key, part in x._modules.items()},
                 "attributes": {key: self._value(part, _join(where, key)) for key, part in vars(x).items()
-                               if key not in BARE and key not in REMADE}}
+                               if key not in BARE and key != REMADE}}
 
     def _tensor(self, x: Tensor, where: str) -> str:
         if id(x) not in self._names:
             if type(x) not in (Tensor, nn.Parameter) or x.layout != torch.strided or x.is_meta:
-                raise UserError(f"{where} is a {type(x).__qualname__} without plain values, which cannot be kept: let "
-                                "the model run once, on a real device, with dense weights")
+                raise UserError(f"{where} is a {type(x).__qualname__} without plain values, which cannot be kept: make "
+                                "it a dense tensor on a real device")
             self._names[id(x)] = where
             self.tensors[where] = x.detach().cpu()
             if isinstance(x, nn.Parameter) and not x.requires_grad:
@@ -243,8 +244,6 @@ class Rebuilt:
             module.__setstate__(attributes)  # adds what layers of an earlier torch had not yet
         else:
             vars(module).update(attributes)
-        if isinstance(module, nn.RNNBase):
-            module._init_flat_weights()
 
     def _parameter(self, key: str) -> nn.Parameter:
         """One object per name: layers may share their weights."""
@@ -271,14 +270,14 @@ def imported(path: str):
     return found
 
 
-def _allowed(path: str, allow: tuple, file: os.PathLike):
-    """As `imported`, of what is trusted or in `allow`; of the former classes alone, from where they are defined."""
+def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike):
+    """As `imported`, of what is in `allow` or of `ours`; of the latter classes alone, and torch's own functions."""
     given = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in allow if isinstance(kind, type)}
     if path in given:
         return given[path]
     named = [one.__name__ if isinstance(one, ModuleType) else str(one).replace(":", ".") for one in allow
              if not isinstance(one, type)]
-    if not _belongs(path, [*trusted(), *named]):
+    if not _belongs(path, [*ours, *named]):
         module, _, name = path.partition(":")
         raise UserError(f"{file} wants to import {name} from {module}, which runs that module's code: if you trust it, "
                         f"load with allow=({module!r},)")

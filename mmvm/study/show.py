@@ -76,7 +76,7 @@ def _checkpoint(read: Mapping) -> Iterator[str]:
         yield f"{name} = {value!r}"
     for name, value in read.get("architecture", {}).items():
         if not name.startswith(("layer ", "weights of ")):
-            yield f"model's {name} = {value!r}"
+            yield f"{name} = {value!r}"
 
 
 def _kept(read: Mapping) -> Iterator[str]:
