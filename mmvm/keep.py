@@ -11,7 +11,8 @@ compared when the file is written and when it is read.
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import is_dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -48,13 +49,11 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
     except Exception as error:  # whatever a foreign class does
         raise UserError(f"this model cannot be kept: {what} ({_said(error)}); let forward() read nothing but plain "
                         "attributes, layers and buffers, which the constructor sets") from error
-    ours = trusted()
     tensors = {**{f"model.{name}": value for name, value in taken.tensors.items()},
                **{f"outputs.{i}": value for i, value in enumerate(remade)}}
     write_safetensors(paths.home(path), tensors, {
         "format": FORMAT, "recipe": json.dumps(taken.recipe), "versions": json.dumps(versions()),
-        "commit": git_commit(), "latent_dim": str(remade[0].shape[1]),
-        "classes": json.dumps([name for name in taken.classes if not _belongs(name, ours)])})
+        "commit": git_commit(), "about": json.dumps(list(_about(model, remade[0].shape[1])))})
 
 
 def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
@@ -103,16 +102,26 @@ def outputs(model: nn.Module) -> list[Tensor]:
     return [x.cpu() for x in (*found, *decoded)]
 
 
+def _about(model: nn.Module, latent_dim: int) -> Iterator[str]:
+    """What people want to know of a model, in lines; nobody reads them back."""
+    yield f"{latent_dim} latent dimensions, beta {model.beta}, in {'training' if model.training else 'evaluation'} mode"
+    for part in model.objective.modules():
+        own = ", ".join(f"{name} {x}" for name, x in vars(part).items() if name not in BARE)
+        if not type(part).__module__.startswith("torch.nn."):
+            yield f"objective {type(part).__qualname__}: {own or 'no options'}"
+    yield from map(str, model.modalities)
+    yield from repr(model).splitlines()
+
+
 class Taken:
-    """What a tree of modules is made of: `recipe`, as JSON can hold it; its `tensors` by name, on the CPU; the import
-    paths of its `classes`. Raises `UserError` for a part of which no file can say what it is."""
+    """What a tree of modules is made of: `recipe`, as JSON can hold it, and its `tensors` by name, on the CPU. Raises
+    `UserError` for a part of which no file can say what it is."""
 
     def __init__(self, model: nn.Module):
         self.tensors: dict[str, Tensor] = {}
-        self.classes: list[str] = []
         self._names: dict[int, str] = {}  # of the modules and tensors met so far
-        self._frozen, self._channels_last = [], []
-        self.recipe = {"model": self._value(model, ""), "frozen": self._frozen, "channels_last": self._channels_last}
+        self.recipe = {"learned": [], "frozen": [], "channels_last": []}
+        self.recipe["model"] = self._value(model, "")
 
     def _value(self, x, where: str):
         """Plain values as they are; else a dictionary whose first key says what it is. `where` is for names, errors."""
@@ -120,12 +129,12 @@ class Taken:
             x = x.item()
         if x is None or type(x) in (bool, int, float, str):
             return x
-        if type(x) in (list, tuple, torch.Size):
-            parts = [self._value(part, f"{where}[{i}]") for i, part in enumerate(x)]
-            return parts if type(x) is list else {"tuple": parts}
+        if type(x) is list:
+            return [self._value(part, f"{where}[{i}]") for i, part in enumerate(x)]
+        if type(x) in (tuple, torch.Size):
+            return {"tuple": self._value(list(x), where)}
         if type(x) is dict:
-            return {"dict": [[self._value(key, where), self._value(part, f"{where}[{key!r}]")]
-                             for key, part in x.items()]}
+            return {"dict": [[self._value(key, where), self._value(x[key], f"{where}[{key!r}]")] for key in x]}
         if isinstance(x, nn.Module):
             return self._module(x, where)
         if isinstance(x, Tensor):
@@ -134,7 +143,7 @@ class Taken:
             return {"named": self._path(x, where)}
         if is_dataclass(x) and hasattr(x, "__dict__"):
             return {"made": self._path(type(x), where),
-                    "with": {name: self._value(part, _join(where, name)) for name, part in vars(x).items()}}
+                    "with": self._named(vars(x), where)}
         raise UserError(f"{where} is a {type(x).__qualname__}, which cannot be kept: make it a number, a text, a list, "
                         "a tuple, a dictionary, a layer, a dataclass, or a tensor by register_buffer")
 
@@ -148,15 +157,13 @@ class Taken:
             raise UserError(f"{where or 'the model'} has {hooks[0].strip('_').replace('_', ' ')}, which cannot be "
                             "kept: call a lazy layer once, remove others as by torch.nn.utils.remove_weight_norm")
         return {"module": name, "at": where, "training": x.training,
-                "parameters": {key: p if p is None else self._tensor(p, _join(where, key))
-                               for key, p in x._parameters.items()},
-                "buffers": {key: b if b is None else self._tensor(b, _join(where, key))
-                            for key, b in x._buffers.items()},
-                "unsaved": sorted(x._non_persistent_buffers_set),
-                "layers": {key: part if part is None else self._module(part, _join(where, key))
-                           for key, part in x._modules.items()},
-                "attributes": {key: self._value(part, _join(where, key)) for key, part in vars(x).items()
-                               if key not in BARE and key != REMADE}}
+                "parameters": self._named(x._parameters, where), "buffers": self._named(x._buffers, where),
+                "unsaved": sorted(x._non_persistent_buffers_set), "layers": self._named(x._modules, where),
+                "attributes": self._named({key: part for key, part in vars(x).items() if key not in BARE}, where)}
+
+    def _named(self, parts: dict, where: str) -> dict:
+        return {name: self._value(part, f"{where}.{name}" if where else name) for name, part in parts.items()
+                if name != REMADE}
 
     def _tensor(self, x: Tensor, where: str) -> str:
         if id(x) not in self._names:
@@ -165,28 +172,21 @@ class Taken:
                                 "it a dense tensor on a real device")
             self._names[id(x)] = where
             self.tensors[where] = x.detach().cpu()
-            if isinstance(x, nn.Parameter) and not x.requires_grad:
-                self._frozen.append(where)
+            if isinstance(x, nn.Parameter):
+                self.recipe["learned" if x.requires_grad else "frozen"].append(where)
             if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-                self._channels_last.append(where)
+                self.recipe["channels_last"].append(where)
         return self._names[id(x)]
 
     def _path(self, x, where: str) -> str:
         """module:name of a class or function, which must be found there."""
-        name = getattr(x, "__qualname__", "it")
-        known = getattr(F, name, None) is x
-        path = f"torch.nn.functional:{name}" if known else f"{getattr(x, '__module__', None)}:{name}"
-        try:
-            found = imported(path)
-        except UserError:
-            found = None
-        if found is not x:
-            raise UserError(f"{where or 'the model'} cannot be kept: {name} is not found as {path}; define it at the "
-                            "top of a module that can be imported, not in a function or another class, and make the "
-                            "model of that")
-        if path not in self.classes:
-            self.classes.append(path)
-        return path
+        name = x.__qualname__
+        path = f"{'torch.nn.functional' if getattr(F, name, None) is x else x.__module__}:{name}"
+        with suppress(UserError):
+            if imported(path) is x:
+                return path
+        raise UserError(f"{where or 'the model'} cannot be kept: {name} is not found as {path}; define it at the top "
+                        "of a module that can be imported, not in a function, and make the model of that")
 
 
 class Rebuilt:
@@ -194,10 +194,11 @@ class Rebuilt:
     module is run, so no weight is drawn; whatever else a recipe says that no `Taken` wrote is some exception."""
 
     def __init__(self, recipe: dict, tensors: dict[str, Tensor], find: Callable):
-        self._find, self._frozen = find, set(recipe["frozen"])
-        self._tensors = {name: x.contiguous(memory_format=torch.channels_last) if name in recipe["channels_last"] else x
-                         for name, x in tensors.items()}
-        self._modules: dict[str, nn.Module] = {}
+        self._find, self._tensors, self._modules = find, dict(tensors), {}
+        for name in recipe["channels_last"]:
+            self._tensors[name] = self._tensors[name].contiguous(memory_format=torch.channels_last)
+        for kind in ("learned", "frozen"):
+            self._tensors.update({name: nn.Parameter(self._tensors[name], kind == "learned") for name in recipe[kind]})
         self.model = self._value(recipe["model"])
 
     def _value(self, x):
@@ -209,7 +210,7 @@ class Rebuilt:
             case {"dict": pairs}:
                 return {self._value(key): self._value(part) for key, part in pairs}
             case {"tensor": name}:
-                return self._tensors[name]
+                return self._tensors[name]  # one object per name: layers may share their weights
             case {"same": name}:
                 return self._modules[name]
             case {"named": path}:
@@ -233,23 +234,17 @@ class Rebuilt:
     def _fill(self, module: nn.Module, x: dict) -> None:
         nn.Module.__init__(module)
         module.training = x["training"]
-        module._parameters.update({name: key and self._parameter(key) for name, key in x["parameters"].items()})
-        module._buffers.update({name: key and self._tensors[key] for name, key in x["buffers"].items()})
         module._non_persistent_buffers_set.update(x["unsaved"])
-        module._modules.update({name: self._value(part) for name, part in x["layers"].items()})
-        attributes = {name: self._value(part) for name, part in x["attributes"].items()}
+        attributes: dict = {}
+        for kind, own in (("parameters", module._parameters), ("buffers", module._buffers),
+                          ("layers", module._modules), ("attributes", attributes)):
+            own.update({name: self._value(part) for name, part in x[kind].items()})
         if BARE & attributes.keys():
             raise ValueError(f"attribute {min(BARE & attributes.keys())!r}")
         if type(module).__module__.startswith("torch.nn."):
             module.__setstate__(attributes)  # adds what layers of an earlier torch had not yet
         else:
             vars(module).update(attributes)
-
-    def _parameter(self, key: str) -> nn.Parameter:
-        """One object per name: layers may share their weights."""
-        if not isinstance(self._tensors[key], nn.Parameter):
-            self._tensors[key] = nn.Parameter(self._tensors[key], requires_grad=key not in self._frozen)
-        return self._tensors[key]
 
 
 def trusted() -> list[str]:
@@ -277,7 +272,7 @@ def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike):
         return given[path]
     named = [one.__name__ if isinstance(one, ModuleType) else str(one).replace(":", ".") for one in allow
              if not isinstance(one, type)]
-    if not _belongs(path, [*ours, *named]):
+    if not belongs(path, [*ours, *named]):
         module, _, name = path.partition(":")
         raise UserError(f"{file} wants to import {name} from {module}, which runs that module's code: if you trust it, "
                         f"load with allow=({module!r},)")
@@ -287,12 +282,13 @@ def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike):
         raise UserError(f"{file} needs a class that is not here, {error}: install the package or add the file that "
                         "it comes from, as it was when the model was saved") from error
     own = isinstance(found, type) and f"{found.__module__}:{found.__qualname__}" == path
-    if not (own or _belongs(path, named) or callable(found) and path == f"torch.nn.functional:{found.__name__}"):
+    if not (own or belongs(path, named) or callable(found) and path == f"torch.nn.functional:{found.__name__}"):
         raise UserError(f"{file} names {path}, which is no class of that module: it was not written by `model.save`")
     return found
 
 
-def _belongs(path: str, packages: Iterable[str]) -> bool:
+def belongs(path: str, packages: Iterable[str]) -> bool:
+    """Whether module:name is one of these packages, modules and classes, or in one."""
     return any(f"{path.replace(':', '.')}.".startswith(f"{package}.") for package in packages)
 
 
@@ -313,7 +309,3 @@ def _cure(metadata: dict) -> str:
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name

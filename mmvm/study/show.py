@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,8 +36,9 @@ def lines(path: str | os.PathLike) -> Iterator[str]:
         yield f"{path}: {({**KINDS, **OLD})[metadata['format']]}"
         about = {keep.FORMAT: _kept, CLASSIFIER: lambda read: []}.get(metadata["format"], _checkpoint)
         try:
-            read = {name: json.loads(text) if text[:1] in ("{", "[") else text for name, text in metadata.items()}
-            yield from (f"  {line}" for line in [*about(read), *_tensors(tensors)])
+            read = {name: json.loads(text) if text.startswith(("[", "{")) else text for name, text in metadata.items()}
+            for line in [*about(read), *_tensors(tensors)]:
+                yield "  " + "".join(sign if sign.isprintable() else "?" for sign in line)  # a terminal obeys some
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UserError(f"{path} says of itself what no version of this program wrote ({type(error).__name__}: "
                             f"{error}): copy it again, or make it anew") from None
@@ -80,58 +81,9 @@ def _checkpoint(read: Mapping) -> Iterator[str]:
 
 
 def _kept(read: Mapping) -> Iterator[str]:
-    root = read["recipe"]["model"]
-    model = root["attributes"]
     yield _origin(read)
-    yield (f"{_class(root['module'])}, {read['latent_dim']} latent dimensions, beta {_said(model['beta'])}, in "
-           f"{'training' if root['training'] else 'evaluation'} mode")
-    objective = root["layers"]["objective"]
-    yield f"objective {_tree(objective)}"
-    networks = zip(*(root["layers"][kind]["layers"].values() for kind in ("encoders", "decoders")))
-    for modality, pair in zip(model["modalities"]["tuple"], networks):
-        about = {name: _said(value) for name, value in modality["with"].items()}
-        yield f"modality {about.pop('name')}: " + ", ".join(f"{name} {value}" for name, value in about.items())
-        yield from (f"  {kind} {_tree(network)}" for kind, network in zip(("encoder", "decoder"), pair))
-    if read["classes"]:
-        yield f"imports, if load(..., allow=...) names them: {', '.join(read['classes'])}"
-
-
-def _class(path: str) -> str:
-    return path if not path.startswith(("torch.nn.", "mmvm.")) else path.partition(":")[2]
-
-
-def _tree(part: Mapping) -> str:
-    """A module with its attributes, and how many layers of which kind it has; those of torch by their class alone."""
-    if "same" in part:
-        return f"the same as {part['same']}"
-    kinds = Counter(_class(x["module"]) if x["module"].startswith("torch.nn.") else _own(x) for x in _below(part))
-    below = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if kind != "Sequential")
-    return _own(part) + (f" of {below}" if below else "")
-
-
-def _own(part: Mapping) -> str:
-    own = ", ".join(f"{name}={_said(x)}" for name, x in part["attributes"].items() if name[0] != "_")
-    return f"{_class(part['module'])}({own})"
-
-
-def _below(part: Mapping) -> Iterator[Mapping]:
-    for x in part["layers"].values():
-        if x and "module" in x:
-            yield x
-            yield from _below(x)
-
-
-def _said(x) -> str:
-    """A value of a recipe as Python would write it."""
-    match x:
-        case {"tuple": parts}:
-            return f"({', '.join(map(_said, parts))}{',' * (len(parts) == 1)})"
-        case {"made": path, "with": parts}:
-            return f"{_class(path)}({', '.join(f'{name}={_said(part)}' for name, part in parts.items())})"
-        case {"dict": pairs}:
-            return "{" + ", ".join(f"{_said(key)}: {_said(part)}" for key, part in pairs) + "}"
-        case list():
-            return f"[{', '.join(map(_said, x))}]"
-        case dict():
-            return " ".join(map(str, next(iter(x.items()))))
-    return repr(x)
+    yield from read["about"]
+    named = re.findall(r'"(?:module|made|named)": "(.*?)"', json.dumps(read["recipe"]))
+    outside = [path for path in dict.fromkeys(named) if not keep.belongs(path, keep.trusted())]
+    if outside:
+        yield f"imports, if load(..., allow=...) names them: {', '.join(outside)}"

@@ -17,6 +17,7 @@ from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import spec
 from mmvm.study import show
 from mmvm.study.study import CLASSIFIER, keep_classifier
+from mmvm.training import checkpoint
 
 SPECS = (Modality("left", (2,), Normal(0.5), weight=2.0, features=("up", "down")), Modality("right", (3, 4), Poisson()))
 
@@ -41,14 +42,15 @@ def folder(tmp_path_factory):
 
 def test_a_kept_model(folder):
     said = "\n".join(show.lines(folder / "model.safetensors"))
-    for words in ("model.safetensors: kept model", "mmvm 0.1.0, torch ", "3 latent dimensions",
-                  "beta Schedule(start=0.0, end=1.5, steps=10, form='linear'), in evaluation mode",
-                  "objective MMVM(text='mmvm:gate=soft', bound='pairwise'", "1 Gated(mode='soft'",
-                  "modality 'left': shape (2,), likelihood Normal(scale=0.5), weight 2.0", "features ('up', 'down')",
-                  "modality 'right': shape (3, 4), likelihood Poisson()", "    encoder MLPEncoder() of 3 Linear, 1 ReLU",
-                  "    decoder MLPDecoder(shape=(3, 4)) of 2 Linear, 1 ReLU", "tensors of float32"):
+    for words in ("model.safetensors: kept model", "mmvm 0.1.0, torch ", "3 latent dimensions, beta Schedule(",
+                  "beta Schedule(start=0.0, end=1.5, steps=10, form='linear')", "text mmvm:gate=soft",
+                  "objective MMVM: bound pairwise, standard_normal_weight 0.0, n_experts None",
+                  "objective Gated: mode soft, temperature 1.0",
+                  "Modality(name='left', shape=(2,), likelihood=Normal(scale=0.5), weight=2.0, ",
+                  "features=('up', 'down')", "Modality(name='right', shape=(3, 4), likelihood=Poisson()",
+                  "      (0): MLPEncoder(", "Linear(in_features=12, out_features=5, bias=True)", "tensors of float32"):
         assert words in said, said
-    assert "allow" not in said and "{" not in said
+    assert "in evaluation mode" in said and "imports" not in said
 
 
 def test_a_checkpoint_a_classifier_and_arrays(folder):
@@ -74,12 +76,13 @@ def test_nothing_is_imported(folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "lab_of_others.py").write_text("raise SystemExit('imported')")
     tensors, metadata = read_safetensors(folder / "model.safetensors", keep.FORMAT, "", "")
-    recipe = metadata["recipe"].replace("mmvm.networks.mlp:MLPEncoder", "lab_of_others:Encoder")
+    recipe = metadata["recipe"].replace('"module": "mmvm.networks.mlp:MLPEncoder"',
+                                        '"\\u006dodule":"lab_of_others:Encoder"')
     write_safetensors(tmp_path / "x.safetensors", tensors, {
-        **metadata, "recipe": recipe, "classes": json.dumps(["lab_of_others:Encoder"])})
-    said = "\n".join(show.lines(tmp_path / "x.safetensors"))
-    assert "encoder lab_of_others:Encoder() of 3 Linear" in said
-    assert "imports, if load(..., allow=...) names them: lab_of_others:Encoder" in said
+        **metadata, "recipe": recipe, "about": json.dumps(["red \033[31m", "line\nbreak"])})
+    said = list(show.lines(tmp_path / "x.safetensors"))
+    assert "  imports, if load(..., allow=...) names them: lab_of_others:Encoder" in said
+    assert {"  red ?[31m", "  line?break"} < set(said)
     assert "lab_of_others" not in sys.modules
 
 
@@ -91,9 +94,11 @@ def damaged(folder, path, **changed):
 def test_other_files_are_one_line(folder, tmp_path):
     path = tmp_path / "x.safetensors"
     for changed, words in [
-            ({"format": "mmvm-model-9"}, "is no file of this program.*mmvm-model-9"), ({"recipe": "{"}, "says of itself"),
-            ({"recipe": "[" * 100_000}, "says of itself"), ({"recipe": '{"model": 3}'}, "says of itself"),
-            ({"recipe": "{}", "format": CLASSIFIER, "classes": "["}, "says of itself"), ({"versions": "[]"}, "says of")]:
+            ({"format": "mmvm-model-9"}, "is no file of this program.*mmvm-model-9"),
+            ({"recipe": "{"}, "says of itself"), ({"recipe": "[" * 100_000}, "says of itself"),
+            ({"about": "[3]"}, "says of itself"),
+            ({"format": CLASSIFIER, "about": "["}, "says of itself"), ({"versions": "[]"}, "says of itself"),
+            ({"format": checkpoint.FORMAT}, "says of itself")]:
         damaged(folder, path, **changed)
         with pytest.raises(UserError, match=words) as caught:
             list(show.lines(path))
@@ -101,7 +106,8 @@ def test_other_files_are_one_line(folder, tmp_path):
     whole = (folder / "model.safetensors").read_bytes()
     for name, content, words in [("a.safetensors", whole[:-1] + bytes([whole[-1] ^ 1]), "was changed"),
                                  ("a.safetensors", whole[:50], "cannot be read"), ("a.csv", b"a,b", "cannot be read"),
-                                 ("a.npy", b"\x93NUMPY\1\0\6\0{'a'}\n", "cannot be read"), ("b.npy", b"", "cannot be read")]:
+                                 ("a.npy", b"\x93NUMPY\1\0\6\0{'a'}\n", "cannot be read"),
+                                 ("b.npy", b"", "cannot be read")]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=words) as caught:
             list(show.lines(tmp_path / name))
