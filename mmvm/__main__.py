@@ -1,4 +1,4 @@
-"""python -m mmvm train | data | results | studies | methods | queue
+"""python -m mmvm train | data | results | studies | methods | show | queue
 
 Exit status: 0 done, 2 a mistake in the call, the data or the disk (one sentence says which), 130 stopped by Ctrl-C or
 SIGTERM, during training with the checkpoint written. Of queue also: 1 a run failed, 3 the time was over before all runs
@@ -225,8 +225,26 @@ def _methods(options) -> int:
     return 0
 
 
+# show ----------------------------------------------------------------------------------------------------------------
+
+def _add_show(commands, asks_for_help: bool) -> None:
+    show = commands.add_parser("show", help="print what is in a file of ours",
+                               description="What a kept model, a checkpoint, a classifier or a prepared array holds. "
+                               "Its digest is checked; no class that it names is imported.")
+    show.add_argument("file", nargs="+", help="such a file, or a folder of them")
+
+
+def _show(options) -> int:
+    from mmvm.study import show
+
+    for file in options.file:
+        print(*show.lines(file), sep="\n")
+    return 0
+
+
 COMMANDS = {"train": (_add_train, _train), "data": (_add_data, _data), "results": (_add_results, _results),
-            "studies": (_add_studies, _studies), "methods": (_add_methods, _methods)}
+            "studies": (_add_studies, _studies), "methods": (_add_methods, _methods),
+            "show": (_add_show, _show)}
 
 
 def _commands() -> dict:

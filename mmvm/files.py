@@ -32,9 +32,9 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
                         "folder") from None
 
 
-def read_safetensors(path: str | os.PathLike, format: str, what: str, made_by: str,
+def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], what: str, made_by: str,
                      undigested: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and metadata that `write_safetensors` wrote with `metadata["format"] == format`.
+    """The tensors and metadata that `write_safetensors` wrote with this `metadata["format"]`, or one of these.
 
     `what` is what such a file is called, `made_by` who writes it, for the errors. Files of the formats `undigested`,
     from before there were digests, are read without one. Raises `UserError` for a missing, cut, changed or foreign
@@ -49,7 +49,7 @@ def read_safetensors(path: str | os.PathLike, format: str, what: str, made_by: s
         metadata = json.loads(content[8:8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # as the header has it
         raise UserError(f"{path} cannot be read ({error}): delete it to start over, or copy it again") from None
-    if metadata.get("format") not in (format, *undigested):
+    if metadata.get("format") not in (*([format] if isinstance(format, str) else format), *undigested):
         raise UserError(f"{path} is no {what} of this program (its format is {metadata.get('format')!r}, expected "
                         f"{format!r}): name one that {made_by} wrote")
     stated = metadata.pop("digest", None)

@@ -54,7 +54,7 @@ def architecture(model: MultimodalVAE) -> dict:
     for path, part in model.objective.named_modules(prefix="objective's"):
         saved = part.state_dict()
         options = {name: value for name, value in vars(part).items()
-                   if not name.startswith("_") and name != "training" and _is_plain(value)}
+                   if not name.startswith("_") and name not in ("training", "text") and _is_plain(value)}
         options.update({name: buffer.tolist() for name, buffer in part.named_buffers(recurse=False)
                         if name not in saved})  # given by the user: fixed weights of a mixture
         found.update({f"{path} {name}".replace("'s.", "'s "): _plain(value) for name, value in options.items()})

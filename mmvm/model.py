@@ -3,14 +3,15 @@
 Letters: S sources, M modalities, B batch, D latent.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmvm import arrays
+from mmvm import arrays, keep
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
@@ -136,6 +137,17 @@ class MultimodalVAE(nn.Module):
         parameter = next(self.decoders.parameters())
         z = torch.as_tensor(z, dtype=parameter.dtype, device=parameter.device)
         return self._means(z.expand(len(self.modalities), *z.shape), targets)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes all that is needed to use the model into one safetensors file: weights, modalities, objective, beta,
+        versions, the networks' classes by import path. Raises `UserError` for what could not be given back."""
+        keep.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, allow: Iterable = ()) -> "MultimodalVAE":
+        """The model that `save` wrote, on the CPU, without data. The file names classes, which are imported: those
+        outside `mmvm`, `torch.nn` and the installed studies must be in `allow`, as classes, modules or their names."""
+        return keep.load(path, allow, cls)
 
     def _prepare(self, x: Sequence[Tensor], observed: Tensor | None) -> Prepared:
         if isinstance(x, (Batch, MultimodalData)):

@@ -49,6 +49,7 @@ class Shared:
 class Objective(nn.Module):
     """Base class of all methods."""
 
+    text = ""       # that named the method and its options, where `spec.build` was given one
     settled_at = 0  # number of updates after which no schedule moves any more
 
     @classmethod

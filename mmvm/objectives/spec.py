@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mmvm.errors import UserError
 from mmvm.objectives.base import Objective
-from mmvm.options import Option, parse
+from mmvm.options import Option, parse, write
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def options_of() -> dict[str, tuple[Option, ...]]:
 def build(text: str, latent_dim: int, n_modalities: int) -> Objective:
     """The objective that a text names, for D = `latent_dim` and M modalities. Raises `UserError`."""
     name, values = parse(text, "objective", options_of())
-    return METHODS[name].cls.from_options(values, latent_dim, n_modalities)
+    built = METHODS[name].cls.from_options(values, latent_dim, n_modalities)
+    built.text = write(name, values, METHODS[name].options)
+    return built
 
 
 def appearances() -> dict[str, Appearance]:
