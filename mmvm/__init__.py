@@ -7,7 +7,8 @@ from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
 from mmvm.model import MultimodalVAE, fit_latent_density
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 from mmvm.training.loop import fit
+from mmvm.training.validation import split
 
 __all__ = ["Aggregated", "Batch", "Bernoulli", "Categorical", "DiagonalGaussian", "Gated", "Independent", "Laplace",
            "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "Normal", "Objective",
-           "Poisson", "Schedule", "UserError", "fit", "fit_latent_density"]
+           "Poisson", "Schedule", "UserError", "fit", "fit_latent_density", "split"]

@@ -52,16 +52,17 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
         seen.append(weakref.ref(data))
 
 
-def check_split(train: MultimodalData, test: MultimodalData) -> None:
-    """Warns about samples that are in both sets, where both have ids that are more than the numbers of rows."""
+def check_split(train: MultimodalData, test: MultimodalData, what: str = "test") -> None:
+    """Warns about samples that are in both sets, where both have ids that are more than the numbers of rows. `what` the
+    second set is for, "test" or "validation"."""
     if any(data.ids is None or data.ids == list(map(str, range(len(data)))) for data in (train, test)):
         return
     there = set(train.ids)
     both = [name for name in test.ids if name in there]
     if both:
-        warnings.warn(f"{len(both)} of {len(test)} test samples are also training samples (the first: {both[0]}): take "
-                      "them out of one of the two, the numbers would say how well they are remembered", ValueWarning,
-                      stacklevel=2)
+        warnings.warn(f"{len(both)} of {len(test)} {what} samples are also training samples (the first: {both[0]}): "
+                      "take them out of one of the two, the numbers would say how well they are remembered",
+                      ValueWarning, stacklevel=2)
 
 
 def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[list[str], list[str]]:

@@ -320,12 +320,15 @@ class MultimodalData(Dataset):
             yield self.batch(index)
 
     def subset(self, index) -> "MultimodalData":
-        """The samples of `index` (integers, a slice or a bool mask), copied."""
+        """The samples of `index` (integers, a slice or a bool mask), copied; of files, looking into the same ones."""
         index = torch.arange(len(self))[index.to_numpy(copy=True) if hasattr(index, "iloc") else index]
         on_device = index.to(self.device)
-        batch = self.batch(on_device)
-        return replace(self, modalities=dict(zip(self.names, batch.x)), labels=batch.labels, observed=batch.observed,
-                       files=(), ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
+        x = {name: (x.index_select(0, on_device) if not self.files else
+                    x.select(on_device) if isinstance(x, Repeated) else Repeated(x, on_device))
+             for name, x in self.modalities.items()}
+        return replace(self, modalities=x, observed=self.observed.index_select(1, on_device),
+                       labels=None if self.labels is None else self.labels.index_select(0, on_device),
+                       ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
 
     def to(self, device) -> "MultimodalData":
         return replace(self, files=self.files if torch.device(device) == self.device else (),

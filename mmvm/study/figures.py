@@ -5,13 +5,15 @@ Colours are those of Okabe and Ito, told apart with colour-vision deficiencies t
 modality has the same colour and marker in all figures. The background stays white in the book's dark theme.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from mmvm.errors import UserError
 from mmvm.objectives import Appearance, spec
+from mmvm.training import PREFIX, History
 
 INK = "#333333"      # text, axes, and whatever is exact
 MUTED = "#8c8c8c"    # reference lines
@@ -100,6 +102,35 @@ def row_label(ax, text: str) -> None:
 
 def fraction(beta: float) -> str:
     return f"{beta:g}" if beta >= 1 or beta < 1e-3 else f"1/{1 / beta:g}"
+
+
+def history(history: History | list[dict], names: Sequence[str] = ()) -> plt.Figure:
+    """The training's curves, means over an epoch's samples, and those of the validation rows, of the weights at its
+    end; the best epoch is marked. `history` as of `fit` or `read_history`; `names` of its columns, default: the loss,
+    the regulariser and the log-likelihoods."""
+    history = history if isinstance(history, History) else History(history)
+    known = [name for name in dict.fromkeys(name for row in history.epochs for name in row)]
+    names = list(names) or [name for name in known if name in ("loss", "regulariser") or name.startswith("log_like")]
+    for name in names:
+        if name not in known:
+            raise UserError(f"the history has no column {name!r} to draw: choose from {', '.join(known)}")
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.2 * rows + 0.5), squeeze=False)
+    for ax, name in zip(axes.flat, names):
+        for label, column, colour in (("training", name, MODALITY_COLOURS[0]),
+                                      ("validation", PREFIX + name, MODALITY_COLOURS[1])):
+            points = [(row["epoch"], row[column]) for row in history.epochs if column in row]
+            if points:
+                ax.plot(*zip(*points), color=colour, label=label, marker="." if len(points) < 30 else "")
+        if history.best is not None:
+            ax.axvline(history.best, color=MUTED, linestyle=":", label=f"best epoch, {history.best}")
+        ax.set(xlabel="epoch", ylabel=name)
+    for ax in axes.flat[len(names):]:
+        ax.remove()
+    fig.supylabel("nats per sample", fontsize="medium")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
 
 
 def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits: tuple[float, float],

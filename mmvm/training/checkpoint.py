@@ -17,6 +17,7 @@ from mmvm.model import MultimodalVAE
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT = "mmvm-checkpoint-2"
 OLD_FORMAT = "mmvm-checkpoint-1"  # has no digest
+BEST = "best."  # of the weights with the best validation, beside the last ones
 MOST_DIFFERENCES = 6  # that an error names
 
 
@@ -35,14 +36,16 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
 
 
 def load_weights(model: MultimodalVAE, path: str | os.PathLike) -> dict:
-    """Puts the weights of a checkpoint into a model of the same shape; returns the checkpoint's config."""
+    """Puts the weights of a checkpoint into a model of the same shape, of a run with patience those of its best epoch;
+    returns the checkpoint's config."""
     tensors, metadata = read_checkpoint(path)
-    put_weights(model, tensors, path)
+    put_weights(model, tensors, path, BEST if any(name.startswith(BEST) for name in tensors) else "model.")
     return json.loads(metadata["config"])
 
 
-def put_weights(model: MultimodalVAE, tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
-    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+def put_weights(model: MultimodalVAE, tensors: dict[str, Tensor], path: str | os.PathLike,
+                prefix: str = "model.") -> None:
+    weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

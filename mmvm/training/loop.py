@@ -8,8 +8,10 @@ that never was (bit for bit on a CPU with the same number of threads).
 import os
 import sys
 from dataclasses import asdict, replace
+from threading import Event
 
 import torch
+from tqdm import tqdm
 
 from mmvm.checks import check_values
 from mmvm.data import MultimodalData
@@ -25,6 +27,7 @@ from mmvm.training.lock import held
 from mmvm.training.plan import Plan, measured_plan
 from mmvm.training.run import History, Run
 from mmvm.training.update import Guard, Update, batch_means
+from mmvm.training.validation import Validation
 from mmvm.training.watch import Watch
 
 
@@ -32,7 +35,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
         learning_rate: float | Schedule = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
         compile: bool = False, plan: str = "plain", max_grad_norm: float | None = None,
         out: str | os.PathLike | None = None, config: dict | None = None, checkpoint_seconds: float = 60.0,
-        on_epoch=None, check: str = "on") -> History:
+        on_epoch=None, check: str = "on", validation: MultimodalData | None = None, validate_every: int = 1,
+        patience: int | None = None, watch: str = "loss") -> History:
     """Trains `model` in place on `data` and returns its `History`. The model ends on `device`, in eval mode.
 
     batch_size     of all processes together, under `distributed.started`; see `Batches`
@@ -46,11 +50,17 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     config         what the checkpoint should know of the run; it is only continued under an equal one
     on_epoch       called as on_epoch(model, epoch), may return a dictionary for the history; disturbs no random numbers
     check          "on": values are looked at before the first update (`checks.check_values`); "off": they are not
+    validation     rows that are not trained on (see `split`): after every `validate_every`-th epoch their loss and its
+                   terms go into the history; the training is bit for bit that without them
+    patience       the run ends after so many looks at them without a better `watch`, a column of the history like
+                   "log_likelihood/a", and the model gets the weights of the best epoch, which is `History.best`.
+                   None: all epochs are trained, and the last weights stay
 
     Raises `UserError` where values are wrong or the folder is in use or another run's, `TrainingDiverged`,
     `TrainingInterrupted` after Ctrl-C or SIGTERM.
     """
-    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0])
+    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0],
+                    validate_every=validate_every, patience=1 if patience is None else patience)
     ranks, device = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, device)
     batches = Batches(data, batch_size, seed, device, ranks)
@@ -58,36 +68,57 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     _check(check, data, model)
     run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out,
               fingerprint(data))
+    _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
     plan = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
     with (torch.random.fork_rng([device] if device.type == "cuda" else []), plan.applied(model),
           held(None if ranks.rank else run.out)):
         run.start(seed)
         update = Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph, learning_rate)
-        guard, watch = Guard(run, device, data), Watch(model, batches)
+        guard, watcher = Guard(run, device, data), Watch(model, batches)
         model.train()
         with run.progress(epochs, batches.per_epoch, batches.size) as bar, stop_between_updates() as stop:
-            while run.epoch < epochs:
-                for batch in batches.of_epoch(run.epoch, done=run.step - run.epoch * batches.per_epoch):
-                    norm, terms = update.gradients(batch, run.step)
-                    names, means = batch_means(norm, terms, data.names)
-                    stopped = ranks.agree(means, stop.is_set())
-                    guard.check(names, means)
-                    watch.begin(names, means)
-                    update.apply()
-                    run.count(names, means)
-                    bar.update(batches.size)
-                    if stopped or run.seconds_since_save() > checkpoint_seconds:
-                        guard.look()  # a checkpoint is the last good state
-                        run.save()
-                        if stopped:
-                            raise run.interrupted()
-                guard.look()
-                run.end_epoch(batches.per_epoch * batches.size, on_epoch, bar, watch)
+            while run.epoch < epochs and not run.over():
+                _epoch(run, batches, update, guard, watcher, bar, stop, checkpoint_seconds)
+                run.end_epoch(batches.per_epoch * batches.size, on_epoch, bar, watcher)
             if stop.is_set():  # during the last `on_epoch`
                 raise run.interrupted()
+    run.take_best(epochs)
     model.eval()
     return run.history
+
+
+def _epoch(run: Run, batches: Batches, update: Update, guard: Guard, watch: Watch, bar: tqdm, stop: Event,
+           checkpoint_seconds: float) -> None:
+    """The updates of the running epoch that are still to be made."""
+    for batch in batches.of_epoch(run.epoch, done=run.step - run.epoch * batches.per_epoch):
+        norm, terms = update.gradients(batch, run.step)
+        names, means = batch_means(norm, terms, batches.data.names)
+        stopped = run.ranks.agree(means, stop.is_set())
+        guard.check(names, means)
+        watch.begin(names, means)
+        update.apply()
+        run.count(names, means)
+        bar.update(batches.size)
+        if stopped or run.seconds_since_save() > checkpoint_seconds:
+            guard.look()  # a checkpoint is the last good state
+            run.save()
+            if stopped:
+                raise run.interrupted()
+    guard.look()
+
+
+def _add_validation(run: Run, data: MultimodalData, validation: MultimodalData | None, batch_size: int, precision: str,
+                    every: int, patience: int | None, watch: str, check: str) -> None:
+    if validation is None:
+        if patience is not None or every != 1 or watch != "loss":
+            raise UserError("patience, validate_every and watch are about validation rows: give some, as in "
+                            "train, rows = split(data); fit(model, train, validation=rows, ...)")
+        return
+    run.history.watch = watch
+    run.validation = Validation(run, validation, batch_size, precision, every, patience)
+    run.validation.check(data, values=check == "on")
+    run.config |= run.validation.settings()
 
 
 def _check_positive(**numbers: float) -> None:

@@ -1,7 +1,9 @@
 """Where a run stands: the sums of the running epoch, the history, and how both are written and read back."""
 
 import json
+import math
 import os
+import sys
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from mmvm.model import MultimodalVAE
 from mmvm.paths import home
 from mmvm.training import distributed, memory
 from mmvm.training.checkpoint import (
+    BEST,
     CHECKPOINT,
     FORMAT,
     TrainingWarning,
@@ -32,6 +35,7 @@ from mmvm.training.plan import Plan
 from mmvm.training.watch import Watch
 
 HISTORY = "history.jsonl"
+PREFIX = "validation_"  # of what a history, and rows, hold of validation rows
 
 
 @dataclass
@@ -39,11 +43,23 @@ class History:
     """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
     parts, and log_likelihood/<modality>; means over the epoch's samples, nats. `seconds` is training time alone,
     added up over resumed pieces; `peak_memory_gb` the most this process held, or allocated on its GPU. `plan` is how
-    the updates were computed, `data` the fingerprint of what was trained on."""
+    the updates were computed, `data` the fingerprint of what was trained on.
+
+    With validation rows also validation_loss, ..., of the weights at an epoch's end (the others are means along its
+    way); `watch` is the name of the one, without "validation_", that `best` is chosen by."""
 
     epochs: list[dict] = field(default_factory=list)
     plan: Plan = Plan()
     data: str = ""
+    watch: str = "loss"
+
+    @property
+    def best(self) -> int | None:
+        """The epoch with the best validation, of equals the first: the highest log-likelihood, the lowest of all else.
+        None where nothing finite was seen."""
+        sign = -1 if self.watch.startswith("log_likelihood/") else 1
+        seen = [(sign * row[PREFIX + self.watch], row["epoch"]) for row in self.epochs if PREFIX + self.watch in row]
+        return min((value for value in seen if math.isfinite(value[0])), default=(0, None))[1]
 
     def __getitem__(self, name: str) -> list[float]:
         return [row[name] for row in self.epochs if name in row]
@@ -62,6 +78,8 @@ class Run:
         self.names: list[str] = []              # of what is summed up
         self.totals: Tensor | None = None       # sums over the running epoch's updates
         self.history = History(data=data)
+        self.validation = None                  # `Validation`, where there are such rows
+        self.best: dict[str, Tensor] = {}       # weights of the epoch `history.best`, where there is patience
         self.architecture = architecture(model)
         self.warned: set[str] = set()
         self.commit = git_commit()              # at the start: the tree may change while the run goes on
@@ -94,19 +112,35 @@ class Run:
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
                "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1),
                **memory.peak(next(self.model.parameters()).device), **means, **reported}
+        if self.validation is not None:
+            row.update(self.validation.look(self.epoch))
         if on_epoch is not None and self.ranks.rank == 0:
             training = self.model.training
             with torch.random.fork_rng(self._cuda_devices()):
                 row.update(on_epoch(self.model, self.epoch) or {})
             self.model.train(training)
-            self.clock = time.monotonic()  # evaluation is not training time
+        self.clock = time.monotonic()  # evaluation is not training time
         self.history.epochs.append(row)
+        if self.validation is not None and self.validation.patience is not None and self.history.best == self.epoch:
+            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.ranks.wait()
         progress.set_postfix(epoch=self.epoch, loss=f"{means['loss']:.1f}", refresh=False)
         if self.out is not None and self.ranks.rank == 0:
             with open(self.out / HISTORY, "a") as file:
                 file.write(json.dumps(row) + "\n")
             self.save()
+
+    def over(self) -> bool:
+        """Validation says so."""
+        return self.validation is not None and self.validation.over()
+
+    def take_best(self, epochs: int) -> None:
+        """At the end: the weights of the best epoch, where they were kept."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+            if self.ranks.rank == 0:
+                print(f"validation: the weights are those of epoch {self.history.best}, the best by "
+                      f"{self.history.watch} of {self.epoch} that were trained ({epochs} asked for)", file=sys.stderr)
 
     def interrupted(self) -> TrainingInterrupted:
         return TrainingInterrupted(f"stopped after update {self.step}" + (
@@ -126,7 +160,7 @@ class Run:
             return
         self.tick()
         tensors = {**{f"model.{name}": value for name, value in self.model.state_dict().items()},
-                   **optimizer_tensors(self.optimizer)}
+                   **{BEST + name: value for name, value in self.best.items()}, **optimizer_tensors(self.optimizer)}
         if self.totals is not None:
             tensors.update({f"totals.{name}": value for name, value in zip(self.names, self.totals)})
         tensors["random.cpu"] = torch.get_rng_state()
@@ -163,6 +197,7 @@ class Run:
         tensors, metadata = read_checkpoint(self.checkpoint)
         check_same_run(self.checkpoint, metadata, self.config, self.history.data, self.architecture)
         put_weights(self.model, tensors, self.checkpoint)
+        self.best = {name.removeprefix(BEST): x for name, x in tensors.items() if name.startswith(BEST)}
         parameters = list(self.model.parameters())
         put_optimizer_state(self.optimizer, tensors, parameters)
         totals = {name.removeprefix("totals."): x for name, x in tensors.items() if name.startswith("totals.")}
