@@ -3,12 +3,23 @@
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
-from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+from mmvm.likelihoods import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Laplace,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+)
 from mmvm.model import MultimodalVAE, fit_latent_density
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 from mmvm.training.loop import fit
 from mmvm.training.validation import split
 
-__all__ = ["Aggregated", "Batch", "Bernoulli", "Categorical", "DiagonalGaussian", "Gated", "Independent", "Laplace",
-           "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "Normal", "Objective",
-           "Poisson", "Schedule", "UserError", "fit", "fit_latent_density", "split"]
+__all__ = ["Aggregated", "Batch", "Bernoulli", "Beta", "Categorical", "DiagonalGaussian", "Gated", "Independent",
+           "Laplace", "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "NegativeBinomial",
+           "Normal", "Objective", "Poisson", "Schedule", "StudentT", "UserError", "ZeroInflatedNegativeBinomial", "fit",
+           "fit_latent_density", "split"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mmvm.data import Modality, MultimodalData, Repeated
+from mmvm.data import Modality, MultimodalData, Repeated, check_units
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Laplace, Normal, Poisson
 from mmvm.model import MultimodalVAE
@@ -43,6 +43,7 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
         seen = _checked.setdefault(model, [])
         if any(ref() is data for ref in seen):
             return
+        check_units(model, data)
     wrong, poor = findings(data, model)
     if wrong:
         raise UserError(wrong[0])
@@ -205,7 +206,7 @@ def _warnings(values: Values, spec: Modality) -> list[str]:
         found.append(f"modality {spec.name!r} holds bytes without a scale: say scale=1/255, or give floats if 0 to "
                      "255 is what is meant")
     scale = getattr(spec.likelihood, "scale", None)
-    if scale is not None and not spec.likelihood.whole:
+    if scale is not None and not spec.likelihood.whole and not spec.standardise:
         spread, away = values.spread()
         if max(spread, away) > FAR * scale or spread * FAR < scale:
             found.append(f"modality {spec.name!r}: values lie around {away:.3g} with a spread of {spread:.3g}, under a "

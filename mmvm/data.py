@@ -4,7 +4,6 @@ Images stay uint8 until they are on the device that trains, and a batch is an in
 samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2.8 GB as floats.
 """
 
-import math
 import mmap
 import operator
 from collections.abc import Mapping
@@ -18,83 +17,9 @@ from torch.utils.data import Dataset
 
 from mmvm import arrays
 from mmvm.errors import UserError
-from mmvm.likelihoods import Likelihood
+from mmvm.modality import Modality
 
 PIECE = 4_096   # rows that move to another device at once
-
-
-@dataclass(frozen=True)
-class Modality:
-    """What the model has to know of one modality.
-
-    `shape` is one sample's, `likelihood` is p_m(x_m | z_m), `weight` is w_m in the loss, and the stored value
-    times `scale` is what networks and likelihood see (1/255 for images stored as bytes).
-
-    missing     "nan": NaN in a sample is an entry that was not observed, which adds 0 nats and shows encoders a 0; a
-                sample of NaN alone is not observed at all. None: there are no such entries.
-    mask_input  the encoder also gets the mask of the observed entries, ones and zeros behind its features or channels:
-                its samples are of `input_shape`
-    features    names of the entries of a vector, or none
-
-    Raises `UserError` where these do not fit together.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    likelihood: Likelihood
-    weight: float = 1.0
-    scale: float = 1.0
-    missing: str | None = None
-    mask_input: bool = False
-    features: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        if not tuple(self.shape):
-            raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise UserError(f"modality {self.name!r}: weight must be at least 0 and finite, got {self.weight}")
-        if not (math.isfinite(self.scale) and self.scale):
-            raise UserError(f"modality {self.name!r}: scale must be finite and not 0, got {self.scale}")
-        if self.missing not in (None, "nan"):
-            raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
-        if self.missing and self.likelihood.discrete:
-            raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
-                            "number that Categorical(ignore=...) names, and leave `missing` out")
-        if self.mask_input and not self.missing:
-            raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
-                            "missing='nan'")
-        if self.features and self.shape != (len(self.features),):
-            raise UserError(f"modality {self.name!r} has {len(self.features)} feature names for samples of shape "
-                            f"{tuple(self.shape)}: give one name per entry of a vector")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of a sample as its encoder sees it."""
-        return (2 * self.shape[0], *self.shape[1:]) if self.mask_input else tuple(self.shape)
-
-    def check_parameters(self, given: Tensor) -> None:
-        """Raises `UserError` where a decoder's output (B, ...) is not what the likelihood takes; it would broadcast."""
-        expected = self.likelihood.parameter_shape(tuple(self.shape))
-        if given.ndim != 1 + len(expected) or any(n not in (m, "C") for m, n in zip(given.shape[1:], expected)):
-            raise UserError(f"the decoder of modality {self.name!r} gives {tuple(given.shape)}, where samples of shape "
-                            f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
-                            f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
-        if self.likelihood.discrete and not x.is_floating_point():
-            return x.long()
-        x = x.float() * self.scale
-        return x.masked_fill(x.isnan(), 0.0) if self.missing else x
-
-    def seen(self, x: Tensor) -> Tensor | None:
-        """Which entries of stored values (B, *shape) were observed, bool; None where nothing can be missing."""
-        return ~x.isnan() if self.missing else None
-
-    def log_prob(self, parameters: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """log p(x | parameters) of prepared values (..., *shape): (...,) nats, of the entries that are `seen` (all)."""
-        mask = () if seen is None else (seen,)
-        return self.likelihood.log_prob(parameters, x, len(self.shape), *mask)
 
 
 class Repeated:
@@ -155,13 +80,22 @@ class Batch:
     labels: Tensor | None = None
 
 
+def check_units(model, data: "MultimodalData") -> None:
+    """Raises `UserError` where `data` was standardised by other numbers than a model's modalities."""
+    for ours, theirs in zip(model.modalities, data.specs):
+        if (ours.centre, ours.spread) != (theirs.centre, theirs.spread):
+            raise UserError(f"modality {ours.name!r} was standardised by other numbers than the model's: describe "
+                            "these data as the training data, MultimodalData(arrays, model.modalities)")
+
+
 @dataclass
 class MultimodalData(Dataset):
     """N samples of M modalities; a data set of PyTorch, `data[i]` being one sample.
 
     modalities  name -> (N, *shape), in the order of `specs`: tensors or `Repeated` rows of them, taken as they are, or
                 what `mmvm.arrays` copies: numpy and sparse arrays, pandas frames, lists (float64 becomes float32)
-    specs       one `Modality` each; a frame's columns become its `features`, or have to be those
+    specs       one `Modality` each; a frame's columns become its `features`, or have to be those; `standardise` takes
+                its numbers from these samples, so give the training data's specs with all others
     labels      (N,) class numbers or names, or (N, C) zeros and ones, or None; read by `mmvm.arrays.classes`
     observed    (M, N) bool; None means that everything is present. Or name -> (N,) bool, or (N, *shape) bool for the
                 entries of a modality with missing="nan", which are then stored as NaN; a sample of NaN alone is not
@@ -207,6 +141,8 @@ class MultimodalData(Dataset):
         if self.ids is not None and len(self.ids) != len(self):
             raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
         self._set_observed()
+        self.specs = tuple(spec.fitted(self.modalities[spec.name], present)
+                           for spec, present in zip(self.specs, self.observed))
 
     def _check_shapes(self) -> None:
         for spec in self.specs:

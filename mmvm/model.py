@@ -4,20 +4,22 @@ Letters: S sources, M modalities, B batch, D latent.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmvm import arrays, keep
+from mmvm import arrays, keep, sharing
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
+from mmvm.networks.default import default_networks
 from mmvm.networks.grouped import forward_grouped
 from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Schedule
+from mmvm.objectives.spec import build
 from mmvm.schedule import at, bounds_of
 
 
@@ -83,6 +85,31 @@ class MultimodalVAE(nn.Module):
         self.beta = beta
         self.grouped = False  # run the M networks as one; set by `mmvm.training.plan.Plan`
 
+    @classmethod
+    def for_data(cls, data: MultimodalData, latent_dim: int = 16, objective: str | Objective = "mmvm",
+                 beta: float | Schedule = 1.0, encoders: Mapping[str, nn.Module] | None = None,
+                 decoders: Mapping[str, nn.Module] | None = None,
+                 say: Callable[[str], None] | None = print) -> "MultimodalVAE":
+        """A model of `data` with usual networks (`mmvm.networks.default_networks`), D = `latent_dim`, and a method by
+        its text (`python -m mmvm methods`). `encoders` and `decoders` replace those of the modalities they name; what
+        was chosen is said, one line a modality. Raises `UserError`."""
+        own = {"encoders": dict(encoders or {}), "decoders": dict(decoders or {})}
+        for what, given in own.items():
+            if set(given) - set(data.names):
+                raise UserError(f"{what} for {sorted(set(given) - set(data.names))}: the modalities are {data.names}")
+        for spec, x, present in zip(data.specs, data.modalities.values(), data.observed):
+            said = "as given"
+            if not all(spec.name in given for given in own.values()):
+                encoder, decoder, said = default_networks(spec, latent_dim, spec.n_tokens(x, present))
+                said += ", its encoder as given" * (spec.name in own["encoders"])
+                said += ", its decoder as given" * (spec.name in own["decoders"])
+                own["encoders"].setdefault(spec.name, encoder), own["decoders"].setdefault(spec.name, decoder)
+            if say is not None:
+                say(f"{spec.name}: {said}, {spec.likelihood}, weight {spec.weight:g}")
+        if isinstance(objective, str):
+            objective = build(objective, latent_dim, len(data.specs))
+        return cls(data.specs, *([given[name] for name in data.names] for given in own.values()), objective, beta)
+
     def forward(self, x: Sequence[Tensor], observed: Tensor | None = None, step: int = 0) -> Terms:
         """The training terms of a batch; `step` (updates so far) drives schedules."""
         batch = self._prepare(x, observed)
@@ -91,6 +118,8 @@ class MultimodalVAE(nn.Module):
         weights = log_likelihood.new_tensor([m.weight for m in self.modalities])
         loss = self.objective.loss(weights[:, None] * log_likelihood, shared, at(self.beta, step))
         return Terms(loss, shared.mean_over_sources(log_likelihood), shared.regulariser, shared.parts)
+
+    shared, compare = sharing.shared, sharing.compare
 
     @property
     def settled_at(self) -> int:
@@ -118,7 +147,8 @@ class MultimodalVAE(nn.Module):
     def impute(self, x: Sequence[Tensor] | Mapping, observed: Tensor | None = None,
                targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
-        one (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes."""
+        one (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes, and
+        standardised ones in their own units."""
         batch = self._prepare(x, observed)
         empty = torch.nonzero(~batch.observed.any(0))
         if len(empty):
@@ -250,7 +280,7 @@ class MultimodalVAE(nn.Module):
         targets = [m.name for m in self.modalities] if targets is None else targets
         targets = [targets] if isinstance(targets, str) else list(targets)
         self._check_names(targets, f"targets {targets} asked for")
-        return {m.name: m.likelihood.mean(decoder(z))
+        return {m.name: m.restore(m.likelihood.mean(decoder(z)))
                 for m, decoder, z in zip(self.modalities, self.decoders, latents) if m.name in targets}
 
 

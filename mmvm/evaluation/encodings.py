@@ -1,15 +1,15 @@
 """One way to walk over data with a trained model: encodings, and means over what is observed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmvm.data import MultimodalData
+from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import evaluating
 
 BATCH = 500
 
@@ -17,6 +17,7 @@ BATCH = 500
 @torch.no_grad()
 def encode_means(model: MultimodalVAE, data: MultimodalData) -> Tensor:
     """The means of the unimodal posteriors, (M, N, D) float32 on the CPU; NaN where a modality is not observed."""
+    check_units(model, data)
     means = []
     with evaluating(model) as device:
         for batch in data.batches(BATCH):
@@ -28,6 +29,7 @@ def encode_means(model: MultimodalVAE, data: MultimodalData) -> Tensor:
 @torch.no_grad()
 def from_each_source(model: MultimodalVAE, data: MultimodalData, seed: int) -> Iterator[tuple]:
     """(source, batch, index, decoder outputs) with only the source's modality given, over the samples that have it."""
+    check_units(model, data)
     with evaluating(model, seed) as device:
         for source in range(len(data.specs)):
             rows = torch.nonzero(data.observed[source]).squeeze(1)
@@ -66,19 +68,3 @@ def check_binary_labels(*sets: MultimodalData) -> None:
 def mean_or_nan(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """total / count, NaN where nothing was counted."""
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-@contextmanager
-def evaluating(model: MultimodalVAE, seed: int | None = None):
-    """Eval mode on the model's own device, seeded draws, everything put back afterwards."""
-    device = next(model.parameters()).device
-    training = {module: module.training for module in model.modules()}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        if seed is not None:
-            torch.manual_seed(seed)
-        model.eval()
-        try:
-            yield device
-        finally:
-            for module, mode in training.items():
-                module.training = mode

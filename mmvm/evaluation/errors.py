@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmvm.data import Modality, MultimodalData
+from mmvm.data import Modality, MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_or_nan
 from mmvm.model import MultimodalVAE
@@ -82,6 +82,7 @@ def log_likelihood(model: MultimodalVAE, data: MultimodalData, n_draws: int = 64
     """
     if n_draws < 1:
         raise UserError(f"n_draws must be at least 1, got {n_draws}")
+    check_units(model, data)
     values = []
     with evaluating(model, seed) as device:
         for batch in data.batches(max(1, BATCH // n_draws)):
@@ -104,6 +105,7 @@ def reconstruction_error(model: MultimodalVAE, data: MultimodalData, seed: int =
 
     The sum over modalities is the x axis of the paper's figure 2. It has a floor: sum_m `likelihood.floor`.
     """
+    check_units(model, data)
     total = np.zeros(len(data.specs))
     with evaluating(model, seed) as device:
         for batch in data.batches(BATCH):

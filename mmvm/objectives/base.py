@@ -98,6 +98,10 @@ class Objective(nn.Module):
         for M separate ones. Raises `UserError` where the method defines no density of X."""
         raise UserError(f"{type(self).__name__} defines no joint density p(X, z), so it has no log-likelihood")
 
+    def shared_part(self, q: DiagonalGaussian) -> DiagonalGaussian:
+        """The latent dimensions of posteriors (..., D) in which modalities meet: all, where nothing is private."""
+        return q
+
     def anchored(self, step: int) -> bool:
         """Whether something keeps the latents where they are: a prior that does not move with the data."""
         return True

@@ -155,6 +155,9 @@ class MMVAEPlus(Objective):
         surrogate = -(shared.present * (share * log_w).sum(0)).sum(0)
         return bound.detach() + surrogate - surrogate.detach()
 
+    def shared_part(self, q: DiagonalGaussian) -> DiagonalGaussian:
+        return q[..., :q.shape[-1] - self.private_dim]
+
     def impute_latents(self, q, observed):
         q = q.where(observed)
         shared, private = self._split(q)

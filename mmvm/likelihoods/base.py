@@ -16,21 +16,21 @@ from torch import Tensor
 from mmvm.errors import UserError
 
 
-def _widen(params: Tensor) -> Tensor:
+def widen(params: Tensor) -> Tensor:
     # bfloat16 has 8 bits of mantissa: neither a sum over 2,352 pixels nor a uniform draw survives that
     return params.float() if params.dtype in (torch.bfloat16, torch.float16) else params
 
 
-def _sum_event(x: Tensor, event_ndim: int) -> Tensor:
+def sum_event(x: Tensor, event_ndim: int) -> Tensor:
     return x.flatten(x.ndim - event_ndim).sum(-1) if event_ndim else x
 
 
 def _count(x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor | int:
     """How many entries of an event count: a number, or (...,)."""
-    return x.shape[x.ndim - event_ndim:].numel() if seen is None else _sum_event(seen, event_ndim)
+    return x.shape[x.ndim - event_ndim:].numel() if seen is None else sum_event(seen, event_ndim)
 
 
-def _where_seen(params: Tensor, x: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+def where_seen(params: Tensor, x: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
     """Both 0 in entries that do not count, so that these can neither overflow nor send a gradient."""
     return (params, x) if seen is None else (params.masked_fill(~seen, 0.0), x.masked_fill(~seen, 0))
 
@@ -59,9 +59,9 @@ class Likelihood:
         raise NotImplementedError
 
     def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
-        params, x = _where_seen(_widen(params), x, seen)
+        params, x = where_seen(widen(params), x, seen)
         values = self.elementwise(params, x)
-        return _sum_event(values if seen is None else values.masked_fill(~seen, 0.0), event_ndim)
+        return sum_event(values if seen is None else values.masked_fill(~seen, 0.0), event_ndim)
 
     def mean(self, params: Tensor) -> Tensor:
         return params
@@ -80,16 +80,16 @@ class Laplace(Likelihood):
     scale: float = 0.75
 
     def __post_init__(self):
-        _positive("Laplace scale", self.scale)
+        positive("Laplace scale", self.scale)
 
     def log_prob(self, params, x, event_ndim, seen=None):
         # scale and constant after the sum: once a sample instead of once a pixel
-        params, x = _where_seen(_widen(params), x, seen)
+        params, x = where_seen(widen(params), x, seen)
         distance = (params - x).abs()
-        return -_sum_event(distance, event_ndim) / self.scale - self.floor(_count(distance, event_ndim, seen))
+        return -sum_event(distance, event_ndim) / self.scale - self.floor(_count(distance, event_ndim, seen))
 
     def sample(self, params, generator=None):
-        params = _widen(params)
+        params = widen(params)
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
         return params - self.scale * u.sign() * torch.log1p(-2 * u.abs().clamp(max=0.5 - 1e-7))
 
@@ -104,16 +104,16 @@ class Normal(Likelihood):
     scale: float = 1.0
 
     def __post_init__(self):
-        _positive("Normal scale", self.scale)
+        positive("Normal scale", self.scale)
 
     def log_prob(self, params, x, event_ndim, seen=None):
-        params, x = _where_seen(_widen(params), x, seen)
+        params, x = where_seen(widen(params), x, seen)
         squared = (params - x).square()
-        return (-0.5 / self.scale**2 * _sum_event(squared, event_ndim)
+        return (-0.5 / self.scale**2 * sum_event(squared, event_ndim)
                 - self.floor(_count(squared, event_ndim, seen)))
 
     def sample(self, params, generator=None):
-        params = _widen(params)
+        params = widen(params)
         noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
         return params + self.scale * noise
 
@@ -135,7 +135,7 @@ class Bernoulli(Likelihood):
         return torch.sigmoid(params)
 
     def sample(self, params, generator=None):
-        return torch.bernoulli(torch.sigmoid(_widen(params)), generator=generator)
+        return torch.bernoulli(torch.sigmoid(widen(params)), generator=generator)
 
 
 @dataclass(frozen=True)
@@ -155,20 +155,20 @@ class Categorical(Likelihood):
 
     def log_prob(self, params, x, event_ndim, seen=None):
         class_dim = params.ndim - event_ndim - 1
-        log_p = F.log_softmax(_widen(params), class_dim)
+        log_p = F.log_softmax(widen(params), class_dim)
         x = x.long().expand(*params.shape[:class_dim], *params.shape[class_dim + 1:])
         ignored = torch.zeros_like(x, dtype=torch.bool) if self.ignore is None else x == self.ignore
         if seen is not None:
             ignored = ignored | ~seen
         chosen = log_p.gather(class_dim, x.masked_fill(ignored, 0).unsqueeze(class_dim)).squeeze(class_dim)
-        return _sum_event(chosen.masked_fill(ignored, 0.0), event_ndim)
+        return sum_event(chosen.masked_fill(ignored, 0.0), event_ndim)
 
     def mean(self, params):
         """Class probabilities (..., C, L), for one dimension of positions."""
         return params.softmax(-2)
 
     def sample(self, params, generator=None):
-        p = _widen(params).softmax(-2).movedim(-2, -1)
+        p = widen(params).softmax(-2).movedim(-2, -1)
         return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
 
 
@@ -185,9 +185,9 @@ class Poisson(Likelihood):
         return params.exp()
 
     def sample(self, params, generator=None):
-        return torch.poisson(_widen(params).exp(), generator=generator)
+        return torch.poisson(widen(params).exp(), generator=generator)
 
 
-def _positive(name: str, value: float) -> None:
+def positive(name: str, value: float) -> None:
     if not value > 0:
         raise UserError(f"{name} must be positive, got {value}")

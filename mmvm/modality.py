@@ -1,0 +1,221 @@
+"""One modality: what the model has to know of it, and what can be told from its values."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mmvm import arrays
+from mmvm.errors import UserError
+from mmvm.likelihoods import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Laplace,
+    Likelihood,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    StudentT,
+)
+
+PIECE = 4_096    # rows looked at at once
+CLASSES = 50     # whole numbers below it, in one column, are taken for classes
+OUTLIER = 6.0    # standard deviations
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What the model has to know of one modality.
+
+    `shape` is one sample's, `likelihood` is p_m(x_m | z_m), `weight` is w_m in the loss, and the stored value
+    times `scale` is what networks and likelihood see (1/255 for images stored as bytes).
+
+    missing     "nan": NaN in a sample is an entry that was not observed, which adds 0 nats and shows encoders a 0; a
+                sample of NaN alone is not observed at all. None: there are no such entries.
+    mask_input  the encoder also gets the mask of the observed entries, ones and zeros behind its features or channels:
+                its samples are of `input_shape`
+    features    names of the entries of a vector, or none
+    standardise networks and likelihood see (value - mean) / standard deviation, one of each per entry of a vector or
+                channel, and what is imputed or generated is in the values' own units. `MultimodalData` takes both
+                numbers from its samples: describe all other data with the training data's `specs`
+    centre, spread  those numbers
+
+    Raises `UserError` where these do not fit together.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    likelihood: Likelihood
+    weight: float = 1.0
+    scale: float = 1.0
+    missing: str | None = None
+    mask_input: bool = False
+    features: tuple[str, ...] = ()
+    standardise: bool = False
+    centre: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if not tuple(self.shape):
+            raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise UserError(f"modality {self.name!r}: weight must be at least 0 and finite, got {self.weight}")
+        if not (math.isfinite(self.scale) and self.scale):
+            raise UserError(f"modality {self.name!r}: scale must be finite and not 0, got {self.scale}")
+        if self.missing not in (None, "nan"):
+            raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
+        if self.missing and self.likelihood.discrete:
+            raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
+                            "number that Categorical(ignore=...) names, and leave `missing` out")
+        if self.mask_input and not self.missing:
+            raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
+                            "missing='nan'")
+        if self.standardise and (self.likelihood.discrete or self.likelihood.lowest > -math.inf):
+            raise UserError(f"modality {self.name!r}: standardised values are reals around 0, and a "
+                            f"{type(self.likelihood).__name__} does not take those: use Normal, Laplace or StudentT, "
+                            "or leave `standardise` out")
+        if self.features and self.shape != (len(self.features),):
+            raise UserError(f"modality {self.name!r} has {len(self.features)} feature names for samples of shape "
+                            f"{tuple(self.shape)}: give one name per entry of a vector")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of a sample as its encoder sees it."""
+        return (2 * self.shape[0], *self.shape[1:]) if self.mask_input else tuple(self.shape)
+
+    def check_parameters(self, given: Tensor) -> None:
+        """Raises `UserError` where a decoder's output (B, ...) is not what the likelihood takes; it would broadcast."""
+        expected = self.likelihood.parameter_shape(tuple(self.shape))
+        if given.ndim != 1 + len(expected) or any(n not in (m, "C") for m, n in zip(given.shape[1:], expected)):
+            raise UserError(f"the decoder of modality {self.name!r} gives {tuple(given.shape)}, where samples of shape "
+                            f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
+                            f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
+        if self.likelihood.discrete and not x.is_floating_point():
+            return x.long()
+        x = x.float() * self.scale
+        if self.spread:
+            centre, spread = self._columns(x, self.centre, self.spread)
+            x = (x - centre) / spread
+        return x.masked_fill(x.isnan(), 0.0) if self.missing else x
+
+    def seen(self, x: Tensor) -> Tensor | None:
+        """Which entries of stored values (B, *shape) were observed, bool; None where nothing can be missing."""
+        return ~x.isnan() if self.missing else None
+
+    def log_prob(self, parameters: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """log p(x | parameters) of prepared values (..., *shape): (...,) nats, of the entries that are `seen` (all)."""
+        mask = () if seen is None else (seen,)
+        return self.likelihood.log_prob(parameters, x, len(self.shape), *mask)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """What `standardise` did to values (B, *shape), undone: in the units of what was stored. Others stay as they
+        are, values times `scale`."""
+        if not self.spread:
+            return x
+        centre, spread = self._columns(x, self.centre, self.spread)
+        return (x * spread + centre) / self.scale
+
+    def _columns(self, like: Tensor, *numbers: tuple[float, ...]) -> list[Tensor]:
+        """One number per entry of a vector or channel, broadcast over a batch's last dimensions."""
+        kept = self.__dict__.setdefault("_kept", {})  # on its device once, not once a batch
+        key = like.device, like.dtype
+        if key not in kept:
+            kept[key] = [like.new_tensor(n).view(-1, *[1] * (len(self.shape) - 1)) for n in numbers]
+        return kept[key]
+
+    def n_tokens(self, x: Tensor, present: Tensor) -> int | None:
+        """V of tokens 0 to V - 1 in the stored x (N, *shape) where `present` (N,); None where they are no tokens."""
+        if not self.likelihood.discrete:
+            return None
+        known = x[:][present]
+        known = known if self.likelihood.ignore is None else known[known != self.likelihood.ignore]
+        return 1 + int(known.max()) if known.numel() else 1
+
+    def fitted(self, x: Tensor, present: Tensor) -> "Modality":
+        """This modality with `centre` and `spread` of the stored x (N, *shape) where `present` (N,), NaN left out; as
+        it is where it has them or does not want them. A column that does not vary has spread 1."""
+        if not self.standardise or self.spread:
+            return self
+        def sums(of: Callable[[Tensor], Tensor]) -> Tensor:
+            """Over all observed entries of each column, (F,) float64, a piece at a time."""
+            pieces = torch.nonzero(present)[:, 0].split(PIECE)
+            return sum(of((x.index_select(0, rows).double() * self.scale).transpose(0, 1).flatten(1)).nansum(1)
+                       for rows in pieces)
+        if not present.any():
+            raise UserError(f"modality {self.name!r} is to be standardised and no sample has it: leave it out")
+        count = sums(lambda values: (~values.isnan()).double()).clamp(min=1.0)
+        centre = sums(lambda values: values) / count
+        spread = (sums(lambda values: (values - centre.unsqueeze(1)).square()) / count).sqrt()
+        spread = spread.where(spread > 1e-6 * centre.abs(), torch.ones_like(spread))  # rounding is no variation
+        return replace(self, centre=tuple(centre.tolist()), spread=tuple(spread.tolist()))
+
+    @classmethod
+    def guess(cls, name: str, values, say: Callable[[str], None] | None = print, **chosen) -> "Modality":
+        """A description that fits `values` (N, *shape), arrays or frames, and says why in one line. What is `chosen`, a
+        likelihood, weight or any other field, stays.
+
+        Bytes of pictures are scaled to 0 to 1, under the paper's Laplace; one column of whole numbers below 50 is of
+        classes; counts are negative binomial, unless they vary no more than a Poisson's; only 0 and 1 is Bernoulli;
+        between 0 and 1, a Beta; other reals are standardised, under a Normal, or a Student t where there are outliers.
+        NaN means missing entries. Look at the reason: a guess from numbers does not know what they are.
+        """
+        x = arrays.as_tensor(values, f"modality {name!r}", missing=True)
+        x = x.unsqueeze(1) if x.ndim == 1 else x
+        if not len(x):
+            raise UserError(f"modality {name!r} has no sample to guess from: describe it with Modality(...)")
+        found, why = _guessed(x)
+        if x.is_floating_point() and x.isnan().any():
+            found["missing"], why = "nan", f"{why}; NaN are missing entries"
+        if "likelihood" in chosen:  # the rest was for another one
+            found = {key: value for key, value in found.items() if key == "missing"}
+            why = "as given"
+        modality = cls(name, tuple(x.shape[1:]), **{**found, **chosen})
+        if say is not None:
+            extra = "".join(f", {key}={getattr(modality, key)!r}" for key in ("missing", "standardise")
+                            if getattr(modality, key))
+            scale = "" if modality.scale == 1 else f", scale 1/{1 / modality.scale:g}"
+            say(f"{name}: {modality.likelihood}{scale}{extra}: {why}")
+        return modality
+
+
+def _guessed(x: Tensor) -> tuple[dict, str]:
+    """Fields of a `Modality` for values (N, *shape), and the reason."""
+    shape = tuple(x.shape[1:])
+    if x.dtype == torch.uint8 and len(shape) == 3:
+        return {"likelihood": Laplace(), "scale": 1 / 255}, f"bytes of pictures, {shape[0]} channels"
+    known = x[~x.isnan()].double() if x.is_floating_point() else x.flatten().double()
+    if not len(known):
+        raise UserError("every value is NaN: leave this modality out")
+    low, high, whole = known.min().item(), known.max().item(), not (known % 1).any()
+    if whole and (low, high) in ((0, 1), (0, 0), (1, 1)):
+        return {"likelihood": Bernoulli()}, "only 0 and 1"
+    if whole and 0 <= low and shape == (1,) and high < CLASSES and not x.is_floating_point():
+        return {"likelihood": Categorical()}, f"one column of whole numbers, taken for {int(high) + 1} classes"
+    if whole and 0 <= low:
+        mean = x.double().nan_to_num().flatten(1).mean(0)
+        ratio = (x.double().nan_to_num().flatten(1).var(0).sum() / mean.sum().clamp(min=1e-12)).item()
+        kind = Poisson() if ratio < 1.5 else NegativeBinomial()
+        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean"
+    if 0 <= low and high <= 1:
+        return {"likelihood": Beta()}, "fractions, between 0 and 1"
+    outliers = (_columnwise(x).abs() > OUTLIER).double().mean().item()
+    if outliers > 1e-3:
+        return ({"likelihood": StudentT(), "standardise": True},
+                f"reals, {outliers:.1%} of them beyond {OUTLIER:g} standard deviations")
+    return {"likelihood": Normal(), "standardise": True}, f"reals from {low:.3g} to {high:.3g}"
+
+
+def _columnwise(x: Tensor) -> Tensor:
+    """Known values in standard deviations of their own entry."""
+    x = x.double().flatten(1)
+    known = ~x.isnan()
+    n = known.sum(0).clamp(min=1)
+    mean = x.nan_to_num().sum(0) / n
+    away = (x - mean).masked_fill(~known, 0.0)
+    return (away / (away.square().sum(0) / n).sqrt().clamp(min=1e-12))[known]

@@ -1,0 +1,28 @@
+"""The encoder and decoder that a modality gets where nobody chose."""
+
+from torch import nn
+
+from mmvm.errors import UserError
+from mmvm.networks.images import ImageDecoder, ImageEncoder
+from mmvm.networks.mlp import MLPDecoder, MLPEncoder
+from mmvm.networks.tokens import TokenDecoder, TokenEncoder
+
+
+def default_networks(modality, latent_dim: int, n_tokens: int | None = None) -> tuple[nn.Module, nn.Module, str]:
+    """Encoder, decoder and a word on both, for a `Modality` and D = `latent_dim`: dense layers of vectors,
+    convolutions of pictures (C, H, W), embeddings of `n_tokens` tokens. Raises `UserError` for all else."""
+    shape = modality.input_shape
+    if modality.likelihood.discrete and len(shape) == 1 and n_tokens:
+        ignore = modality.likelihood.ignore
+        return (TokenEncoder(n_tokens, latent_dim, ignore), TokenDecoder(n_tokens, shape[0], latent_dim),
+                f"convolutions over {shape[0]} tokens of {n_tokens}")
+    out = modality.likelihood.parameter_shape(modality.shape)
+    if len(shape) == 1 and not modality.likelihood.discrete:
+        return (MLPEncoder(shape, latent_dim), MLPDecoder(out, latent_dim),
+                f"dense layers of {shape[0]} numbers, 128 and 128 wide")
+    if len(shape) == 3 and not modality.likelihood.discrete:
+        return (ImageEncoder(shape, latent_dim), ImageDecoder(out, latent_dim),
+                f"convolutions of {shape[0]} channels of {shape[1]} x {shape[2]} pixels")
+    raise UserError(f"modality {modality.name!r} has samples of shape {tuple(modality.shape)}, for which there is no "
+                    "usual network: give encoders={...} and decoders={...} of your own by its name, or reshape it to "
+                    "(F,) or (C, H, W)")

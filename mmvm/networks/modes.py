@@ -1,0 +1,22 @@
+"""Networks as they are measured: evaluation mode, seeded draws, and everything as it was afterwards."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module, seed: int | None = None):
+    """Eval mode on the model's own device, seeded draws, everything put back afterwards."""
+    device = next(model.parameters()).device
+    training = {module: module.training for module in model.modules()}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield device
+        finally:
+            for module, mode in training.items():
+                module.training = mode
