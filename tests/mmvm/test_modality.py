@@ -189,3 +189,22 @@ def test_every_choice_is_said_and_can_be_replaced():
         MultimodalVAE.for_data(data, 4, encoders={"c": own})
     with pytest.raises(UserError, match="no usual network"):
         MultimodalVAE.for_data(MultimodalData({"a": torch.rand(3, 4, 5)}, (Modality("a", (4, 5), Normal()),)), say=None)
+
+
+def test_a_kept_model_with_usual_networks_gives_the_same_in_the_users_units(tmp_path):
+    arrays = {"a": numbers(), "image": torch.randint(0, 256, (200, 1, 16, 16), dtype=torch.uint8),
+              "words": torch.randint(0, 9, (200, 5)), "counts": torch.poisson(torch.full((200, 4), 3.0)).long()}
+    specs = (Modality.guess("a", arrays["a"], None), Modality.guess("image", arrays["image"], None),
+             Modality("words", (5,), Categorical(ignore=0)), Modality("counts", (4,), NegativeBinomial(library=20)))
+    data = MultimodalData(arrays, specs)
+    model = MultimodalVAE.for_data(data, 3, say=None).eval()
+    model.save(tmp_path / "model.safetensors")
+    again = MultimodalVAE.load(tmp_path / "model.safetensors")
+    assert again.modalities == model.modalities and again.modalities[0].spread
+    batch = data.batch(torch.arange(7))
+    for use in (lambda m: m.impute(batch.x), lambda m: {"z": m.shared(data).mean}):
+        torch.manual_seed(0)
+        one = use(model)
+        torch.manual_seed(0)
+        for name, value in use(again).items():
+            assert torch.equal(value, one[name])

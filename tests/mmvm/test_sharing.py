@@ -89,7 +89,8 @@ def test_compare_is_0_where_all_agree_or_one_is_alone_and_log_m_where_none_do():
     observed[:, 0] = torch.tensor([True, False, False])
     observed[2, 1] = False
     model, data = told(far, observed)
-    assert model.compare(data).tolist() == pytest.approx([0, math.log(2), math.log(3), math.log(3), math.log(3)], abs=1e-5)
+    two, three = math.log(2), math.log(3)
+    assert model.compare(data).tolist() == pytest.approx([0, two, three, three, three], abs=1e-5)
 
 
 def test_private_dimensions_do_not_count():
