@@ -229,6 +229,15 @@ def test_the_type_of_the_weights_is_kept(dtype, path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_on_a_gpu_comes_back_on_the_cpu(path):
+    model = model_of(NETWORKS["mlp"]()).cuda()
+    state = torch.cuda.get_rng_state()
+    back = returned(model, path)
+    assert torch.equal(state, torch.cuda.get_rng_state()) and next(back.parameters()).device.type == "cpu"
+    assert_same(model.cpu(), back)
+
+
 # layers of torch, and classes of others ------------------------------------------------------------------------------
 
 @dataclass
