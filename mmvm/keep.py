@@ -10,6 +10,7 @@ compared when the file is written and when it is read.
 
 import importlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -29,6 +30,7 @@ from mmvm.files import git_commit, read_safetensors, versions, write_safetensors
 FORMAT = "mmvm-model-1"
 BARE = {**vars(nn.Module()), "_compiled_call_impl": None}  # what every module has; the rest is its own
 REMADE = "_flat_weight_refs"  # of recurrent layers, which make it again
+MOST = 2**29  # numbers of two samples; a file that was made up could ask for any memory
 TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch round differently, by far less
 
 
@@ -40,10 +42,12 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
         made = outputs(model)
         what = "rebuilt from the attributes of its layers it fails"
         taken = Taken(model)
-        rebuilt = Rebuilt(json.loads(json.dumps(taken.recipe)), taken.tensors, imported).model
+        recipe = json.dumps(taken.recipe)
+        rebuilt = Rebuilt(json.loads(recipe), taken.tensors, imported).model
         remade = outputs(rebuilt)
-        if Taken(rebuilt).recipe != taken.recipe or not _alike(made, remade):
+        if json.dumps(Taken(rebuilt).recipe) != recipe or not _alike(made, remade):
             raise ValueError("other attributes or outputs")
+        about = json.dumps(list(_about(model, remade[0].shape[1])))
     except UserError:
         raise
     except Exception as error:  # whatever a foreign class does
@@ -52,8 +56,7 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
     tensors = {**{f"model.{name}": value for name, value in taken.tensors.items()},
                **{f"outputs.{i}": value for i, value in enumerate(remade)}}
     write_safetensors(paths.home(path), tensors, {
-        "format": FORMAT, "recipe": json.dumps(taken.recipe), "versions": json.dumps(versions()),
-        "commit": git_commit(), "about": json.dumps(list(_about(model, remade[0].shape[1])))})
+        "format": FORMAT, "recipe": recipe, "about": about, "versions": json.dumps(versions()), "commit": git_commit()})
 
 
 def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
@@ -62,19 +65,20 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
     allow, ours = (allow,) if isinstance(allow, str | type | ModuleType) else tuple(allow), trusted()
     path = paths.home(path)
     tensors, metadata = read_safetensors(path, FORMAT, "kept model", "`model.save`")
+    known = metadata.get("versions", "which it does not say").strip("{}").replace('"', "")
+    cure = f"use the classes and the versions that it was saved with, {known}"
     try:
         weights = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
         model = Rebuilt(json.loads(metadata["recipe"]), weights, lambda name: _allowed(name, allow, ours, path)).model
         if not isinstance(model, kind):
-            raise UserError(f"{path} holds a {type(model).__qualname__}, no {kind.__qualname__}")
+            raise UserError(f"{path} holds a {type(model).__qualname__}, no {kind.__qualname__}: load it as what it is")
         found = outputs(model)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path} cannot be rebuilt ({_said(error)}): {_cure(metadata)}") from error
+        raise UserError(f"{path} cannot be rebuilt ({_said(error)}): {cure}") from error
     if not _alike(found, [tensors.get(f"outputs.{i}") for i in range(len(found))]):
-        raise UserError(f"{path} gives other outputs than when it was saved, so one of its classes has changed: "
-                        f"{_cure(metadata)}")
+        raise UserError(f"{path} gives other outputs than when it was saved, so one of its classes has changed: {cure}")
     return model
 
 
@@ -91,8 +95,10 @@ def outputs(model: nn.Module) -> list[Tensor]:
                 part.training = False
             for modality, encoder, decoder in zip(model.modalities, model.encoders, model.decoders):
                 weight = next((x for x in encoder.parameters() if x.is_floating_point()), torch.zeros(()))
-                x = torch.linspace(0, 1, 2 * int(np.prod(modality.input_shape)), device=weight.device)
-                x = x.view(2, *modality.input_shape)
+                n = 2 * math.prod(modality.input_shape)
+                if not 0 < n < MOST:
+                    raise ValueError(f"samples of {n // 2} numbers")
+                x = torch.linspace(0, 1, n, device=weight.device).view(2, *modality.input_shape)
                 found += encoder(x.round().long() if modality.likelihood.discrete else x.to(weight.dtype))
                 decoded.append(decoder(found[-2].to(next(decoder.parameters(), found[-2]).dtype)))
                 modality.check_parameters(decoded[-1])
@@ -142,8 +148,7 @@ class Taken:
         if isinstance(x, type) or callable(x) and hasattr(x, "__qualname__"):
             return {"named": self._path(x, where)}
         if is_dataclass(x) and hasattr(x, "__dict__"):
-            return {"made": self._path(type(x), where),
-                    "with": self._named(vars(x), where)}
+            return {"made": self._path(type(x), where), "with": self._named(vars(x), where)}
         raise UserError(f"{where} is a {type(x).__qualname__}, which cannot be kept: make it a number, a text, a list, "
                         "a tuple, a dictionary, a layer, a dataclass, or a tensor by register_buffer")
 
@@ -239,8 +244,8 @@ class Rebuilt:
         for kind, own in (("parameters", module._parameters), ("buffers", module._buffers),
                           ("layers", module._modules), ("attributes", attributes)):
             own.update({name: self._value(part) for name, part in x[kind].items()})
-        if BARE & attributes.keys():
-            raise ValueError(f"attribute {min(BARE & attributes.keys())!r}")
+        if BARE.keys() & attributes:
+            raise ValueError(f"attribute {min(BARE.keys() & attributes)!r}")
         if type(module).__module__.startswith("torch.nn."):
             module.__setstate__(attributes)  # adds what layers of an earlier torch had not yet
         else:
@@ -299,12 +304,6 @@ def _alike(a: list[Tensor], b: list[Tensor | None]) -> bool:
         and torch.allclose(x.double(), y.double(), rtol=0, equal_nan=True,
                            atol=TOLERANCE * float(y.double().nan_to_num(0, 0, 0).abs().max()))
         for x, y in zip(a, b))
-
-
-def _cure(metadata: dict) -> str:
-    """Which versions to install."""
-    known = ", ".join(f"{name} {of}" for name, of in json.loads(metadata["versions"]).items())
-    return f"use the classes and the versions that it was saved with, {known}"
 
 
 def _said(error: Exception) -> str:

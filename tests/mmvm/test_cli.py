@@ -65,7 +65,7 @@ def checkpoint_step(folder):
 
 def test_help_names_the_commands(call):
     status, out, _ = call("--help")
-    assert status == 0 and "train | data | results | studies | methods | queue" in out
+    assert status == 0 and "train | data | results | studies | methods | show | queue" in out
     assert all(line in out for line in ("train and evaluate one run", "verify it", "print the committed results",
                                       "train a list of runs"))
 
@@ -77,7 +77,7 @@ def test_help_of_train_lists_every_parameter(call):
         assert f"  {line}\n" in out
 
 
-@pytest.mark.parametrize("command", ["data", "results", "queue"])
+@pytest.mark.parametrize("command", ["data", "results", "show", "queue"])
 def test_help_of_the_other_commands(command, call):
     status, out, _ = call(command, "--help")
     assert status == 0 and out.startswith(f"usage: python -m mmvm {command}")

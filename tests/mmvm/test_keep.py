@@ -7,7 +7,9 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,6 +229,15 @@ def test_the_type_of_the_weights_is_kept(dtype, path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_on_a_gpu_comes_back_on_the_cpu(path):
+    model = model_of(NETWORKS["mlp"]()).cuda()
+    state = torch.cuda.get_rng_state()
+    back = returned(model, path)
+    assert torch.equal(state, torch.cuda.get_rng_state()) and next(back.parameters()).device.type == "cpu"
+    assert_same(model.cpu(), back)
+
+
 # layers of torch, and classes of others ------------------------------------------------------------------------------
 
 @dataclass
@@ -243,7 +254,7 @@ class Everything(nn.Module):
     def __init__(self):
         super().__init__()
         self.settings = Settings(8)
-        self.table = {("a", 1): [0.5, None], "inf": float("inf")}
+        self.table = {("a", 1): [0.5, None], "inf": float("inf"), "nan": float("nan"), "numpy": np.float32(0.1)}
         self.activation, self.kind = F.gelu, nn.Tanh
         self.offset = torch.tensor([0.25])  # neither parameter nor buffer
         self.register_buffer("saved", torch.arange(8.0))
@@ -393,11 +404,19 @@ def test_a_foreign_class_is_imported_only_if_it_is_allowed(lab):
         assert type(MultimodalVAE.load(folder / "model.safetensors", allow).encoders[0]) is type(back.encoders[0])
 
 
+def test_an_installed_studys_package_is_trusted(lab, monkeypatch):
+    model, folder = lab
+    points = [EntryPoint("lab", "lab_networks:Study", "mmvm.studies")]
+    monkeypatch.setattr(keep, "entry_points", lambda group: points if group == "mmvm.studies" else [])
+    back = MultimodalVAE.load(folder / "model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(outcome(model), outcome(back)))
+
+
 @pytest.mark.parametrize("old, new, words", [
     (None, None, "needs a class that is not here"),
     ("class Encoder", "class Renamed", "needs a class that is not here.*AttributeError"),
     ("import torch\n", "import torch_of_tomorrow\n", "needs a class that is not here.*torch_of_tomorrow"),
-    ("self.trunk(x)", "self.trunk(x[:, :4])", "cannot be rebuilt.*use the classes and the versions .*torch "),
+    ("self.trunk(x)", "self.trunk(x[:, :4])", "cannot be rebuilt.*use the classes and the versions .*torch: "),
     ("self.trunk(x)", "self.stem(x)", "cannot be rebuilt.*no attribute 'stem'"),
     ("self.mean(h), self.logvar(h)", "self.mean(h)[:, :3], self.logvar(h)[:, :3]", "cannot be rebuilt"),
     ("torch.relu", "torch.nn.functional.gelu", "gives other outputs than when it was saved"),
@@ -504,6 +523,14 @@ def test_other_files_are_one_line(kept, tmp_path):
         with pytest.raises(UserError, match="cannot be read|was changed") as caught:
             MultimodalVAE.load(path)
         assert "\n" not in str(caught.value)
+    for change, words in [(lambda model: model["attributes"].update(_modules=[1]), "attribute '_modules'"),
+                          (lambda model: model["attributes"]["modalities"]["tuple"][1]["with"].update(
+                              shape={"tuple": [10**12]}), "samples of 1000000000000 numbers")]:
+        with pytest.raises(UserError, match=f"cannot be rebuilt.*{words}.*versions that .*torch: "):
+            MultimodalVAE.load(replaced(kept, change))
+    write_safetensors(path, tensors, {"format": metadata["format"], "recipe": "{"})
+    with pytest.raises(UserError, match="cannot be rebuilt.*which it does not say"):
+        MultimodalVAE.load(path)
     with pytest.raises(UserError, match="there is no kept model.*model.save"):
         MultimodalVAE.load(tmp_path / "absent")
     write_safetensors(path, tensors, {**metadata, "format": "mmvm-model-2"})
