@@ -16,6 +16,7 @@ import torch
 from mmvm import paths
 from mmvm.errors import UserError
 from mmvm.files import git_commit, write_text
+from mmvm.training import PREFIX
 
 COLUMNS = {
     "experiment": "chapter that the run belongs to",
@@ -43,6 +44,7 @@ RESTORE = "restore it (git checkout), or delete it and run again"
 COMMIT = git_commit()  # now, with the code as imported: the tree may change while a run goes on
 MAY_LACK = ("data", "note")  # younger than some files, which stay as they are
 KEY = ["experiment", "profile", "run", "metric", "source", "target"]
+AVERAGES = ("mean", "sum", "cross", "self")  # targets of rows that stand for several
 NUMBERS = {"beta": float, "seed": int, "value": float, "n_train": int, "epochs": int, "updates": int, "seconds": float}
 
 
@@ -137,7 +139,7 @@ def available() -> list[str]:
 def per_run(table: pd.DataFrame) -> pd.DataFrame:
     """One line per run, sorted by method and beta: its settings, and its averages as columns: `probe` (mean over
     modalities), `reconstruction` (sum over modalities), `coherence` (mean over all pairs), `coherence cross`, ..."""
-    averages = table[(table["source"] == "") & table["target"].isin(["mean", "sum", "cross", "self"])]
+    averages = table[(table["source"] == "") & table["target"].isin(AVERAGES)]
     column = averages["metric"].where(averages["target"].isin(["mean", "sum"]),
                                       averages["metric"] + " " + averages["target"])
     settings = ["profile", "method", "beta", "seed", "run", "epochs", "updates", "seconds", "commit", "date"]
@@ -149,7 +151,8 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
 def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
     """One line per profile, method, beta and number of updates: mean, and standard deviation over seeds where there are
     several, of each of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of
-    seeds."""
+    seeds. Runs that stopped early differ in their updates and count as one line, with the most."""
+    table = _one_length(table)
     averages = ["mean", "sum"] if target == "mean" else [target]
     rows = table[table["metric"].isin(metrics) & table["target"].isin(averages) & (table["source"] == "")]
     keys = ["profile", "method", "beta", "updates"]
@@ -161,9 +164,26 @@ def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") ->
     return board.reset_index()
 
 
+def _one_length(table: pd.DataFrame) -> pd.DataFrame:
+    """With the most updates of its seeds for each run that stopped early."""
+    stopped = table["run"].isin(table.loc[table["metric"] == "best_epoch", "run"]).to_numpy()
+    keys = [table["profile"], table["method"], table["beta"]]
+    most = table["updates"].where(stopped).groupby(keys).transform("max")
+    return table.assign(updates=most.where(stopped, table["updates"]).astype(int))
+
+
+def chooser(table: pd.DataFrame, by: str = "probe") -> str:
+    """The metric that chooses a beta by `by`: validation_<by> where all runs of the lowest seed have measured it, else
+    `by` itself, on test rows."""
+    first = table[table["seed"] == table["seed"].min()]
+    lacking = set(first.loc[first["metric"] == by, "run"]) - set(first.loc[first["metric"] == PREFIX + by, "run"])
+    return by if lacking else PREFIX + by
+
+
 def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:
     """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
-    been run with, has the highest `by`. One rule for all methods; `table` should hold one profile."""
+    been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile."""
+    by, table = chooser(table, by), _one_length(table)
     first = scoreboard(table[table["seed"] == table["seed"].min()], [by])
     chosen = first.loc[first.groupby("method")[by].idxmax(), ["profile", "method", "beta", "updates"]]
     return chosen.merge(scoreboard(table, metrics))

@@ -34,7 +34,10 @@ OPTIMIZERS = {"adam": (
     Option("decay", "none", "of the learning rate: none, or cosine, to 0 at the run's end", choices=("none", "cosine"),
            paper="none"),
     Option("beta_updates", 0, "updates in which beta rises from 0; 0: constant", at_least=0, paper="0"),
-    Option("max_grad_norm", 0.0, "clip the gradient's norm; 0: never", at_least=0, paper="0"))}
+    Option("max_grad_norm", 0.0, "clip the gradient's norm; 0: never", at_least=0, paper="0"),
+    Option("patience", 0, "epochs without a better validation after which the run ends with its best weights; 0: never",
+           at_least=0, paper="0"),
+    Option("watch", "loss", "what has to be better: loss, or another column of the history, like regulariser"))}
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Study(Parameters):
     older: typing.ClassVar[Mapping[str, tuple[str, str]]] = {}
     # what a checkpoint may differ in and still be continued: nothing the weights depend on
     free: typing.ClassVar[tuple[str, ...]] = ("epochs",)
+    curve_every = 0  # a parameter where there is a `curve`
 
     profile: str = parameter("smoke", "label of the result rows")
     objective: str = parameter("mmvm", "method and its options; python -m mmvm methods lists them",
@@ -58,10 +62,11 @@ class Study(Parameters):
     latent_dim: int = parameter(32, "D, per modality", at_least=1)
     batch_size: int = parameter(32, "samples per update", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam", positive=True)
-    optimizer: str = parameter("adam", "adam; options decay, beta_updates and max_grad_norm; paper: adam",
+    optimizer: str = parameter("adam", "adam; options decay, beta_updates, max_grad_norm, patience, watch",
                                kinds=lambda: OPTIMIZERS)
     epochs: int = parameter(4, "passes over the training samples", at_least=1)
-    curve_every: int = parameter(0, "epochs between two points of the learning curve; 0: none", at_least=0)
+    n_validation: int = parameter(0, "training rows kept out, by which is stopped and chosen; 0: none",
+                                  at_least=0, added=True)
     seed: int = parameter(0, "seed of weights, order and draws", last=True)
     data_seed: int = parameter(0, "seed of what the data set draws", last=True)
     device: str = parameter("auto", "auto (a GPU if there is one) | cpu | cuda", last=True)
@@ -75,6 +80,8 @@ class Study(Parameters):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.choice("optimizer")[1]["patience"] and not self.n_validation:
+            raise UserError("patience waits for validation rows to get better: give their number, n_validation")
         if self.plan != "auto":
             speed.Plan.parse(self.plan)
         if without_memory(self.build_objective) is None:
@@ -92,8 +99,17 @@ class Study(Parameters):
     # the steps, in the order in which a run takes them ---------------------------------------------------------------
 
     def data(self, split: str) -> MultimodalData:
-        """The training or the test set, "train" or "test"."""
+        """The training or the test set, "train" or "test", or the "validation" rows, which `part` makes."""
         raise NotImplementedError
+
+    def part(self, train: MultimodalData, split: str, by=None) -> MultimodalData:
+        """Of the training set those rows that are "train", or the `n_validation` that are "validation"; rows of one
+        group stay together, `by` as in `mmvm.split`."""
+        if not self.n_validation:
+            if split == "validation":
+                raise UserError("there are no validation rows: set n_validation")
+            return train
+        return training.split(train, by, self.n_validation, self.data_seed)[split == "validation"]
 
     def few(self) -> "typing.Self":
         """The same with as little data as shows the shapes of a sample."""
@@ -120,17 +136,24 @@ class Study(Parameters):
             beta = Schedule(0.0, self.beta, rising, "linear") if rising else self.beta
             return MultimodalVAE(data.specs, encoders, decoders, self.build_objective(), beta)
 
-    def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch=None) -> training.History:
+    def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch=None,
+            validation: MultimodalData | None = None) -> training.History:
+        """Trains in place; `validation` by default `data("validation")`, where some is asked for."""
         rate, settings = self.learning_rate, self.choice("optimizer")[1]
+        rows, patience = {}, settings["patience"]
+        if self.n_validation:
+            rows = {"validation": self.data("validation") if validation is None else validation,
+                    "patience": patience or None, "watch": settings["watch"]}
         if settings["decay"] == "cosine":
             rate = Schedule(rate, 0.0, self.epochs * (len(train) // min(self.batch_size, len(train))), "cosine")
         history = training.fit(model, train, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
                                learning_rate=rate, device=self.device, precision=self.precision,
                                compile="compile" in self.plan.split("+"), plan=self.plan,
                                max_grad_norm=settings["max_grad_norm"] or None,
-                               out=self.folder(), config=self.config(), on_epoch=on_epoch)
+                               out=self.folder(), config=self.config(), on_epoch=on_epoch, **rows)
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
-        if trained != self.epochs:  # rows of such a model would claim what no run did
+        # rows of such a model would claim what no run did
+        if trained > self.epochs or trained < self.epochs and not patience:
             raise UserError(f"{self.folder() / training.HISTORY} ends at epoch {trained}, the run asks for "
                             f"{self.epochs}: raise epochs, choose another folder, or start over (--fresh)")
         return history
@@ -168,7 +191,7 @@ class Study(Parameters):
         """Tidy rows of `evaluate`'s numbers, single entries and averages, of the gate and of the learning curve."""
         names = train.names
         common = {"experiment": self.name, "method": self.method(), "beta": self.beta, "seed": self.seed,
-                  "profile": self.profile, "n_train": len(train), "epochs": self.epochs,
+                  "profile": self.profile, "n_train": len(train), "epochs": history.epochs[-1]["epoch"],
                   "updates": history.epochs[-1]["step"], "seconds": round(history.epochs[-1]["seconds"], 1),
                   "run": self.run_hash(), "data": history.data[:10], **results.provenance(device)}
         rows = []
@@ -181,6 +204,8 @@ class Study(Parameters):
                 metric, _, m = name.partition("/")
                 rows.append({"metric": metric, "source": "", "target": names[int(m)] if m else "mean", "value": value,
                              "note": ""})
+        if self.choice("optimizer")[1]["patience"] and history.best:
+            rows.append({"metric": "best_epoch", "source": "", "target": "mean", "value": history.best, "note": ""})
         for row in history.epochs:
             for name, value in row.items():
                 if name.startswith("curve/"):
@@ -188,6 +213,18 @@ class Study(Parameters):
                     rows.append({"metric": f"{metric}_curve", "source": str(row["step"]), "target": target,
                                  "value": value, "note": ""})
         return [{**common, **row} for row in rows]
+
+    def validation_rows(self, model: MultimodalVAE, train: MultimodalData, classifiers: list[nn.Module],
+                        history: training.History, validation: MultimodalData | None = None) -> list[dict]:
+        """The averages among `rows`, measured on the validation rows and named validation_<metric>: what a beta is
+        chosen by. None where there are no such rows."""
+        if not self.n_validation:
+            return []
+        validation = self.data("validation") if validation is None else validation
+        metrics = self.evaluate(model, train, validation, classifiers)
+        rows = self.rows(metrics, history, next(model.parameters()).device, train)
+        return [{**row, "metric": training.PREFIX + row["metric"]} for row in rows
+                if row["metric"] in metrics and row["source"] == "" and row["target"] in results.AVERAGES]
 
 
 def without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
@@ -257,16 +294,17 @@ def run(p: Study, train: MultimodalData | None = None, test: MultimodalData | No
     the first evaluates; the others return None."""
     train = p.data("train") if train is None else train
     test = p.data("test") if test is None else test
+    held = p.data("validation") if p.n_validation else None
     checks.check_split(train, test)
     model = p.build_model(train)
-    history = p.fit(model, train, p.curve(train, test) if p.curve_every else None)
+    history = p.fit(model, train, p.curve(train, test) if p.curve_every else None, held)
     if distributed.ranks().rank:
         return None
     classifiers, accuracy = p.classifiers(train, test)
     metrics = p.evaluate(model, train, test, classifiers)
     device = next(model.parameters()).device
     metrics["classifier_accuracy"] = accuracy
-    rows = p.rows(metrics, history, device, train)
+    rows = p.rows(metrics, history, device, train) + p.validation_rows(model, train, classifiers, history, held)
     if p.out:
         results.append(rows, p.folder() / "results.csv")
     return Result(p, model, history, metrics, rows)

@@ -111,5 +111,5 @@ class Validation:
 
     def settings(self) -> dict:
         """What a continued run must agree on."""
-        return {"validation": self.fingerprint[:10], "validate_every": self.every, "patience": self.patience,
+        return {"validation_data": self.fingerprint[:10], "validate_every": self.every, "patience": self.patience,
                 "watch": self.run.history.watch}

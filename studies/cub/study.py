@@ -78,14 +78,18 @@ class CUB(Study):
 
     def data(self, split: str) -> CaptionedImages:
         """All training pairs, or `n_test` of the test pairs. Paints the stand-in where there is no root; a
-        relative root starts at the repository's."""
+        relative root starts at the repository's. Validation pairs are of classes of their own where test pairs are,
+        else of images of their own; the vocabulary knows their captions."""
         root = paths.placed(self.root) if self.root else cub.simulate(n_images=self.n_images, seed=self.data_seed)
-        data = cub.load(split, root, split_by=self.split_by, labels=self.labels, crop=self.crop, missing=self.missing,
-                        more_than=self.more_than, pads_counted=self.pads_counted, text_weight=self.text_weight,
-                        captions_per_image=self.captions_per_image)
+        data = cub.load("test" if split == "test" else "train", root, split_by=self.split_by, labels=self.labels,
+                        crop=self.crop, missing=self.missing, more_than=self.more_than, pads_counted=self.pads_counted,
+                        text_weight=self.text_weight, captions_per_image=self.captions_per_image)
         image, text = data.specs
         data = replace(data, specs=(replace(image, likelihood=Laplace(self.likelihood_scale)), text))
-        if split == "test" and 0 < self.n_test < len(data):
+        if split != "test":
+            end = "/" if self.split_by == "classes" else "#"
+            return self.part(data, split, [name.rpartition("#")[0].partition(end)[0] for name in data.ids])
+        if 0 < self.n_test < len(data):
             generator = torch.Generator().manual_seed(self.data_seed)
             data = data.subset(torch.randperm(len(data), generator=generator)[:self.n_test])
         return data

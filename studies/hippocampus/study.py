@@ -71,6 +71,9 @@ class Hippocampus(Study):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.in_sample and self.n_validation:
+            raise UserError("in_sample tests on what is trained on, n_validation keeps some of it out: leave one of "
+                            "them at its default")
         if self.fold >= self.n_folds:
             raise UserError(f"fold must be below n_folds ({self.n_folds}), got {self.fold}")
         unknown = [odor for odor in self.odors if odor not in files.LETTERS]
@@ -96,15 +99,17 @@ class Hippocampus(Study):
         return self.cut(self.sessions(), split)
 
     def cut(self, sessions: dict[str, Session], split: str) -> Windows:
-        """The windows of any sessions, as these parameters ask for them."""
+        """The windows of any sessions, as these parameters ask for them. Validation windows are those of whole trials:
+        neighbouring windows overlap."""
         bins = {name: value for name, value in self.choice("windows")[1].items() if name != "start"}
-        return hippocampus.from_sessions(
-            sessions, "in_sample" if self.in_sample else split, **bins, odors=self.odors,
-            correct_only=self.correct_only, in_sequence_only=self.in_sequence_only,
+        data = hippocampus.from_sessions(
+            sessions, "in_sample" if self.in_sample else "test" if split == "test" else "train", **bins,
+            odors=self.odors, correct_only=self.correct_only, in_sequence_only=self.in_sequence_only,
             pairing=self.pairing, unequal=self.unequal,
             shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
             fold=self.fold if self.fold >= 0 else self.seed % self.n_folds, seed=self.data_seed,
             likelihood=self.likelihood)
+        return data if split == "test" else self.part(data, split, hippocampus.trial_numbers(data))
 
     def build_networks(self, data):
         encoders, decoders, options = [], [], self.choice("network")[1]

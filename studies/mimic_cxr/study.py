@@ -102,13 +102,17 @@ class MimicCXR(Study):
 
     def data(self, split: str) -> ChestXrays:
         """All training rows, with `lateral_missing` of their lateral views hidden, or `n_test` of the test rows. Makes
-        the phantoms where there is no root; a relative root starts at the repository's."""
+        the phantoms where there is no root; a relative root starts at the repository's. Validation rows are those of
+        training subjects who are kept out, with all their views."""
         root = paths.placed(self.root) if self.root else mimic_cxr.simulate(n_subjects=self.n_subjects,
                                                                                  seed=self.data_seed)
-        data = mimic_cxr.load(split, root, policy=self.policy, split_by=self.split_by, uncertain=self.uncertain,
-                              size=self.size, equalise=self.equalise, split_seed=self.data_seed)
+        data = mimic_cxr.load("test" if split == "test" else "train", root, policy=self.policy,
+                              split_by=self.split_by, uncertain=self.uncertain, size=self.size,
+                              equalise=self.equalise, split_seed=self.data_seed)
         likelihood = Laplace(self.likelihood_scale)
         data = replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
+        if split != "test":
+            data = self.part(data, split, data.subject)
         if split == "train" and self.lateral_missing:
             data = hide_laterals(data, self.lateral_missing, self.data_seed)
         if split == "test" and 0 < self.n_test < len(data):
@@ -117,7 +121,8 @@ class MimicCXR(Study):
         return data
 
     def few(self):
-        return self if self.root else replace(self, n_subjects=min(self.n_subjects, 40), lateral_missing=0.0)
+        return self if self.root else replace(self, n_subjects=min(self.n_subjects, 40), lateral_missing=0.0,
+                                              n_validation=0, optimizer="adam")
 
     def build_networks(self, data):
         options = self.choice("network")[1]
@@ -132,8 +137,12 @@ class MimicCXR(Study):
             torch.manual_seed(self.seed)
             return Supervised(data.specs, [self._classifier(data) for _ in data.specs])
 
-    def fit(self, model, train: ChestXrays, on_epoch=None) -> training.History:
-        return super().fit(model, with_labels(train) if self.supervised else train, on_epoch)
+    def fit(self, model, train: ChestXrays, on_epoch=None, validation: ChestXrays | None = None) -> training.History:
+        if self.supervised:
+            if self.n_validation:
+                validation = with_labels(self.data("validation") if validation is None else validation)
+            train = with_labels(train)
+        return super().fit(model, train, on_epoch, validation)
 
     def classifiers(self, train: ChestXrays, test: ChestXrays) -> tuple[list[nn.Module], np.ndarray]:
         """A classifier per view, and their share of right answers on real test samples (M,). They are trained on all

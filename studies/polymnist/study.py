@@ -39,6 +39,7 @@ class PolyMNIST(Study):
     batch_size: int = parameter(32, "tuples per update; paper: 256", at_least=1)
     learning_rate: float = parameter(2e-3, "Adam; paper: 5e-4", positive=True)
     epochs: int = parameter(4, "passes over the training tuples; paper: 500", at_least=1)
+    curve_every: int = parameter(0, "epochs between two points of the learning curve; 0: none", at_least=0)
     n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3")
     translated: bool = parameter(False, "small digits at random positions; paper: True")
     scale: float = parameter(0.75, "size of a translated digit in 28 pixels; paper: 0.75")
@@ -66,15 +67,20 @@ class PolyMNIST(Study):
         super().__post_init__()
         if not 0 <= self.missing < 1:
             raise UserError(f"missing must be at least 0 and below 1, got {self.missing}")
+        if self.validation and self.n_validation:
+            raise UserError("validation measures on the tuples that n_validation is taken from: leave one of them out")
 
     def data(self, split: str) -> MultimodalData:
-        """`n_train` tuples of the training or `n_test` of the test set."""
+        """`n_train` tuples of the training or `n_test` of the test set. Validation tuples are made of digits that no
+        training tuple shows: a digit is in several tuples."""
         if split == "test" and self.validation:
             split = "validation"
+        n = self.n_validation if split == "validation" and self.n_validation else self.n_test
         root, photos = (paths.placed(folder) if folder else None for folder in (self.root, self.backgrounds))
         data = polymnist.load(split, root, n_modalities=self.n_modalities, translated=self.translated,
                               scale=self.scale, backgrounds=photos, seed=self.data_seed,
-                              held_out=self.validation, n=self.n_train if split == "train" else self.n_test)
+                              held_out=self.validation or self.n_validation > 0,
+                              n=self.n_train if split == "train" else n)
         if split == "train" and self.missing:
             data = replace(data, observed=observed_at_random(data.observed.shape, self.missing, self.data_seed))
         likelihood = Laplace(self.likelihood_scale)

@@ -284,6 +284,37 @@ def test_at_best_beta_chooses_by_the_lowest_seed(table):
     assert shown.to_dict() == {"independent": "0.40", "mmvm": "0.70 ± 0.14"}
 
 
+def validated(table):
+    """The rows with validation metrics that would choose another beta than the test rows do."""
+    own = table[(table["metric"] == "probe") & (table["source"] == "")]
+    return pd.concat([table, own.assign(metric="validation_probe", value=1 - own["value"])], ignore_index=True)
+
+
+def test_validation_rows_choose_beta_where_all_have_them(table):
+    table = table[table["updates"] == 20]
+    both = validated(table)
+    assert results.chooser(table) == "probe" and results.chooser(both) == "validation_probe"
+    betas = [results.at_best_beta(rows, ["probe"]).set_index("method")["beta"].to_dict() for rows in (table, both)]
+    assert betas[0] != betas[1] == {method: min(
+        (row["value"], row["beta"]) for _, row in table[(table["metric"] == "probe") & (table["source"] == "") & (
+            table["seed"] == 0) & (table["method"] == method)].iterrows())[1] for method in set(table["method"])}
+    some = both.drop(both[(both["metric"] == "validation_probe") & (both["method"] == "mmvm")].index)
+    assert results.chooser(some) == "probe", "one rule for all methods"
+    assert results.at_best_beta(both, ["probe"]).set_index("method").loc["mmvm", "probe"] in set(
+        results.scoreboard(table, ["probe"])["probe"]), "what is shown is measured on test rows"
+
+
+def test_seeds_that_stopped_early_are_one_line_of_the_scoreboard(table):
+    table = table[(table["updates"] == 20) & (table["method"] == "mmvm") & (table["beta"] == 1)]
+    runs = list(dict.fromkeys(table["run"]))
+    assert len(runs) == 2
+    other = table.assign(updates=table["updates"].where(table["run"] == runs[0], 35))
+    assert len(results.scoreboard(other, ["probe"])) == 2, "of runs of other lengths"
+    best = other.drop_duplicates("run").assign(metric="best_epoch", source="", target="mean", value=3.0)
+    line = results.scoreboard(pd.concat([other, best], ignore_index=True), ["probe"])
+    assert line[["updates", "seeds"]].to_numpy().tolist() == [[35, 2]] and line["probe"][0] == pytest.approx(0.7)
+
+
 # what is committed
 
 COMMITTED = results.available()

@@ -337,13 +337,13 @@ def test_run_hash_and_checkpoint_know_every_other_parameter():
     hashes = {p.run_hash()}
     for name in ("beta", "seed", "data_seed", "epochs", "n_train", "objective", "missing", "network", "latent_dim",
                  "scale", "translated", "batch_size", "learning_rate", "optimizer", "precision", "likelihood_scale",
-                 "n_modalities", "backgrounds", "validation", *measured):
+                 "n_modalities", "backgrounds", "validation", "n_validation", *measured):
         value = getattr(p, name)
         changed = {bool: True, int: 7, float: 0.5, str: "x"}[type(value)]
         changed = replace(p, **{name: other.get(name, changed)})
         hashes.add(changed.run_hash())
         assert (changed.config() == p.config()) == (name in {"epochs", *measured}), name
-    assert len(hashes) == 25
+    assert len(hashes) == 26
 
 
 def test_folder_starts_from_the_repository():
