@@ -1,5 +1,6 @@
 """CUB's lists: images, their classes, and who is for training; checked before any image is read."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def read_index(root: Path) -> Index:
     base = next((folder for folder in (root / "CUB_200_2011", root) if (folder / "images.txt").is_file()), None)
     if base is None:
         raise UserError(f"{root} holds no CUB_200_2011/images.txt. Paint the stand-in with `python -m mmvm data cub "
-                        f"--root {root} --simulate`, or unpack there {WHERE}")
+                        f"--root {shlex.quote(str(root))} --simulate`, or unpack there {WHERE}")
     texts = next((folder / "text_c10" for folder in (root, base, base.parent) if (folder / "text_c10").is_dir()), None)
     if texts is None:
         raise UserError(f"{root} holds no text_c10, the folder of captions: copy it there from cvpr2016_cub.tar.gz, "

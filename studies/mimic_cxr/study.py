@@ -19,7 +19,7 @@ from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.mimic_cxr import calibration, data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
-from studies.mimic_cxr.efficiency import label_efficiency
+from studies.mimic_cxr.efficiency import label_efficiency, learnable_labels
 from studies.mimic_cxr.networks import NETWORK_OPTIONS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.supervised import Supervised, with_labels
 
@@ -167,20 +167,20 @@ class MimicCXR(Study):
         _logistic the same of logistic regressions, without the curve and, but for the AUROC, without labels.
         auroc_both: from the means of both views side by side; auroc_average: from the mean of the two probes'
         probabilities. label_efficiency: AUROC of the logistic probe on so many training samples.
-        constant_average_precision: of an answer that knows the labels' frequencies.
+        constant_average_precision: of an answer that knows the labels' frequencies. A mean over fewer than all labels,
+        because test samples all have one or none does, has a note of how many, labels=9/14.
 
         reconstruction (M,) and imputation (M, M) in nats, imputation_constant (M,) of the training images' median in
         the view's place; coherence (M, M), and by label across views: AUROC of a classifier of real images on the
         imagined ones; classifier_auroc (M,), on real ones; effective_beta.
         """
         labels = test.labels.numpy()
-        metrics = Metrics({"constant_average_precision": np.array(np.nanmean(
-            multilabel.base_rates(labels)["average_precision"]))})
+        metrics = Metrics({"constant_average_precision": _mean(multilabel.base_rates(labels)["average_precision"])})
         if self.supervised:
             logits = np.stack([self._answers(classifier, test, m) for m, classifier in enumerate(model.encoders)])
             self._add_probe(metrics, "", logits, _sigmoid(logits), labels, test.names)
             return metrics
-        metrics |= self._imagination(model, train, test, classifiers)
+        self._add_imagination(metrics, model, train, test, classifiers)
         encodings = probes.encode(model, train, test, self.n_probe or None, self.data_seed)
         options = self.choice("probes")[1]
         settings = {"seed": self.data_seed, **{name: options[name] for name in ("trees", "depth", "n_jobs")}}
@@ -197,6 +197,8 @@ class MimicCXR(Study):
         metrics["label_efficiency"] = [
             (str(size), name, value) for size, line in zip(sizes, efficiency)
             for name, value in (*zip(test.names, line), ("mean", line.mean()))]
+        learnable = [learnable_labels(encodings, m) for m in range(len(test.specs))]
+        note_labels(metrics, "label_efficiency", np.where(learnable, 1.0, np.nan))
         return metrics
 
     def rows(self, metrics, history, device, train):
@@ -222,20 +224,22 @@ class MimicCXR(Study):
             logits[seen] = multilabel.classify(classifier, self._seen(data, m)[0], data.specs[m])
         return logits
 
-    def _imagination(self, model: MultimodalVAE, train: ChestXrays, test: ChestXrays,
-                     classifiers: list[nn.Module]) -> dict:
+    def _add_imagination(self, metrics: Metrics, model: MultimodalVAE, train: ChestXrays, test: ChestXrays,
+                         classifiers: list[nn.Module]) -> None:
         """What reconstructions and imputations cost, and whether they show the labels."""
         names = test.names
         coherence = multilabel.coherence(model, test, classifiers)["auroc"]
-        return {"reconstruction": evaluation.reconstruction_error(model, test),
+        judged = np.array([multilabel.scores(self._answers(classifier, test, m), test.labels.numpy())["auroc"]
+                           for m, classifier in enumerate(classifiers)])
+        note_labels(metrics, "coherence", coherence)
+        note_labels(metrics, "classifier_auroc", judged)
+        metrics |= {"reconstruction": evaluation.reconstruction_error(model, test),
                 "imputation": evaluation.imputation_error(model, test),
                 "imputation_constant": evaluation.constant_error(train, test, seed=self.data_seed),
                 "coherence": _mean(coherence),
                 "coherence_by_label": [(f"{names[s]} to {names[t]}", test.label_names[c], value)
                                        for (s, t, c), value in np.ndenumerate(coherence) if s != t],
-                "classifier_auroc": np.array([
-                    _mean(multilabel.scores(self._answers(classifier, test, m), test.labels.numpy())["auroc"])
-                    for m, classifier in enumerate(classifiers)]),
+                "classifier_auroc": _mean(judged),
                 "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))}
 
     def _label_sizes(self, n: int | None = None) -> list[int]:
@@ -267,10 +271,12 @@ class MimicCXR(Study):
                 entries += [(name, label, value) for name, line in zip(names, values)
                             for label, value in zip(mimic_cxr.LABELS, line)]
             metrics[f"{metric}{suffix}"] = entries
+            note_labels(metrics, f"{metric}{suffix}", values)
         self._add_auroc(metrics, f"auroc_average{suffix}", probabilities.mean(0), labels)
         if suffix:
             return
         metrics["probe"] = _mean(found["auroc"])
+        note_labels(metrics, "probe", found["auroc"])
         for name, own in zip(names, probabilities):
             curve = calibration.reliability(own, labels, bins)
             for part in ("confidence", "frequency", "count"):
@@ -281,6 +287,7 @@ class MimicCXR(Study):
     def _add_auroc(self, metrics: Metrics, name: str, answers: np.ndarray, labels: np.ndarray) -> None:
         """Of one answer to both views (N, C): the mean over labels; of the first probe the labels too."""
         auroc = multilabel.scores(answers, labels)["auroc"]
+        note_labels(metrics, name, auroc)
         metrics[name] = [("", "mean", float(_mean(auroc))), *(
             ("both", label, value) for label, value in zip(mimic_cxr.LABELS, auroc) if not name.endswith("_logistic"))]
 
@@ -307,6 +314,13 @@ def _mean(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(-1), known.sum(-1)
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+
+
+def note_labels(metrics: Metrics, name: str, values: np.ndarray) -> None:
+    """Says of a mean over fewer than all labels (..., C) of how many it is: the fewest where several means differ."""
+    n = (~np.isnan(values)).sum(-1).min(initial=values.shape[-1])
+    if n < values.shape[-1]:
+        metrics.notes[name] = f"labels={n}/{values.shape[-1]}"
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
