@@ -79,34 +79,6 @@ def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[
     return wrong, poor
 
 
-def inventory(data: MultimodalData, what: str, **groups) -> list[str]:
-    """What a set holds, in numbers and without an id: a line of samples, modalities and `groups` (name -> the group of
-    each sample), one per modality of shape, type, range of the observed values and what is missing, one of labels."""
-    counts = ", ".join(f"{len(set(own)):,} {name}" for name, own in groups.items())
-    lines = [f"{what}: {len(data):,} samples of {len(data.specs)} modalities" + f" ({counts})" * bool(counts)]
-    for m, spec in enumerate(data.specs):
-        values, stored = Values(data, m), data.modalities[spec.name]
-        there = f"{values.lowest.min():g} to {values.highest.max():g}" if len(values) else "none observed"
-        absent = f"{int((~data.observed[m]).sum()):,} samples missing"
-        if spec.missing:
-            n = sum(int((~spec.seen(stored[i:i + ROWS]))[data.observed[m, i:i + ROWS]].sum())
-                    for i in range(0, len(data), ROWS))
-            absent += f", {n:,} entries of the others"
-        kind = str(values.x.dtype).removeprefix("torch.")
-        lines.append(f"{what}, {spec.name}: {tuple(spec.shape)} {kind}, {there}; {absent}")
-    labels = data.labels
-    if labels is not None and labels.ndim == 1:
-        n = torch.bincount(labels.long(), minlength=data.n_classes or 0).tolist()
-        own = [f"{data.label_names[c] if data.label_names else c} {k:,}" for c, k in enumerate(n)]
-        lines.append(f"{what}, labels: {len(n)} classes, {', '.join(own)}")
-    elif labels is not None:
-        names = data.label_names or range(labels.shape[1])
-        own = [f"{name} {int((x == 1).sum()):,}" for name, x in zip(names, labels.T)]
-        unknown = int(labels.isnan().sum()) if labels.is_floating_point() else 0
-        lines.append(f"{what}, labels: {', '.join(own)}; {unknown:,} not known")
-    return lines
-
-
 class Values:
     """The observed values of one modality: a column's smallest and largest, and the way to a single one.
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmvm.checks import inventory
 from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Categorical, Laplace
@@ -132,7 +131,7 @@ def check(root: str | os.PathLike | None = None, *, split_by: str = "classes", l
         data = load(split, root, split_by=split_by, labels=labels, crop=crop, missing=missing, more_than=more_than,
                     pads_counted=pads_counted, text_weight=text_weight, captions_per_image=captions_per_image)
         images = [name.split("#")[0] for name in data.ids]
-        report += inventory(data, split, images=images, classes=[name.split("/")[0] for name in images])
+        report += data.inventory(split, images=images, classes=[name.split("/")[0] for name in images])
     return [*report, *data.report[1:]]
 
 
