@@ -198,7 +198,7 @@ class MimicCXR(Study):
             (str(size), name, value) for size, line in zip(sizes, efficiency)
             for name, value in (*zip(test.names, line), ("mean", line.mean()))]
         learnable = [learnable_labels(encodings, m) for m in range(len(test.specs))]
-        note_labels(metrics, "label_efficiency", np.where(learnable, 1.0, np.nan))
+        metrics.over_labels("label_efficiency", np.where(learnable, 1.0, np.nan))
         return metrics
 
     def rows(self, metrics, history, device, train):
@@ -231,8 +231,8 @@ class MimicCXR(Study):
         coherence = multilabel.coherence(model, test, classifiers)["auroc"]
         judged = np.array([multilabel.scores(self._answers(classifier, test, m), test.labels.numpy())["auroc"]
                            for m, classifier in enumerate(classifiers)])
-        note_labels(metrics, "coherence", coherence)
-        note_labels(metrics, "classifier_auroc", judged)
+        metrics.over_labels("coherence", coherence)
+        metrics.over_labels("classifier_auroc", judged)
         metrics |= {"reconstruction": evaluation.reconstruction_error(model, test),
                 "imputation": evaluation.imputation_error(model, test),
                 "imputation_constant": evaluation.constant_error(train, test, seed=self.data_seed),
@@ -271,12 +271,12 @@ class MimicCXR(Study):
                 entries += [(name, label, value) for name, line in zip(names, values)
                             for label, value in zip(mimic_cxr.LABELS, line)]
             metrics[f"{metric}{suffix}"] = entries
-            note_labels(metrics, f"{metric}{suffix}", values)
+            metrics.over_labels(f"{metric}{suffix}", values)
         self._add_auroc(metrics, f"auroc_average{suffix}", probabilities.mean(0), labels)
         if suffix:
             return
         metrics["probe"] = _mean(found["auroc"])
-        note_labels(metrics, "probe", found["auroc"])
+        metrics.over_labels("probe", found["auroc"])
         for name, own in zip(names, probabilities):
             curve = calibration.reliability(own, labels, bins)
             for part in ("confidence", "frequency", "count"):
@@ -287,7 +287,7 @@ class MimicCXR(Study):
     def _add_auroc(self, metrics: Metrics, name: str, answers: np.ndarray, labels: np.ndarray) -> None:
         """Of one answer to both views (N, C): the mean over labels; of the first probe the labels too."""
         auroc = multilabel.scores(answers, labels)["auroc"]
-        note_labels(metrics, name, auroc)
+        metrics.over_labels(name, auroc)
         metrics[name] = [("", "mean", float(_mean(auroc))), *(
             ("both", label, value) for label, value in zip(mimic_cxr.LABELS, auroc) if not name.endswith("_logistic"))]
 
@@ -314,13 +314,6 @@ def _mean(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(-1), known.sum(-1)
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
-
-
-def note_labels(metrics: Metrics, name: str, values: np.ndarray) -> None:
-    """Says of a mean over fewer than all labels (..., C) of how many it is: the fewest where several means differ."""
-    n = (~np.isnan(values)).sum(-1).min(initial=values.shape[-1])
-    if n < values.shape[-1]:
-        metrics.notes[name] = f"labels={n}/{values.shape[-1]}"
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -105,11 +105,14 @@ def _part(n_rows: int, split: str, held_out: bool) -> slice:
 
 
 def _select(n_rows: int, split: str, seed: int, n: int | None) -> np.ndarray:
+    if not n_rows:
+        raise UserError(f"no row is left for the {split} split: the last {HELD_OUT:,} training rows are those of "
+                        "validation: leave held_out (in a study: validation) out, or add rows")
     if n is None:
         return np.arange(n_rows)
     if not is_whole(n) or not 1 <= n <= n_rows:
         raise UserError(f"n={n!r} tuples asked for, the {split} split has {n_rows}: give 1 to {n_rows}, or "
-                        "None for all")
+                        "None for all (in a study: n_train, n_test)")
     return np.argsort(stream_of(seed, split, 0).random_raw(n_rows), kind="stable")[:n]
 
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from mmvm.__main__ import main
 from mmvm.errors import UserError
+from mmvm.study.study import run
 from studies.cub import data as cub
+from studies.cub.study import CUB
 
 ALL = 12    # photographs of a lab: four in each of three classes
 
@@ -125,3 +127,19 @@ def test_links_and_a_tilde(own, tmp_path, monkeypatch):
     plain, via = (cub.load("train", root, labels="captions", split_by="official") for root in (own, "~/linked"))
     assert plain.ids == via.ids and (plain.labels == via.labels).all()
     assert cub.check("~/linked", split_by="official") == cub.check(own, split_by="official")
+
+
+def test_captions_that_are_all_alike_leave_rows_of_what_can_be_measured(own, tmp_path):
+    """Every pair shows the same attributes, so there is nothing to tell apart; one photograph shows less, then some."""
+    settings = {"root": str(own), "labels": "captions", "split_by": "official", "more_than": 0, "epochs": 1,
+                "classifier_epochs": 1, "latent_dim": 2, "batch_size": 8, "device": "cpu",
+                "network": "conv:image_channels=4,text_channels=4"}
+    rows = run(CUB(**settings)).rows
+    assert {"reconstruction", "imputation", "classifier_accuracy"} <= {row["metric"] for row in rows}
+    assert not {"probe", "coherence", "classifier_auroc"} & {row["metric"] for row in rows}
+    for i in (0, 1):    # of the test and of the training split
+        (own / "text_c10" / names(own)[i]).with_suffix(".txt").write_text("a black bird\nthe bird is black\n")
+    rows = run(CUB(**settings)).rows
+    for metric in ("probe", "coherence", "classifier_auroc"):
+        notes = {row["note"] for row in rows if row["metric"] == metric}
+        assert notes == {"labels=1/6"}, metric

@@ -11,7 +11,7 @@ from mmvm.errors import UserError
 from mmvm.study.study import Metrics, run
 from studies.mimic_cxr import data as mimic_cxr
 from studies.mimic_cxr.index import FILES, MARKER
-from studies.mimic_cxr.study import MimicCXR, note_labels
+from studies.mimic_cxr.study import MimicCXR
 
 
 @pytest.fixture
@@ -86,8 +86,9 @@ def test_a_mean_over_few_labels_says_so():
     metrics = Metrics()
     values = np.full((2, 14), np.nan)
     values[0, :9], values[1, :3] = 0.5, 0.5
-    note_labels(metrics, "probe", values)
-    note_labels(metrics, "brier", np.zeros((2, 14)))
+    assert metrics.over_labels("probe", values).tolist() == [0.5, 0.5]
+    metrics.over_labels("brier", np.zeros((2, 14)))
+    assert np.isnan(metrics.over_labels("none", np.full(3, np.nan))) and metrics.notes.pop("none") == "labels=0/3"
     assert metrics.notes == {"probe": "labels=3/14"}
 
 

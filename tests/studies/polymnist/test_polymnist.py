@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import shutil
 import struct
 import sys
@@ -15,10 +16,12 @@ from PIL import Image
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.paths import REPOSITORY
+from mmvm.study.study import run
 from studies.polymnist.check import check, read_sums
 from studies.polymnist.data import check as check_data, load
 from studies.polymnist.mnist import LABEL_COUNTS, SIDE, read_mnist
 from studies.polymnist.pictures import resize
+from studies.polymnist.study import PolyMNIST
 
 SHIPPED = REPOSITORY / "data" / "polymnist"
 
@@ -507,3 +510,19 @@ def test_check_builds_what_the_options_of_load_say(plain_photos):
     assert f"test, 3 of 10,000, m1: (3, 28, 28) uint8, 0 to {data.modalities['m1'].max()}; 0 samples missing" in report
     with pytest.raises(UserError, match="n_modalities=0: give a whole number"):
         check_data(SHIPPED, n_modalities=0)
+
+
+def test_what_cannot_be_measured_is_refused_before_the_training(released, tmp_path):
+    root, _ = released
+    for path in [*root.rglob("*.png")]:
+        path.rename(path.with_name(f"{path.name.split('.')[0]}.3.png"))
+    with pytest.raises(UserError, match=f"{re.escape(str(root / 'test'))} is missing: a set has the folders train and"):
+        load("test", root, n_modalities=3)
+    shutil.copytree(root / "train", root / "test")
+    p = PolyMNIST(root=str(root), n_train=12, n_test=12, epochs=1, out=str(tmp_path / "run"), device="cpu")
+    with pytest.raises(UserError, match="all 12 training tuples show a 3: the probe and the coherence need two"):
+        run(p)
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    for n in (None, 5):
+        with pytest.raises(UserError, match="no row is left for the train split: the last 5,000 training rows"):
+            load("train", root, n_modalities=3, held_out=True, n=n)
