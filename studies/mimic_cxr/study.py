@@ -133,6 +133,13 @@ class MimicCXR(Study):
             return Supervised(data.specs, [self._classifier(data) for _ in data.specs])
 
     def fit(self, model, train: ChestXrays, on_epoch=None) -> training.History:
+        """As everywhere; what its networks and probes cannot be fitted to is refused before the training."""
+        if self.batch_size < 2:
+            raise UserError("batch_size must be at least 2, got 1: the networks normalise over the batch")
+        for spec, n in zip(train.specs, train.observed.sum(1).tolist()):
+            if n < 2:
+                raise UserError(f"the {spec.name} view is there in {n} of {len(train)} training rows, its networks and "
+                                "probes need two: add studies with it, or train the other view alone with mmvm.fit")
         return super().fit(model, with_labels(train) if self.supervised else train, on_epoch)
 
     def classifiers(self, train: ChestXrays, test: ChestXrays) -> tuple[list[nn.Module], np.ndarray]:

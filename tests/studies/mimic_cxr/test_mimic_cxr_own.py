@@ -110,3 +110,16 @@ def test_two_subjects_and_none_with_both_views(tmp_path):
     write_tree(tmp_path / "two", STUDIES[:2], zipped=False)
     with pytest.raises(UserError, match="2 subjects .* three splits need three"):
         mimic_cxr.check(tmp_path / "two")
+
+
+@pytest.mark.parametrize("studies, settings, said", [
+    (((("PA", "LATERAL"),),) * 3, {}, "the frontal view is there in 1 of 1 training rows, its networks"),
+    (((("AP",),),) * 5, {"policy": "missing"}, "the lateral view is there in 0 of 3 training rows"),
+    (STUDIES, {"batch_size": 1}, "batch_size must be at least 2, got 1: the networks normalise over the batch")])
+def test_what_networks_cannot_be_fitted_to_is_refused_before_the_training(tmp_path, studies, settings, said):
+    write_tree(tmp_path / "own", studies, zipped=False)
+    p = MimicCXR(root=str(tmp_path / "own"), epochs=1, latent_dim=2, network="residual:channels=2", device="cpu",
+                 out=str(tmp_path / "run"), **settings)
+    with pytest.raises(UserError, match=said):
+        run(p)
+    assert not list((tmp_path / "run").glob("*.safetensors"))
