@@ -17,8 +17,8 @@ def is_released(root: Path) -> bool:
 def released_table(root: Path, split: str, n_modalities: int) -> tuple[list[int], list[dict[int, Path]]]:
     """The row numbers in order, and per modality the file of each row; digits equal over the modalities."""
     if not (root / split).is_dir():
-        raise UserError(f"{root / split / 'm0'} is missing: a set has the folders train and test, unpack or add the whole of "
-                        f"{split}")
+        raise UserError(f"{root / split / 'm0'} is missing: a set has the folders train and test, "
+                        f"unpack or add the whole of {split}")
     tables = [_list_released(root / split / f"m{m}", n_modalities) for m in range(n_modalities)]
     rows = sorted(set().union(*tables))
     for row in rows:

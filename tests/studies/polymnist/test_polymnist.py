@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import re
 import shutil
 import struct
 import sys
