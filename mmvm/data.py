@@ -6,7 +6,7 @@ samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2
 
 import mmap
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
@@ -193,6 +193,11 @@ class MultimodalData(Dataset):
         elif self.labels is not None:
             lines.append(f"  labels: {self.labels.shape[1]} columns {', '.join(self.label_names)}"[:120].rstrip())
         return "\n".join(lines)
+
+    def inventory(self, what: str, **groups: Sequence) -> list[str]:
+        """What the set holds, in numbers and without an id: a line of samples, modalities and `groups` (name -> the
+        group of each sample), one per modality of shape, type, observed range and what is missing, one of labels."""
+        return arrays.inventory(self, what, groups)
 
     def __getitem__(self, i: int) -> dict[str, Tensor | str]:
         """One sample: modalities by name as stored, "observed" (M,), "label" and "id" as far as there are some."""

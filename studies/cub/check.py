@@ -1,6 +1,5 @@
 """Is a copy of CUB complete? Counts, missing files, splits, attribute rows; and what to download where it is not."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -8,39 +7,44 @@ import numpy as np
 from PIL import Image
 
 from mmvm.errors import UserError
-from mmvm.paths import home
 from studies.cub import attributes as cub_attributes
-from studies.cub.index import WHERE, Index, default_root, read_index, split_of
+from studies.cub.index import SPLITS, WHERE, Index, present, read_index, split_of
 
 # the complete set, and the paper's class split of it
 FULL = {"images": 11_788, "classes": 200, "official train": 5_994, "official test": 5_794, "class train": 8_855,
         "class test": 2_933}
 
 
-def check(root: str | os.PathLike | None = None) -> list[str]:
+def verify(root: Path, *, split_by: str, missing: str, attributes: bool) -> list[str]:
     """A report on the files under `root`, one line each: lists, images, captions, splits, attributes.
 
-    Every image is opened and every caption file read, without a cache. What is absent but can be done without is named
-    with what it is needed for. Raises one `UserError` that names all problems, and where the files come from.
+    Every image is opened and every caption file read, without a cache. What these options of `load` can do without may
+    be absent, and is named with what needs it. Raises one `UserError` that names all problems, and where the files
+    come from.
     """
-    root = default_root() if root is None else home(root)
-    index = read_index(root)
-    report, problems = [_count(index)], []
-    for step in (_images, _captions, _attributes):
+    listed = read_index(root)
+    index, _, skipped = present(listed, np.ones(len(listed.names), bool), missing) if missing == "skip" else (
+        listed, None, [])
+    report, problems = [_count(listed), *skipped], []
+    for step in (_images, _captions, _attributes if attributes else _no_attributes):
         try:
             report += step(index)
         except UserError as error:
             problems.append(str(error))
-    for split_by in ("official", "classes"):
+    for by in SPLITS:
         try:
-            is_train, how = split_of(index, split_by)
+            is_train, how = split_of(listed, by)
+            is_train = present(listed, is_train, "skip")[1] if missing == "skip" else is_train
             sizes = int(is_train.sum()), int((~is_train).sum())
-            kind = "official" if split_by == "official" else "class"
+            kind = "official" if by == "official" else "class"
             full = sizes == (FULL[f"{kind} train"], FULL[f"{kind} test"])
             report.append(f"{kind} {how}; {sizes[0]:,} images for training, {sizes[1]:,} for testing"
                           + (" (the paper's numbers)" if full and kind == "class" else " (complete)" if full else ""))
         except UserError as error:
-            problems.append(str(error))
+            if by == split_by:
+                problems.append(str(error))
+            else:
+                report.append(f"split_by={by!r} cannot be used: {error}")
     if problems:
         raise UserError(f"{root} is not as it should be:\n" + "\n".join(problems) + f"\nThe files: {WHERE}")
     return report
@@ -88,6 +92,15 @@ def _captions(index: Index) -> list[str]:
     other = sum(n for lines, n in counts.items() if lines != 10)
     return [f"captions: {sum(lines * n for lines, n in counts.items()):,}, ten for each image"
             + (f" but {other}" if other else "")]
+
+
+def _no_attributes(index: Index) -> list[str]:
+    """Nothing asks for them."""
+    return [] if has_attributes(index) else _attributes(index)
+
+
+def has_attributes(index: Index) -> bool:
+    return (index.base / "attributes" / "image_attribute_labels.txt").is_file()
 
 
 def _attributes(index: Index) -> list[str]:

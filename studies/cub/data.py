@@ -27,8 +27,8 @@ from mmvm.paths import home
 from studies.cub import attributes as cub_attributes
 from studies.cub.cache import cached, fingerprint
 from studies.cub.captions import COLOUR_GROUPS, PAD, Vocabulary, colour_groups, tokenise
-from studies.cub.check import check
-from studies.cub.index import Index, default_root, present, read_index, split_of
+from studies.cub.check import has_attributes, verify
+from studies.cub.index import SPLITS, Index, default_root, present, read_index, split_of
 from studies.cub.standin.files import simulate
 
 SIDE = 64               # pixels of an image's edge
@@ -36,7 +36,6 @@ LENGTH = 32             # tokens of a caption, <eos> among them
 TEXT_WEIGHT = 128.0     # of the text's log-likelihood in the released loss: 4096 pixels over 32 tokens
 MENTIONS = 0.3          # labels="captions": share of an image's captions that must name a colour
 LABELS = ("attributes", "captions", "classes")
-SPLITS = ("classes", "official")
 CROPS = ("squash", "centre")
 
 __all__ = ["CaptionedImages", "Repeated", "check", "load", "read_captions", "read_image", "read_index", "simulate"]
@@ -116,6 +115,24 @@ def load(split: str, root: str | os.PathLike | None = None, *, split_by: str = "
     return CaptionedImages({"image": Repeated(pixels, rows), "text": torch.from_numpy(np.asarray(tokens[kept]))}, specs,
                            values[rows], ids=ids, n_classes=n_classes, vocabulary=vocabulary, label_names=label_names,
                            report=tuple(report))
+
+
+def check(root: str | os.PathLike | None = None, *, split_by: str = "classes", labels: str | None = None,
+          crop: str = "squash", missing: str = "error", more_than: int = 3, pads_counted: bool = False,
+          text_weight: float = TEXT_WEIGHT, captions_per_image: int | None = None) -> list[str]:
+    """A report on the files, see `verify`, and on what `load` makes of them with the same options; labels: by default
+    "attributes" where their file is there, else "captions". `UserError` with all problems."""
+    _check_choices(split_by=(split_by, SPLITS), labels=(labels or LABELS[0], LABELS), crop=(crop, CROPS),
+                   missing=(missing, ("error", "skip")))
+    root = default_root() if root is None else home(root)
+    labels = labels or ("attributes" if has_attributes(read_index(root)) else "captions")
+    report = verify(root, split_by=split_by, missing=missing, attributes=labels == "attributes")
+    for split in ("train", "test"):
+        data = load(split, root, split_by=split_by, labels=labels, crop=crop, missing=missing, more_than=more_than,
+                    pads_counted=pads_counted, text_weight=text_weight, captions_per_image=captions_per_image)
+        images = [name.split("#")[0] for name in data.ids]
+        report += data.inventory(split, images=images, classes=[name.split("/")[0] for name in images])
+    return [*report, *data.report[1:]]
 
 
 def _check_choices(**options: tuple[str, tuple[str, ...]]) -> None:

@@ -1,5 +1,6 @@
 """CUB's lists: images, their classes, and who is for training; checked before any image is read."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from mmvm.errors import UserError
 from mmvm.paths import data_root
 
+SPLITS = ("classes", "official")
 CLASS_LISTS = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
 WHERE = ("CUB_200_2011.tgz (1.1 GB, MD5 97eceeb196236b17998738112f37df78) from "
          "https://www.vision.caltech.edu/datasets/cub_200_2011/ and the folder text_c10 of cvpr2016_cub.tar.gz, which "
@@ -49,7 +51,7 @@ def read_index(root: Path) -> Index:
     base = next((folder for folder in (root / "CUB_200_2011", root) if (folder / "images.txt").is_file()), None)
     if base is None:
         raise UserError(f"{root} holds no CUB_200_2011/images.txt. Paint the stand-in with `python -m mmvm data cub "
-                        f"--root {root} --simulate`, or unpack there {WHERE}")
+                        f"--root {shlex.quote(str(root))} --simulate`, or unpack there {WHERE}")
     texts = next((folder / "text_c10" for folder in (root, base, base.parent) if (folder / "text_c10").is_dir()), None)
     if texts is None:
         raise UserError(f"{root} holds no text_c10, the folder of captions: copy it there from cvpr2016_cub.tar.gz, "
@@ -74,7 +76,7 @@ def _pairs(path: Path) -> dict[int, str]:
     if not path.is_file():
         raise UserError(f"{path} is missing: it comes with CUB_200_2011.tgz, unpack it again")
     found: dict[int, str] = {}
-    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for row, line in enumerate(_text(path).splitlines(), 1):
         number, _, word = line.strip().partition(" ")
         if not line.strip():
             continue
@@ -84,6 +86,26 @@ def _pairs(path: Path) -> dict[int, str]:
         found[int(number)] = word.strip()
     if not found:
         raise UserError(f"{path} is empty: restore the file from CUB_200_2011.tgz")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8, or restore it from "
+                        "CUB_200_2011.tgz") from None
+
+
+def _class_list(path: Path) -> set[int]:
+    """The class numbers of a list of class names, one a line."""
+    found = set()
+    for row, line in enumerate(_text(path).splitlines(), 1):
+        number = line.strip().split(".")[0]
+        if line.strip() and not (number.isascii() and number.isdigit()):
+            raise UserError(f"{path}, row {row}: {line!r} is no class such as 001.Laysan: correct it, or "
+                            "restore the file from cvpr2016_cub.tar.gz")
+        found |= {int(number)} if line.strip() else set()
     return found
 
 
@@ -114,8 +136,7 @@ def split_of(index: Index, split_by: str) -> tuple[np.ndarray, str]:
         return ~np.isin(index.classes, list(test)), (
             f"split: every fourth of {len(present)} classes for testing, because {' and '.join(CLASS_LISTS.values())} "
             "are absent")
-    sides = {split: {int(line.split(".")[0]) for line in (folder / name).read_text().split()}
-             for split, name in CLASS_LISTS.items()}
+    sides = {split: _class_list(folder / name) for split, name in CLASS_LISTS.items()}
     both, neither = sides["train"] & sides["test"], set(present) - sides["train"] - sides["test"]
     if both or neither:
         raise UserError(f"{folder}: class {min(both or neither)} is in {'both' if both else 'neither'} of "
@@ -125,8 +146,11 @@ def split_of(index: Index, split_by: str) -> tuple[np.ndarray, str]:
 
 def present(index: Index, is_train: np.ndarray, missing: str) -> tuple[Index, np.ndarray, list[str]]:
     """The images that have a file and captions, and sentences on those that have not."""
-    lacks = {"image file": [i for i in range(len(index.names)) if not _there(index.image(i))],
-             "caption file": [i for i in range(len(index.names)) if not _there(index.caption(i))]}
+    no_image = [i for i in range(len(index.names)) if not _there(index.image(i))]
+    no_caption = [i for i in range(len(index.names)) if not _there(index.caption(i))]
+    if missing == "skip":   # an image that lacks both is one image
+        no_caption = sorted(set(no_caption) - set(no_image))
+    lacks = {"image file": no_image, "caption file": no_caption}
     lines = []
     for what, wanting in lacks.items():
         if not wanting:
@@ -137,6 +161,9 @@ def present(index: Index, is_train: np.ndarray, missing: str) -> tuple[Index, np
                             f"{index.numbers[wanting[0]]}): unpack the archives again, or use missing='skip'")
         lines.append(f"{len(wanting)} images without {what} skipped, the first is {index.names[wanting[0]]}")
     kept = np.setdiff1d(np.arange(len(index.names)), lacks["image file"] + lacks["caption file"])
+    if not len(kept):
+        raise UserError(f"none of {len(index.names)} images of {index.base} has both an image file and captions: "
+                        "unpack the archives again")
     return index.subset(kept), is_train[kept], lines
 
 

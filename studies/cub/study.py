@@ -121,29 +121,35 @@ class CUB(Study):
             accuracies.append(((logits > 0) == test.labels.numpy()).mean())
         return trained, np.array(accuracies)
 
+    def rows(self, metrics, history, device, train):
+        """As everywhere, without numbers that are none: of attributes that all test pairs have, or none."""
+        return [row for row in super().rows(metrics, history, device, train) if np.isfinite(row["value"])]
+
     def evaluate(self, model: MultimodalVAE, train: CaptionedImages, test: CaptionedImages,
                  classifiers: list[nn.Module]) -> Metrics:
         """probe (M,) and coherence (M, M), each as mean AUROC over the six attributes and under its other definitions
         (`SUFFIX`); both by attribute; classifier_auroc (M,); reconstruction (M,), imputation (M, M), in nats, and
         reconstruction_weighted, with the text 128 times as on the paper's axis; caption_... of what the text decoder
         says; constant_... of an answer that knows the attributes' frequencies alone; words, the vocabulary's size;
-        effective_beta."""
+        effective_beta. A mean over fewer than six attributes, since all test pairs have one or none does, says so in a
+        note."""
         names, attributes = test.names, test.label_names
+        judged = np.stack([multilabel.scores(multilabel.classify(classifier, test.modalities[spec.name], spec),
+                                             test.labels.numpy())["auroc"]
+                           for classifier, spec in zip(classifiers, test.specs)])
         reconstruction = evaluation.reconstruction_error(model, test)
         metrics = Metrics({
             "reconstruction": reconstruction,
             "reconstruction_weighted": np.array(reconstruction @ [1.0, cub.TEXT_WEIGHT]),
             "imputation": evaluation.imputation_error(model, test),
-            "classifier_auroc": np.array([np.nanmean(multilabel.scores(multilabel.classify(
-                classifier, test.modalities[name], spec), test.labels.numpy())["auroc"])
-                for classifier, name, spec in zip(classifiers, names, test.specs)]),
             "words": np.array(len(test.vocabulary)),
             "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
+        metrics["classifier_auroc"] = metrics.over_labels("classifier_auroc", judged)
         probe = multilabel.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed)
         coherence = multilabel.coherence(model, test, classifiers)
         for name, suffix in SUFFIX.items():
-            metrics[f"probe{suffix}"] = np.nanmean(probe[name], -1)
-            metrics[f"coherence{suffix}"] = np.nanmean(coherence[name], -1)
+            metrics[f"probe{suffix}"] = metrics.over_labels(f"probe{suffix}", probe[name])
+            metrics[f"coherence{suffix}"] = metrics.over_labels(f"coherence{suffix}", coherence[name])
         metrics["probe_by_attribute"] = [
             (names[m], attributes[c], value) for (m, c), value in np.ndenumerate(probe["auroc"]) if np.isfinite(value)]
         metrics["coherence_by_attribute"] = [

@@ -173,7 +173,9 @@ def simulate(root: str | os.PathLike | None = None, seed: int = 0) -> Path:
 
 def check(root: str | os.PathLike | None = None, *, animals: Sequence[str] | str | None = None,
           starts: Mapping[str, int] | int | None = None, window: int = 10, stride: int = 1, length: int = LENGTH,
-          odors: str | None = None, unequal: str = "min", n_folds: int = 5) -> list[str]:
+          odors: str | None = None, unequal: str = "min", n_folds: int = 5, fold: int = 0, correct_only: bool = False,
+          in_sequence_only: bool = False, pairing: str = "seeded", shuffle_odors: bool = False, seed: int = 0,
+          likelihood: str = "squared_error") -> list[str]:
     """Lines that describe every animal's files, and what `load` makes of them with the same options; `UserError` at the
     first that cannot be used. `odors`: by default those of which every animal has `n_folds` trials."""
     sessions = read(root, animals=animals, starts=starts)
@@ -192,10 +194,14 @@ def check(root: str | os.PathLike | None = None, *, animals: Sequence[str] | str
             {ord(letter): None for letter in odors})
         report += [f"odors {', '.join(short)} left out: not every animal has {n_folds} trials of them"] if short else []
     train, test = (from_sessions(sessions, split, window=window, stride=stride, length=length, odors=odors,
-                                 unequal=unequal, n_folds=n_folds) for split in ("train", "test"))
+                                 unequal=unequal, n_folds=n_folds, fold=fold, correct_only=correct_only,
+                                 in_sequence_only=in_sequence_only, pairing=pairing, shuffle_odors=shuffle_odors,
+                                 seed=seed, likelihood=likelihood) for split in ("train", "test"))
     n = len(test.window.unique())
-    return [*report, f"odors {odors}: {len(train) // n} tuples for training, {len(test) // n} for testing (fold 0 of "
-                     f"{n_folds}), windows a trial: {n}, of {window} bins"]
+    return [*report, f"odors {odors}: {len(train) // n} tuples for training, {len(test) // n} for testing (fold {fold} "
+                     f"of {n_folds}), windows a trial: {n}, of {window} bins",
+            *(line for data, split in ((train, "train"), (test, "test"))
+              for line in data.inventory(split, tuples=trial_numbers(data).tolist()))]
 
 
 def _tuples(sessions, classes, correct_only, in_sequence_only, pairing, unequal, shuffle_odors, n_folds, fold, split,

@@ -17,6 +17,7 @@ Nothing printed, raised or returned here holds a subject, study or dicom id: ima
 """
 
 import os
+import shlex
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +31,23 @@ from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.paths import home
 from studies.mimic_cxr.check import check
-from studies.mimic_cxr.index import LABELS, POLICIES, SPLITS, SPLITS_BY, default_root, pairs, read_index, split_of
+from studies.mimic_cxr.index import (
+    LABELS,
+    POLICIES,
+    SPLITS,
+    SPLITS_BY,
+    UNCERTAIN,
+    check_choices,
+    default_root,
+    pairs,
+    read_index,
+    split_of,
+)
+from studies.mimic_cxr.networks import SIZES
 from studies.mimic_cxr.phantom.files import simulate
 from studies.mimic_cxr.prepare import check_options, estimate, locate, needed, prepare, summary
 from studies.mimic_cxr.store import VIEWS, Store, folder_of, names_of, skipped, statuses, usable, variant
 
-UNCERTAIN = ("zero", "one", "ignore")
 UNASKED = 5_000     # so many images are prepared by `load` itself; more only on command
 
 __all__ = ["LABELS", "POLICIES", "SPLITS", "SPLITS_BY", "UNCERTAIN", "ChestXrays", "check", "load", "locate",
@@ -93,10 +105,7 @@ def load(split: str, root: str | os.PathLike | None = None, *, policy: str = "al
     prepared here at the first call. Raises `UserError` for unknown options, wrong files, and images that are not
     prepared, with the command that does it. No subject is in two splits.
     """
-    for name, value, choices in (("split", split, SPLITS), ("split_by", split_by, SPLITS_BY),
-                                 ("uncertain", uncertain, UNCERTAIN)):
-        if value not in choices:
-            raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    check_choices(split=(split, SPLITS), split_by=(split_by, SPLITS_BY), uncertain=(uncertain, UNCERTAIN))
     check_options(size, policy)
     if split_seed < 0:
         raise UserError(f"split_seed must be 0 or more, got {split_seed}")
@@ -151,11 +160,13 @@ def _prepared(index, root: Path, wanted: np.ndarray, policy: str, size: int, equ
             plan = estimate(index, wanted, size, equalise, os.cpu_count() or 1)
             options = f"--size {size}{' --equalise' if equalise else ''}"
             options += f" --policy {policy}" if policy == "missing" else ""
+            options += "" if size in SIZES else " --set any_size=true"
+            place = shlex.quote(str(root))
             raise UserError(f"{n:,} images of {root} are not prepared for size={size}, equalise={equalise}. Run "
-                            f"`python -m mmvm data mimic-cxr --root {root} --prepare {options}` once; "
+                            f"`python -m mmvm data mimic-cxr --root {place} --prepare {options}` once; "
                             + "; ".join(plan.lines(policy, os.cpu_count() or 1)[1:]))
         if not attempt:
-            prepare(root, size=size, equalise=equalise, policy=policy)
+            prepare(root, size=size, equalise=equalise, policy=policy, any_size=True)
     raise UserError(f"{folder} is being changed by another process: wait for its preparation, then load again")
 
 

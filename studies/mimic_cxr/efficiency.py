@@ -21,7 +21,7 @@ def label_efficiency(encodings: forest.Encodings, sizes: Sequence[int], seed: in
         x, y, x_test = encodings.of(m)
         there, there_test = (~np.isnan(features).any(1) for features in (x, x_test))
         x, y, x_test, y_test = x[there], y[there], x_test[there_test], encodings.labels_test[there_test]
-        learnable = _both_ways(y) & _both_ways(y_test)
+        learnable = learnable_labels(encodings, m)
         if not learnable.any():
             continue
         random = np.random.default_rng(seed)
@@ -36,6 +36,13 @@ def label_efficiency(encodings: forest.Encodings, sizes: Sequence[int], seed: in
                 aurocs.append(np.nan_to_num(scores(answers, y_test[:, learnable])["auroc"], nan=0.5).mean())
             found[s, m] = np.mean(aurocs)
     return found
+
+
+def learnable_labels(encodings: forest.Encodings, m: int) -> np.ndarray:
+    """Which labels (C,) the curve of modality m is a mean over."""
+    x, y, x_test = encodings.of(m)
+    there, there_test = (~np.isnan(features).any(1) for features in (x, x_test))
+    return _both_ways(y[there]) & _both_ways(encodings.labels_test[there_test])
 
 
 def _both_ways(labels: np.ndarray) -> np.ndarray:

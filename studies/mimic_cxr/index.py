@@ -4,6 +4,7 @@ Real ids stay in here: no message names a subject, a study or a dicom, or quotes
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ VIEWS = {"AP": "frontal", "PA": "frontal", "LATERAL": "lateral", "LL": "lateral"
 POLICIES = ("all_pairs", "one_pair", "missing")
 SPLITS = ("train", "validate", "test")
 SPLITS_BY = ("subject", "official")
+UNCERTAIN = ("zero", "one", "ignore")
 FILES = {name: f"mimic-cxr-2.0.0-{name}.csv" for name in ("metadata", "chexpert", "split")}
 MARKER = "STAND-IN.txt"     # in the root of a simulated set
+SHIPPED_BESIDE = ("SHA256SUMS.txt", "LICENSE.txt")    # PhysioNet's download has them beside the csv files
 DOWNLOADED = Path("physionet.org/files/mimic-cxr-jpg/2.1.0")    # where wget puts it
 WHERE = ("MIMIC-CXR-JPG 2.1.0, https://physionet.org/content/mimic-cxr-jpg/2.1.0/ (free, for credentialed users who "
          "signed its data use agreement)")
@@ -91,7 +94,7 @@ def read_index(root: Path) -> Index:
     """
     base = _base(root)
     if base is None:
-        own = "" if root.exists() else f" --root {root}"
+        own = "" if root.exists() else f" --root {shlex.quote(str(root))}"
         raise UserError(f"{root} holds no {FILES['metadata']}, plain or .gz. Write the stand-in with `python -m mmvm "
                         f"data mimic-cxr{own} --simulate`, or put there {WHERE}")
     images = _images(base)
@@ -142,6 +145,16 @@ def _labels(base: Path) -> tuple[Path, pd.DataFrame]:
     return path, labels
 
 
+def check_choices(**options: tuple[str, tuple[str, ...]]) -> None:
+    for name, (value, choices) in options.items():
+        if value not in choices:
+            raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def has_split(index: Index) -> bool:
+    return _file(index.base, "split") is not None
+
+
 def split_of(index: Index, split_by: str, seed: int = 0) -> tuple[np.ndarray, str]:
     """(I,) 0 train, 1 validate, 2 test, and one sentence on where that comes from. No subject has images in two.
 
@@ -165,7 +178,7 @@ def split_of(index: Index, split_by: str, seed: int = 0) -> tuple[np.ndarray, st
     np.maximum.at(high, index.subject, split)
     if (low < high).any():
         raise UserError(f"{_file(index.base, 'split')} puts {(low < high).sum()} subjects into more than one split: "
-                        "restore the file, or use split_by='subject'")
+                        f"{cure(_file(index.base, 'split'))}; or use split_by='subject'")
     return split, how
 
 
@@ -226,11 +239,11 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     header = _quietly(path, lambda: pd.read_csv(path, nrows=0))
     absent = [name for name in columns if name not in header.columns]
     if absent:
-        raise UserError(f"{path} has no column {', '.join(absent)}: restore the file from {WHERE}")
+        raise UserError(f"{path} has no column {', '.join(absent)}: {cure(path)}")
     types = {name: str for name in ("dicom_id", "ViewPosition", "split") if name in columns}
     table = _quietly(path, lambda: pd.read_csv(path, usecols=columns, dtype=types, low_memory=False))
     if table.empty:
-        raise UserError(f"{path} has no rows: restore the file from {WHERE}")
+        raise UserError(f"{path} has no rows: {cure(path)}")
     return table
 
 
@@ -240,7 +253,7 @@ def _quietly(path: Path, read: Callable):
         return read()
     except Exception as error:      # OSError, EOFError, zlib.error, ParserError, UnicodeDecodeError, ...
         kind = type(error).__name__
-    raise UserError(f"{path} cannot be read ({kind}): it is cut or damaged; restore it from {WHERE}")
+    raise UserError(f"{path} cannot be read ({kind}): it is cut or damaged; {cure(path)}")
 
 
 def _ids(path: Path, table: pd.DataFrame) -> None:
@@ -256,6 +269,17 @@ def _number(column: pd.Series) -> pd.Series:
     return column if column.dtype.kind in "if" else pd.to_numeric(column, errors="coerce")
 
 
+def cure(path: Path) -> str:
+    """What helps where a csv file is wrong, by whose file it is: simulated, a download of PhysioNet's with the lists
+    that come with it, or, as far as can be seen, a lab's own."""
+    if (path.parent / MARKER).is_file():
+        return f"the files are simulated: delete {path.parent}, then simulate again"
+    restore = f"restore the file from {WHERE}"
+    if any((path.parent / name).is_file() for name in SHIPPED_BESIDE):
+        return restore
+    return f"correct the file, if it is your own; if it is PhysioNet's, {restore}"
+
+
 def _refuse(path: Path, wrong: np.ndarray, what: str) -> None:
     if wrong.any():
-        raise UserError(f"{path}: {int(wrong.sum()):,} {what}: restore the file from {WHERE}")
+        raise UserError(f"{path}: {int(wrong.sum()):,} {what}: {cure(path)}")

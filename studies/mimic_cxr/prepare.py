@@ -25,6 +25,7 @@ from mmvm.paths import home
 from studies.mimic_cxr import image as mimic_cxr_image, store as mimic_cxr_store
 from studies.mimic_cxr.image import DISK, MISSING, UNREADABLE
 from studies.mimic_cxr.index import POLICIES, Index, default_root, pairs, read_index
+from studies.mimic_cxr.networks import SIZES
 from studies.mimic_cxr.store import HEADER, VIEWS, Store, names_of, skipped, statuses, usable, variant
 
 SYNC_SECONDS = 30       # between two moments in which everything so far is on the disk
@@ -35,7 +36,8 @@ DEATHS = 20             # workers that die in a row before the preparation gives
 
 
 def prepare(root: str | os.PathLike | None = None, *, size: int = 224, equalise: bool = False,
-            policy: str = "all_pairs", workers: int | None = None, dry_run: bool = False) -> list[str]:
+            policy: str = "all_pairs", workers: int | None = None, dry_run: bool = False, any_size: bool = False
+            ) -> list[str]:
     """Makes the arrays that `load` maps into memory, and reports in lines; the same call continues one that was killed.
 
     size      pixels of the edge; every size has a folder of its own
@@ -43,11 +45,15 @@ def prepare(root: str | os.PathLike | None = None, *, size: int = 224, equalise:
     policy    which images: those of studies with both views ("all_pairs", "one_pair"), or all ("missing")
     workers   processes; None: one per processor that this one may use
     dry_run   only say how many images, bytes and minutes it would take; nothing is written
+    any_size  for networks of your own: sizes that the chapter's networks do not know are prepared too
 
     Images that are missing or cannot be read are left out, counted and listed by name (a keyed hash) in skipped.csv;
     they are tried again by the next call. Raises `UserError` where the csv files are wrong or the disk is too small.
     """
     check_options(size, policy)
+    if size not in SIZES and not any_size:
+        raise UserError(f"the chapter's networks know images of {', '.join(map(str, sorted(SIZES)))} pixels, got size "
+                        f"{size}: choose one of these, or any_size=True (--set any_size=true) for networks of your own")
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, or absent for one per processor, got {workers}")
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())

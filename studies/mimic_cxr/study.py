@@ -19,7 +19,7 @@ from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
 from studies.mimic_cxr import calibration, data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
-from studies.mimic_cxr.efficiency import label_efficiency
+from studies.mimic_cxr.efficiency import label_efficiency, learnable_labels
 from studies.mimic_cxr.networks import NETWORK_OPTIONS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.supervised import Supervised, with_labels
 
@@ -138,6 +138,13 @@ class MimicCXR(Study):
             return Supervised(data.specs, [self._classifier(data) for _ in data.specs])
 
     def fit(self, model, train: ChestXrays, on_epoch=None, validation: ChestXrays | None = None) -> training.History:
+        """As everywhere; what its networks and probes cannot be fitted to is refused before the training."""
+        if self.batch_size < 2:
+            raise UserError("batch_size must be at least 2, got 1: the networks normalise over the batch")
+        for spec, n in zip(train.specs, train.observed.sum(1).tolist()):
+            if n < 2:
+                raise UserError(f"the {spec.name} view is there in {n} of {len(train)} training rows, its networks and "
+                                "probes need two: add studies with it, or train the other view alone with mmvm.fit")
         if self.supervised:
             if self.n_validation:
                 validation = with_labels(self.data("validation") if validation is None else validation)
@@ -176,20 +183,20 @@ class MimicCXR(Study):
         _logistic the same of logistic regressions, without the curve and, but for the AUROC, without labels.
         auroc_both: from the means of both views side by side; auroc_average: from the mean of the two probes'
         probabilities. label_efficiency: AUROC of the logistic probe on so many training samples.
-        constant_average_precision: of an answer that knows the labels' frequencies.
+        constant_average_precision: of an answer that knows the labels' frequencies. A mean over fewer than all labels,
+        because test samples all have one or none does, has a note of how many, labels=9/14.
 
         reconstruction (M,) and imputation (M, M) in nats, imputation_constant (M,) of the training images' median in
         the view's place; coherence (M, M), and by label across views: AUROC of a classifier of real images on the
         imagined ones; classifier_auroc (M,), on real ones; effective_beta.
         """
         labels = test.labels.numpy()
-        metrics = Metrics({"constant_average_precision": np.array(np.nanmean(
-            multilabel.base_rates(labels)["average_precision"]))})
+        metrics = Metrics({"constant_average_precision": _mean(multilabel.base_rates(labels)["average_precision"])})
         if self.supervised:
             logits = np.stack([self._answers(classifier, test, m) for m, classifier in enumerate(model.encoders)])
             self._add_probe(metrics, "", logits, _sigmoid(logits), labels, test.names)
             return metrics
-        metrics |= self._imagination(model, train, test, classifiers)
+        self._add_imagination(metrics, model, train, test, classifiers)
         encodings = probes.encode(model, train, test, self.n_probe or None, self.data_seed)
         options = self.choice("probes")[1]
         settings = {"seed": self.data_seed, **{name: options[name] for name in ("trees", "depth", "n_jobs")}}
@@ -206,6 +213,8 @@ class MimicCXR(Study):
         metrics["label_efficiency"] = [
             (str(size), name, value) for size, line in zip(sizes, efficiency)
             for name, value in (*zip(test.names, line), ("mean", line.mean()))]
+        learnable = [learnable_labels(encodings, m) for m in range(len(test.specs))]
+        metrics.over_labels("label_efficiency", np.where(learnable, 1.0, np.nan))
         return metrics
 
     def rows(self, metrics, history, device, train):
@@ -231,20 +240,22 @@ class MimicCXR(Study):
             logits[seen] = multilabel.classify(classifier, self._seen(data, m)[0], data.specs[m])
         return logits
 
-    def _imagination(self, model: MultimodalVAE, train: ChestXrays, test: ChestXrays,
-                     classifiers: list[nn.Module]) -> dict:
+    def _add_imagination(self, metrics: Metrics, model: MultimodalVAE, train: ChestXrays, test: ChestXrays,
+                         classifiers: list[nn.Module]) -> None:
         """What reconstructions and imputations cost, and whether they show the labels."""
         names = test.names
         coherence = multilabel.coherence(model, test, classifiers)["auroc"]
-        return {"reconstruction": evaluation.reconstruction_error(model, test),
+        judged = np.array([multilabel.scores(self._answers(classifier, test, m), test.labels.numpy())["auroc"]
+                           for m, classifier in enumerate(classifiers)])
+        metrics.over_labels("coherence", coherence)
+        metrics.over_labels("classifier_auroc", judged)
+        metrics |= {"reconstruction": evaluation.reconstruction_error(model, test),
                 "imputation": evaluation.imputation_error(model, test),
                 "imputation_constant": evaluation.constant_error(train, test, seed=self.data_seed),
                 "coherence": _mean(coherence),
                 "coherence_by_label": [(f"{names[s]} to {names[t]}", test.label_names[c], value)
                                        for (s, t, c), value in np.ndenumerate(coherence) if s != t],
-                "classifier_auroc": np.array([
-                    _mean(multilabel.scores(self._answers(classifier, test, m), test.labels.numpy())["auroc"])
-                    for m, classifier in enumerate(classifiers)]),
+                "classifier_auroc": _mean(judged),
                 "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))}
 
     def _label_sizes(self, n: int | None = None) -> list[int]:
@@ -276,10 +287,12 @@ class MimicCXR(Study):
                 entries += [(name, label, value) for name, line in zip(names, values)
                             for label, value in zip(mimic_cxr.LABELS, line)]
             metrics[f"{metric}{suffix}"] = entries
+            metrics.over_labels(f"{metric}{suffix}", values)
         self._add_auroc(metrics, f"auroc_average{suffix}", probabilities.mean(0), labels)
         if suffix:
             return
         metrics["probe"] = _mean(found["auroc"])
+        metrics.over_labels("probe", found["auroc"])
         for name, own in zip(names, probabilities):
             curve = calibration.reliability(own, labels, bins)
             for part in ("confidence", "frequency", "count"):
@@ -290,6 +303,7 @@ class MimicCXR(Study):
     def _add_auroc(self, metrics: Metrics, name: str, answers: np.ndarray, labels: np.ndarray) -> None:
         """Of one answer to both views (N, C): the mean over labels; of the first probe the labels too."""
         auroc = multilabel.scores(answers, labels)["auroc"]
+        metrics.over_labels(name, auroc)
         metrics[name] = [("", "mean", float(_mean(auroc))), *(
             ("both", label, value) for label, value in zip(mimic_cxr.LABELS, auroc) if not name.endswith("_logistic"))]
 

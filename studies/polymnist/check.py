@@ -13,7 +13,7 @@ from studies.polymnist.pictures import photo_folder, photo_paths, read_photo
 from studies.polymnist.released import is_released, released_table
 
 
-def check(root=None) -> list[str]:
+def check(root=None, backgrounds=None) -> list[str]:
     """Verify the files under `root` (by default those that ship) and return a report, one line per file.
 
     SHA-256 of everything that `SHA256SUMS` lists, MD5 of the unpacked MNIST files, label counts and photos;
@@ -36,7 +36,7 @@ def check(root=None) -> list[str]:
         attempt(_report_sums, root)
         for split in FILES:
             attempt(_report_mnist, root, split)
-        attempt(_report_photos, root)
+        attempt(_report_photos, root, backgrounds)
     if problems:
         raise UserError(f"{root} is not as it should be:\n" + "\n".join(problems))
     return report
@@ -86,8 +86,8 @@ def _report_mnist(root: Path, split: str) -> list[str]:
     return [f"MNIST {split}: {len(labels):,} digits, MD5 of the unpacked files and label counts as published"]
 
 
-def _report_photos(root: Path) -> list[str]:
-    folder = photo_folder(root, None)
+def _report_photos(root: Path, backgrounds) -> list[str]:
+    folder = photo_folder(root, backgrounds)
     paths = photo_paths(folder)
     if not paths:
         raise UserError(f"{folder} holds no photos: restore them, or pass `backgrounds` when loading")
@@ -98,8 +98,12 @@ def _report_photos(root: Path) -> list[str]:
     return report
 
 
+def n_folders(root: Path, split: str) -> int:
+    return sum(bool(re.fullmatch(r"m[0-9]+", path.name)) for path in (root / split).glob("m*"))
+
+
 def _report_released(root: Path, split: str) -> list[str]:
-    n_modalities = sum(bool(re.fullmatch(r"m[0-9]+", path.name)) for path in (root / split).glob("m*"))
+    n_modalities = n_folders(root, split)
     if not n_modalities:
         raise UserError(f"{root / split} has no folders m0, m1, ...: unpack the set again")
     rows, _ = released_table(root, split, n_modalities)

@@ -13,6 +13,8 @@ raw 64-bit output of PCG64, turned into integers here (NumPy promises the raw st
 and the digits are resized with integer weights.
 """
 
+import os
+
 import numpy as np
 import torch
 
@@ -20,9 +22,9 @@ from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.paths import data_root, home
-from studies.polymnist.check import check
+from studies.polymnist.check import check as verify, n_folders
 from studies.polymnist.mnist import HELD_OUT, N_CLASSES, SIDE, SPLITS, is_whole, read_mnist
-from studies.polymnist.pictures import build_modality, photo_folder, read_photos, stream_of
+from studies.polymnist.pictures import build_modality, photo_folder, photo_paths, read_photos, stream_of
 from studies.polymnist.released import digit_of, is_released, read_released, released_table
 
 __all__ = ["check", "load"]
@@ -74,6 +76,27 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
     return _assemble(modalities, labels[rows], [f"{split}/{i}" for i in rows])
 
 
+def check(root: str | os.PathLike | None = None, *, n_modalities: int | None = None, translated: bool = True,
+          scale: float = 0.75, backgrounds: str | None = None, seed: int = 0, n: int | None = 1_000,
+          held_out: bool = False) -> list[str]:
+    """A report on the files (see `studies.polymnist.check`), and on `n` tuples (None: all) of each split that `load`
+    makes of them with the same options. n_modalities: None for as many as there are. Raises `UserError` with all
+    problems."""
+    root = data_root() / "polymnist" if root is None else home(root)
+    released = is_released(root)
+    _check_options("train", 1 if n_modalities is None else n_modalities, scale, seed)
+    report = verify(root, backgrounds)
+    if n_modalities is None:
+        n_modalities = n_folders(root, "train") if released else len(photo_paths(photo_folder(root, backgrounds)))
+    for split in ("train", "test"):
+        whole = len(released_table(root, split, 1)[0] if released else read_mnist(root, split, False)[1])
+        whole -= HELD_OUT * (held_out and split == "train")
+        data = load(split, root, n_modalities=n_modalities, translated=translated, scale=scale, backgrounds=backgrounds,
+                    seed=seed, n=min(n or whole, whole) if whole > 0 else None, held_out=held_out)
+        report += data.inventory(split if len(data) == whole else f"{split}, {len(data):,} of {whole:,}")
+    return report
+
+
 def _part(n_rows: int, split: str, held_out: bool) -> slice:
     """The rows of a file that belong to a split."""
     if split == "validation":
@@ -82,11 +105,14 @@ def _part(n_rows: int, split: str, held_out: bool) -> slice:
 
 
 def _select(n_rows: int, split: str, seed: int, n: int | None) -> np.ndarray:
+    if not n_rows:
+        raise UserError(f"no row is left for the {split} split: the last {HELD_OUT:,} training rows are those of "
+                        "validation: leave held_out (in a study: validation) out, or add rows")
     if n is None:
         return np.arange(n_rows)
     if not is_whole(n) or not 1 <= n <= n_rows:
         raise UserError(f"n={n!r} tuples asked for, the {split} split has {n_rows}: give 1 to {n_rows}, or "
-                        "None for all")
+                        "None for all (in a study: n_train, n_test)")
     return np.argsort(stream_of(seed, split, 0).random_raw(n_rows), kind="stable")[:n]
 
 

@@ -16,6 +16,9 @@ def is_released(root: Path) -> bool:
 
 def released_table(root: Path, split: str, n_modalities: int) -> tuple[list[int], list[dict[int, Path]]]:
     """The row numbers in order, and per modality the file of each row; digits equal over the modalities."""
+    if not (root / split).is_dir():
+        raise UserError(f"{root / split / 'm0'} is missing: a set has the folders train and test, "
+                        f"unpack or add the whole of {split}")
     tables = [_list_released(root / split / f"m{m}", n_modalities) for m in range(n_modalities)]
     rows = sorted(set().union(*tables))
     for row in rows:
@@ -63,5 +66,6 @@ def read_released(path: Path, row: int) -> np.ndarray:
         raise UserError(f"{path} (row {row}) cannot be read ({error}): unpack the set again") from error
     if mode != "RGB" or picture.shape != (SIDE, SIDE, 3):
         raise UserError(f"{path} (row {row}) is a picture of {picture.shape[1]} x {picture.shape[0]} pixels "
-                        f"in mode {mode}, PolyMNIST has {SIDE} x {SIDE} in RGB: unpack the set again")
+                        f"in mode {mode}, PolyMNIST has {SIDE} x {SIDE} in RGB: unpack the set again, "
+                        "or bring pictures of your own to that")
     return picture.transpose(2, 0, 1)

@@ -139,3 +139,19 @@ def test_absent_entries_may_hold_anything():
     data = make(modalities={**make().modalities, "counts": counts}, observed=torch.tensor([[True], [False], [True]])
                 .expand(3, N))
     assert data.batch(torch.arange(3)).x[1].isnan().all()
+
+
+def test_an_inventory_counts_what_is_there_and_what_is_not():
+    x = torch.tensor([[1.0, float("nan")], [2.0, 5.0], [-3.0, 4.0], [9.0, 9.0]])
+    data = MultimodalData({"a": x, "b": torch.tensor([[0], [7], [1], [3]], dtype=torch.uint8)},
+                          (Modality("a", (2,), Normal(), missing="nan"), Modality("b", (1,), Poisson())),
+                          torch.tensor([0, 2, 2, 0]), n_classes=3,
+                          observed=torch.tensor([[True, True, True, False], [True, False, True, True]]))
+    assert data.inventory("train", animals=["x", "y", "x", "y"]) == [
+        "train: 4 samples of 2 modalities (2 animals)",
+        "train, a: (2,) float32, -3 to 5; 1 samples missing, 1 entries of the others",
+        "train, b: (1,) uint8, 0 to 3; 1 samples missing",
+        "train, labels: 3 classes, 0 2, 1 0, 2 2"]
+    labels = torch.tensor([[1.0, 0.0], [float("nan"), 1.0], [1.0, 1.0], [0.0, 0.0]])
+    data = MultimodalData({"b": torch.zeros(4, 1)}, (Modality("b", (1,), Normal()),), labels, label_names=("x", "y"))
+    assert data.inventory("set")[-1] == "set, labels: x 2, y 2; 1 not known"

@@ -279,10 +279,16 @@ def test_impossible_sessions(sessions):
 
 def test_check_describes_every_animal(root):
     report = hippocampus.check(root)
-    assert len(report) == 4 and report[2].startswith("Stella: 80 trials, 4 units, 400 bins, windows from bin 250")
+    assert report[2].startswith("Stella: 80 trials, 4 units, 400 bins, windows from bin 250")
     train, test = (len(load(split, root, odors="ABCDE")) // 16 for split in ("train", "test"))
     assert report[3] == (f"odors ABCDE: {train} tuples for training, {test} for testing (fold 0 of 5), windows a "
                          "trial: 16, of 10 bins")
+    data = load("test", root, odors="ABCDE")
+    lines = [f"test: {len(data)} samples of {len(data.specs)} modalities ({test} tuples)"]
+    lines += [f"test, {name}: {tuple(x.shape[1:])} uint8, {x.min()} to {x.max()}; 0 samples missing"
+              for name, x in data.modalities.items()]
+    counts = ", ".join(f"{c} {int(n)}" for c, n in enumerate(data.labels.bincount()))
+    assert report[-len(lines) - 1:] == [*lines, f"test, labels: 5 classes, {counts}"]
 
 
 def own_files(root, name, trials, bins=40, odors=(1, 2)):
@@ -304,7 +310,9 @@ def test_check_takes_the_options_of_load(tmp_path):
     report = hippocampus.check(tmp_path, starts=5, window=4, length=10)
     assert report[2] == "odors G left out: not every animal has 5 trials of them"
     assert report[3].endswith("AB: 12 tuples for training, 4 for testing (fold 0 of 5), windows a trial: 7, of 4 bins")
-    assert len(hippocampus.check(tmp_path, animals="Rex", starts={"Rex": 3})) == 2
+    report = hippocampus.check(tmp_path, animals="Rex", starts={"Rex": 3}, fold=1, correct_only=True)
+    assert [line.split(":")[0] for line in report] == ["Rex", "odors ABG", *(
+        f"{split}{what}" for split in ("train", "test") for what in ("", ", Rex", ", labels"))]
     assert len(load("test", tmp_path, starts=5, odors="AB", window=4, length=10)) == 4 * 7
 
 

@@ -39,7 +39,7 @@ SIZE = 16
 def files(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("mimic") / "files of ours"
     write_tree(root)
-    mimic_cxr.prepare(root, size=SIZE, policy="missing", workers=2)
+    mimic_cxr.prepare(root, size=SIZE, any_size=True, policy="missing", workers=2)
     return root
 
 
@@ -196,7 +196,7 @@ def test_without_official_files_the_largest_stand_in_is_the_root(tmp_path, monke
 
 
 @pytest.mark.parametrize("name, old, new, message", [
-    ("metadata", "ViewPosition", "View", "has no column ViewPosition: restore the file"),
+    ("metadata", "ViewPosition", "View", "has no column ViewPosition: correct the file, if it is your own; if"),
     ("metadata", ",19999991,", ",1999991,", "1 rows have no number of eight digits under subject_id"),
     ("metadata", ",59999901,", ",x,", "2 rows have no number of eight digits under study_id"),
     ("metadata", ",59999901,", ",,", "2 rows have no number of eight digits under study_id"),

@@ -112,12 +112,12 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(copy, capsys):
 
 
 def test_a_second_call_finds_nothing_to_do_and_another_policy_adds(copy):
-    first = mimic_cxr.prepare(copy, size=SIZE)
+    first = mimic_cxr.prepare(copy, size=SIZE, any_size=True)
     assert "22 of 22 images ready, 14 of 14 rows (policy all_pairs)" in first and "22 images prepared now" in first[-2]
     before = mimic_cxr.load("train", copy, size=SIZE)
     pixels = [x[:].clone() for x in before.modalities.values()]
-    assert "no image was added" in mimic_cxr.prepare(copy, size=SIZE)
-    more = mimic_cxr.prepare(copy, size=SIZE, policy="missing")
+    assert "no image was added" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)
+    more = mimic_cxr.prepare(copy, size=SIZE, any_size=True, policy="missing")
     assert "28 of 28 images ready, 20 of 20 rows (policy missing)" in more and "6 images prepared now" in more[-2]
     after = mimic_cxr.load("train", copy, size=SIZE)
     assert after.ids == before.ids
@@ -131,12 +131,13 @@ def test_the_result_does_not_depend_on_the_number_of_workers(copy, tmp_path):
         root = Path(shutil.copytree(copy, tmp_path / f"with {workers}"))
         (root / "prepared").mkdir()
         (root / "prepared" / "key").write_text("ab" * 32)
-        mimic_cxr.prepare(root, size=SIZE, policy="missing", workers=workers)
+        mimic_cxr.prepare(root, size=SIZE, any_size=True, policy="missing", workers=workers)
         trees.append(tree_of(root / "prepared"))
     assert trees[0] == trees[1] and len(trees[0]) == 6
 
 
-SAY = "from studies.mimic_cxr import data as mimic_cxr; print(*mimic_cxr.prepare({!r}, size={}, workers={}), sep='\\n')"
+SAY = ("from studies.mimic_cxr import data as mimic_cxr; "
+       "print(*mimic_cxr.prepare({!r}, size={}, any_size=True, workers={}), sep='\\n')")
 
 
 def start(root, size=SIZE, workers=1) -> subprocess.Popen:
@@ -176,8 +177,8 @@ def test_a_killed_preparation_loses_only_what_was_in_work(copy, tmp_path, metada
             break
         time.sleep(0.02)
     assert not left
-    assert f"{22 - n} images prepared now" in mimic_cxr.prepare(copy, size=SIZE, workers=2)[-2]
-    mimic_cxr.prepare(whole, size=SIZE)
+    assert f"{22 - n} images prepared now" in mimic_cxr.prepare(copy, size=SIZE, any_size=True, workers=2)[-2]
+    mimic_cxr.prepare(whole, size=SIZE, any_size=True)
     for split in mimic_cxr.SPLITS:
         a, b = (mimic_cxr.load(split, root, size=SIZE) for root in (copy, whole))
         assert all(torch.equal(x[:], y[:]) for x, y in zip(a.modalities.values(), b.modalities.values()))
@@ -194,14 +195,14 @@ def _command(process: Path) -> str:
 def test_progress_is_said_in_lines_where_there_is_no_terminal(copy, monkeypatch, capsys):
     monkeypatch.setattr(mimic_cxr_prepare, "SAY_SECONDS", 0)
     monkeypatch.setattr(mimic_cxr_prepare, "SYNC_SECONDS", 0)
-    mimic_cxr.prepare(copy, size=SIZE, workers=2)
+    mimic_cxr.prepare(copy, size=SIZE, any_size=True, workers=2)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 22 and lines[-1].startswith("22 of 22 images, ") and lines[0].endswith(" left")
     assert "all as written" in mimic_cxr.check(copy, full=True)[-1]
 
 
 def test_pixels_that_a_power_failure_lost_are_made_again(copy):
-    mimic_cxr.prepare(copy, size=SIZE)
+    mimic_cxr.prepare(copy, size=SIZE, any_size=True)
     expected = mimic_cxr.load("train", copy, size=SIZE).modalities["frontal"][:].clone()
     store = mimic_cxr_store.Store(copy / "prepared" / str(SIZE), "frontal", SIZE)
     for row in (2, 3):
@@ -210,7 +211,7 @@ def test_pixels_that_a_power_failure_lost_are_made_again(copy):
     with open(store.path, "r+b") as file:
         file.seek(mimic_cxr_store.HEADER + 3 * SIZE * SIZE)
         file.write(bytes(SIZE * SIZE))
-    assert "1 images prepared now" in mimic_cxr.prepare(copy, size=SIZE)[-2]
+    assert "1 images prepared now" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[-2]
     assert torch.equal(mimic_cxr.load("train", copy, size=SIZE).modalities["frontal"][:], expected)
 
 
@@ -233,7 +234,7 @@ def test_ctrl_c_stops_after_the_images_in_work(copy, metadata):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode != 0 and err.rstrip().endswith("KeyboardInterrupt")
-    assert 3 <= done(copy) < 22 and "22 of 22" in mimic_cxr.prepare(copy, size=SIZE)[1]
+    assert 3 <= done(copy) < 22 and "22 of 22" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[1]
 
 
 def test_damaged_and_missing_images_are_listed_and_left_out(copy, metadata):
@@ -242,7 +243,7 @@ def test_damaged_and_missing_images_are_listed_and_left_out(copy, metadata):
     good = cut.read_bytes()
     cut.write_bytes(good[:len(good) * 2 // 3])
     gone.unlink()
-    said = mimic_cxr.prepare(copy, size=SIZE)
+    said = mimic_cxr.prepare(copy, size=SIZE, any_size=True)
     assert "20 of 22 images ready, 12 of 14 rows (policy all_pairs)" in said
     assert "1 image files missing or not to be opened, 1 damaged" in said[2]
     listed = pd.read_csv(copy / "prepared" / str(SIZE) / "skipped.csv")
@@ -256,8 +257,9 @@ def test_damaged_and_missing_images_are_listed_and_left_out(copy, metadata):
                                         r"1 of 27 images that were decoded are damaged"):
         mimic_cxr.check(copy)
     cut.write_bytes(good)       # downloaded again
-    assert "21 of 22 images ready" in mimic_cxr.prepare(copy, size=SIZE)[1]
-    assert "no image was added" in mimic_cxr.prepare(copy, size=SIZE), "the one that is missing does not count"
+    assert "21 of 22 images ready" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[1]
+    again = mimic_cxr.prepare(copy, size=SIZE, any_size=True)
+    assert "no image was added" in again, "the one that is missing does not count"
     assert sum(map(len, all_splits(copy))) == 13
     assert len(pd.read_csv(copy / "prepared" / str(SIZE) / "skipped.csv")) == 1
 
@@ -269,21 +271,21 @@ def test_a_worker_that_dies_over_an_image_costs_that_image_alone(copy, monkeypat
     start = "        status, check = DONE, 0\n"
     crashing.write_text(source.replace(start, f"{start}        if '-b0000002' in path: os._exit(1)\n"))
     monkeypatch.setattr(mimic_cxr_image, "__file__", str(crashing))
-    assert "21 of 22 images ready" in mimic_cxr.prepare(copy, size=SIZE, workers=2)[1]
+    assert "21 of 22 images ready" in mimic_cxr.prepare(copy, size=SIZE, any_size=True, workers=2)[1]
     crashing.write_text(source.replace(start, f"{start}        os._exit(1)\n"))
     with pytest.raises(UserError, match="20 worker processes of the preparation ended one after the other"):
-        mimic_cxr.prepare(copy, size=SIZE + 1, workers=2)
+        mimic_cxr.prepare(copy, size=SIZE + 1, any_size=True, workers=2)
     crashing.write_text("import sys; sys.exit(3)")
     with pytest.raises(UserError, match="a worker process of the preparation ends at once .status 3"):
-        mimic_cxr.prepare(copy, size=SIZE)
+        mimic_cxr.prepare(copy, size=SIZE, any_size=True)
 
 
 def test_a_disk_that_is_too_small_or_fills_up_is_told(copy, monkeypatch, tmp_path):
     usage = shutil.disk_usage(copy)
     monkeypatch.setattr(mimic_cxr_prepare.shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     with pytest.raises(UserError, match="22 images take 0.0 MB, 0.0 MB are free, .* make room, or choose a smaller"):
-        mimic_cxr.prepare(copy, size=SIZE)
-    assert ": not enough" in "\n".join(mimic_cxr.prepare(copy, size=SIZE, dry_run=True))
+        mimic_cxr.prepare(copy, size=SIZE, any_size=True)
+    assert ": not enough" in "\n".join(mimic_cxr.prepare(copy, size=SIZE, any_size=True, dry_run=True))
     monkeypatch.undo()
     full = tmp_path / "full.py"
     write = "                if os.pwrite"
@@ -291,16 +293,17 @@ def test_a_disk_that_is_too_small_or_fills_up_is_told(copy, monkeypatch, tmp_pat
         write, f"                if row == 5: raise OSError(28, 'x')\n{write}"))
     monkeypatch.setattr(mimic_cxr_image, "__file__", str(full))
     with pytest.raises(UserError, match="the disk is full or cannot be written; nothing is lost"):
-        mimic_cxr.prepare(copy, size=SIZE, workers=2)
+        mimic_cxr.prepare(copy, size=SIZE, any_size=True, workers=2)
     monkeypatch.undo()
-    assert "22 of 22" in mimic_cxr.prepare(copy, size=SIZE)[1]
+    assert "22 of 22" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[1]
 
 
 def test_cut_arrays_and_keys_are_refused(copy):
-    mimic_cxr.prepare(copy, size=SIZE)
+    mimic_cxr.prepare(copy, size=SIZE, any_size=True)
     with open(copy / "prepared" / str(SIZE) / "lateral.npy", "r+b") as file:
         file.truncate(1_000)
-    for call in (lambda: mimic_cxr.load("train", copy, size=SIZE), lambda: mimic_cxr.prepare(copy, size=SIZE)):
+    for call in (lambda: mimic_cxr.load("train", copy, size=SIZE),
+                 lambda: mimic_cxr.prepare(copy, size=SIZE, any_size=True)):
         with pytest.raises(UserError, match="lateral.npy and lateral-rows.npy do not belong together or are cut"):
             call()
     (copy / "prepared" / "key").write_text("")
@@ -309,7 +312,7 @@ def test_cut_arrays_and_keys_are_refused(copy):
 
 
 def test_pixels_that_changed_are_found_by_the_full_check(copy):
-    mimic_cxr.prepare(copy, size=SIZE)
+    mimic_cxr.prepare(copy, size=SIZE, any_size=True)
     with open(copy / "prepared" / str(SIZE) / "frontal.npy", "r+b") as file:
         file.seek(-5, os.SEEK_END)
         file.write(b"\x01\x02\x03")
@@ -331,10 +334,11 @@ def test_a_folder_without_write_access_is_prepared_elsewhere(copy, monkeypatch, 
 def test_load_prepares_few_images_and_asks_for_the_command_with_many(copy, monkeypatch):
     monkeypatch.setattr(mimic_cxr, "UNASKED", 21)
     with pytest.raises(UserError, match=r"22 images of .* are not prepared for size=16, equalise=True. Run `python -m "
-                                        r"mmvm data mimic-cxr --root .* --prepare --size 16 --equalise` once; the "
+                                        r"mmvm data mimic-cxr --root .* --prepare --size 16 --equalise "
+                                        r"--set any_size=true` once; the "
                                         r"other 22 take 0.0 MB on the disk, .* about"):
         mimic_cxr.load("train", copy, size=SIZE, equalise=True)
-    with pytest.raises(UserError, match="--prepare --size 16 --policy missing` once"):
+    with pytest.raises(UserError, match="--prepare --size 16 --policy missing --set any_size=true` once"):
         mimic_cxr.load("train", copy, size=SIZE, policy="missing")
     assert not (copy / "prepared").exists()
     (copy / "STAND-IN.txt").write_text("simulated")

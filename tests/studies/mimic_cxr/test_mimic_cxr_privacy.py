@@ -48,6 +48,8 @@ DAMAGES = {
     "pipe": lambda path: (path.unlink(), path.symlink_to("/dev/null")),
 }
 
+ANY_SIZE = ("--set", "any_size=true")     # networks of this test's own, so to say
+
 
 def huge_png() -> bytes:
     """A PNG of which the header promises 60,000 x 60,000 pixels."""
@@ -141,13 +143,13 @@ def watch(tree, capfd, caplog):
 def everything(watch: Watch, root: Path) -> None:
     """Every call there is, in this process and on the command line."""
     for policy in mimic_cxr.POLICIES:
-        watch.call(mimic_cxr.prepare, root, size=SIZE, policy=policy, dry_run=True)
+        watch.call(mimic_cxr.prepare, root, size=SIZE, any_size=True, policy=policy, dry_run=True)
         for split in mimic_cxr.SPLITS:
             for split_by in mimic_cxr.SPLITS_BY:
                 data = watch.call(mimic_cxr.load, split, root, size=SIZE, policy=policy, split_by=split_by)
                 if isinstance(data, mimic_cxr.ChestXrays):
                     watch.call(data.subset, slice(0, 2))
-    watch.call(mimic_cxr.prepare, root, size=SIZE, workers=2, equalise=True)
+    watch.call(mimic_cxr.prepare, root, size=SIZE, any_size=True, workers=2, equalise=True)
     for full in (False, True):
         watch.call(mimic_cxr.check, root, full=full)
     watch.call(mimic_cxr.locate, root, "0" * 24)
@@ -259,16 +261,16 @@ def test_failures_of_the_disk_and_of_workers_name_no_image(watch, tree, tmp_path
     for instead in ("raise OSError(28, 'full', path)", "os._exit(1)", "raise KeyError(path)", "print(path); continue",
                     "raise SystemExit(path)"):
         spoilt.write_text(source.replace("        status, check = DONE, 0\n", f"        {instead}\n"))
-        watch.call(mimic_cxr.prepare, root, size=SIZE, workers=2)
-        watch.call(main, ["data", "mimic-cxr", "--root", str(root), "--prepare", "--size", str(SIZE)])
+        watch.call(mimic_cxr.prepare, root, size=SIZE, any_size=True, workers=2)
+        watch.call(main, ["data", "mimic-cxr", "--root", str(root), "--prepare", "--size", str(SIZE), *ANY_SIZE])
     monkeypatch.undo()
 
     def fails(self, row, status, check):
         raise OSError(28, "No space left on device", str(self.rows_path))
     monkeypatch.setattr(mimic_cxr_store.Store, "mark", fails)
     shutil.rmtree(root / "prepared", ignore_errors=True)
-    watch.call(mimic_cxr.prepare, root, size=SIZE)
-    watch.call(main, ["data", "mimic-cxr", "--root", str(root), "--prepare", "--size", str(SIZE)])
+    watch.call(mimic_cxr.prepare, root, size=SIZE, any_size=True)
+    watch.call(main, ["data", "mimic-cxr", "--root", str(root), "--prepare", "--size", str(SIZE), *ANY_SIZE])
     assert watch.search(tmp_path, but=root) == []
 
 
@@ -280,7 +282,7 @@ def test_other_users_see_no_path_in_the_list_of_processes(watch, tree, monkeypat
         commands.append([str(word) for word in command] + [str(options.get("env"))])
         return popen(command, **options)
     monkeypatch.setattr(mimic_cxr_prepare.subprocess, "Popen", recording)
-    watch.call(mimic_cxr.prepare, root, size=SIZE, workers=2)
+    watch.call(mimic_cxr.prepare, root, size=SIZE, any_size=True, workers=2)
     assert len(commands) == 2
     assert not any(name in word for command in commands for word in command for name in watch.texts)
 
@@ -313,7 +315,7 @@ def test_hashes_need_the_key(tree, tmp_path):
 
 def test_only_arrays_hashes_and_the_key_are_kept(tree):
     root, _ = tree
-    mimic_cxr.prepare(root, size=SIZE)
+    mimic_cxr.prepare(root, size=SIZE, any_size=True)
     kept = {str(path.relative_to(root / "prepared")) for path in (root / "prepared").rglob("*") if path.is_file()}
     assert kept == {".gitignore", "key", *(f"{SIZE}/{name}" for name in (
         "frontal.npy", "frontal-rows.npy", "lateral.npy", "lateral-rows.npy", "skipped.csv", "lock"))}

@@ -15,10 +15,12 @@ from PIL import Image
 from mmvm.errors import UserError
 from mmvm.likelihoods import Laplace
 from mmvm.paths import REPOSITORY
+from mmvm.study.study import run
 from studies.polymnist.check import check, read_sums
-from studies.polymnist.data import load
+from studies.polymnist.data import check as check_data, load
 from studies.polymnist.mnist import LABEL_COUNTS, SIDE, read_mnist
 from studies.polymnist.pictures import resize
+from studies.polymnist.study import PolyMNIST
 
 SHIPPED = REPOSITORY / "data" / "polymnist"
 
@@ -487,3 +489,39 @@ def test_check_of_the_released_layout(released):
     shutil.copytree(root / "train", root / "test")
     assert check(root) == ["train: 12 rows in each of 3 modalities, digits equal",
                            "test: 12 rows in each of 3 modalities, digits equal"]
+    report = check_data(root, n=5, seed=2)
+    data = load("test", root, n_modalities=3, n=5, seed=2)
+    assert report[2] == "train, 5 of 12: 5 samples of 3 modalities"
+    assert report[-5:-1] == ["test, 5 of 12: 5 samples of 3 modalities", *(
+        f"test, 5 of 12, {name}: (3, 28, 28) uint8, {x.min()} to {x.max()}; 0 samples missing"
+        for name, x in data.modalities.items())]
+    counts = ", ".join(f"{digit} {int(n)}" for digit, n in enumerate(data.labels.bincount(minlength=10)))
+    assert report[-1] == f"test, 5 of 12, labels: 10 classes, {counts}"
+    assert "train: 12 samples of 2 modalities" in check_data(root, n_modalities=2)
+
+
+def test_check_builds_what_the_options_of_load_say(plain_photos):
+    report = check_data(SHIPPED, backgrounds=str(plain_photos), translated=False, n=3, held_out=True)
+    assert "photo of m2: photo2.png, 42 x 31 pixels" in report
+    assert sum(line.startswith("photo of") for line in report) == 3
+    assert "train, 3 of 55,000: 3 samples of 3 modalities" in report
+    data = load("test", SHIPPED, n_modalities=3, backgrounds=plain_photos, translated=False, n=3)
+    assert f"test, 3 of 10,000, m1: (3, 28, 28) uint8, 0 to {data.modalities['m1'].max()}; 0 samples missing" in report
+    with pytest.raises(UserError, match="n_modalities=0: give a whole number"):
+        check_data(SHIPPED, n_modalities=0)
+
+
+def test_what_cannot_be_measured_is_refused_before_the_training(released, tmp_path):
+    root, _ = released
+    for path in [*root.rglob("*.png")]:
+        path.rename(path.with_name(f"{path.name.split('.')[0]}.3.png"))
+    with pytest.raises(UserError, match="test/m0 is missing: a set has the folders train and test, unpack or add"):
+        load("test", root, n_modalities=3)
+    shutil.copytree(root / "train", root / "test")
+    p = PolyMNIST(root=str(root), n_train=12, n_test=12, epochs=1, out=str(tmp_path / "run"), device="cpu")
+    with pytest.raises(UserError, match="all 12 training tuples show a 3: the probe and the coherence need two"):
+        run(p)
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    for n in (None, 5):
+        with pytest.raises(UserError, match="no row is left for the train split: the last 5,000 training rows"):
+            load("train", root, n_modalities=3, held_out=True, n=n)
