@@ -1,5 +1,6 @@
 """The MMVM VAE and its relatives: models, objectives, training and evaluation, thin enough to read in an afternoon."""
 
+from mmvm.choose import suggest_weights
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
@@ -22,4 +23,4 @@ from mmvm.training.validation import split
 __all__ = ["Aggregated", "Batch", "Bernoulli", "Beta", "Categorical", "DiagonalGaussian", "Gated", "Independent",
            "Laplace", "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "NegativeBinomial",
            "Normal", "Objective", "Poisson", "Schedule", "StudentT", "UserError", "ZeroInflatedNegativeBinomial", "fit",
-           "fit_latent_density", "split"]
+           "fit_latent_density", "split", "suggest_weights"]
