@@ -86,13 +86,13 @@ class PolyMNIST(Study):
         likelihood = Laplace(self.likelihood_scale)
         return replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
 
-    def fit(self, model, train, on_epoch=None) -> training.History:
+    def fit(self, model, train, on_epoch=None, validation=None) -> training.History:
         """As everywhere; what could not be measured afterwards is refused before the training."""
         if len(train.labels.unique()) < 2:
             raise UserError(f"all {len(train)} training tuples show a {int(train.labels[0])}: the probe and the "
                             "coherence need two, add tuples of another digit (n_train), or train with mmvm.fit, which "
                             "needs no labels")
-        return super().fit(model, train, on_epoch)
+        return super().fit(model, train, on_epoch, validation)
 
     def few(self) -> "PolyMNIST":
         return replace(self, n_train=1)

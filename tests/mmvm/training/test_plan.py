@@ -297,9 +297,11 @@ def test_every_batch_is_announced_before_it_is_read(mapped, monkeypatch):
     assert events == [("announced", b), ("read", a), ("announced", c), ("read", b), ("read", c)]
 
 
-def test_a_copy_in_memory_has_no_files(mapped):
-    assert mapped.files and not mapped.subset(slice(0, 3)).files
-    assert mapped.to("cpu").files == mapped.files
+def test_a_subset_looks_into_the_same_files(mapped):
+    few = mapped.subset(torch.tensor([5, 3, 5]))
+    assert mapped.files and few.files is mapped.files and mapped.to("cpu").files == mapped.files
+    for name, x in mapped.modalities.items():
+        assert torch.equal(few.modalities[name][:], x[torch.tensor([5, 3, 5])])
 
 
 def test_a_file_that_is_no_array_is_named(tmp_path):

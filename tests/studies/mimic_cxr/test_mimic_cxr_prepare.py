@@ -355,9 +355,10 @@ def test_the_command_prepares_and_checks(copy, capsys):
     root = str(copy)
     assert main(["data", "mimic-cxr"]) == 0
     assert "Files, as PhysioNet has them" in capsys.readouterr().out
-    assert main(["data", "mimic-cxr", "--root", root, "--prepare", "--size", "16", "--workers", "2", "--dry-run"]) == 0
+    sixteen = ["--prepare", "--size", "16", "--set", "any_size=true"]
+    assert main(["data", "mimic-cxr", "--root", root, *sixteen, "--workers", "2", "--dry-run"]) == 0
     assert "nothing was written" in capsys.readouterr().out and not (copy / "prepared").exists()
-    words = ["data", "mimic-cxr", "--root", root, "--prepare", "--size", "16", "--equalise", "--policy", "missing"]
+    words = ["data", "mimic-cxr", "--root", root, *sixteen, "--equalise", "--policy", "missing"]
     assert main([*words, "--check", "--full"]) == 0
     said = capsys.readouterr().out
     assert "28 of 28 images ready, 20 of 20 rows (policy missing)" in said
