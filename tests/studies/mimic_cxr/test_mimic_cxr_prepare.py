@@ -227,7 +227,7 @@ def test_two_preparations_at_once_make_one_result(copy):
 
 def test_ctrl_c_stops_after_the_images_in_work(copy, metadata):
     for k, row in enumerate(metadata.itertuples()):
-        path_of(copy, row).write_bytes(jpeg(1500, 1500, seed=k % 2))
+        path_of(copy, row).write_bytes(jpeg(3000, 3000, seed=k % 2))
     process = start(copy)
     while done(copy) < 3:
         assert process.poll() is None, process.communicate()
