@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mmvm.errors import UserError
 
-ROWS = 1_024            # samples that are described at once
 WIDENED = {"f8": "f4", "f16": "f4", "u2": "i4", "u4": "i8"}  # numpy's kind and bytes
 
 
@@ -171,31 +170,3 @@ def _refuse_first(wrong, why: str) -> None:
     rows = torch.as_tensor(wrong).nonzero()
     if len(rows):
         raise UserError(f"the label of sample {int(rows[0])} {why} ({len(rows)} such labels)")
-
-
-# in words ------------------------------------------------------------------------------------------------------------
-
-def inventory(data, what: str, groups: Mapping) -> list[str]:
-    """See `MultimodalData.inventory`."""
-    counts = ", ".join(f"{len(set(own)):,} {name}" for name, own in groups.items())
-    lines = [f"{what}: {len(data):,} samples of {len(data.specs)} modalities" + f" ({counts})" * bool(counts)]
-    for spec, x, seen in zip(data.specs, data.modalities.values(), data.observed):
-        ends, unknown = [], 0
-        for i in range(0, len(data), ROWS):
-            piece = x[i:i + ROWS][seen[i:i + ROWS]]
-            known = piece[spec.seen(piece)] if spec.missing else piece
-            unknown += piece.numel() - known.numel()
-            ends += [known.min().item(), known.max().item()] if known.numel() else []
-        there = f"{min(ends):g} to {max(ends):g}" if ends else "none observed"
-        absent = f"{int((~seen).sum()):,} samples missing" + f", {unknown:,} entries of the others" * bool(spec.missing)
-        kind = str(x[:1].dtype).removeprefix("torch.")
-        lines.append(f"{what}, {spec.name}: {tuple(spec.shape)} {kind}, {there}; {absent}")
-    labels = data.labels
-    if labels is not None and labels.ndim == 1:
-        n = torch.bincount(labels.long(), minlength=data.n_classes or 0).tolist()
-        own = [f"{data.label_names[c] if data.label_names else c} {k:,}" for c, k in enumerate(n)]
-        lines.append(f"{what}, labels: {len(n)} classes, {', '.join(own)}")
-    elif labels is not None:
-        own = [f"{name} {int((x == 1).sum()):,}" for name, x in zip(data.label_names or range(len(labels.T)), labels.T)]
-        lines.append(f"{what}, labels: {', '.join(own)}; {int(labels.isnan().sum()):,} not known")
-    return lines

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mmvm.data import Modality, MultimodalData, Repeated, check_units
+from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Laplace, Normal, Poisson
 from mmvm.model import MultimodalVAE
@@ -43,7 +43,6 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
         seen = _checked.setdefault(model, [])
         if any(ref() is data for ref in seen):
             return
-        check_units(model, data)
     wrong, poor = findings(data, model)
     if wrong:
         raise UserError(wrong[0])

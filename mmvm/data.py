@@ -20,6 +20,7 @@ from mmvm.errors import UserError
 from mmvm.modality import Modality
 
 PIECE = 4_096   # rows that move to another device at once
+ROWS = 1_024    # that are described at once
 
 
 class Repeated:
@@ -197,7 +198,30 @@ class MultimodalData(Dataset):
     def inventory(self, what: str, **groups: Sequence) -> list[str]:
         """What the set holds, in numbers and without an id: a line of samples, modalities and `groups` (name -> the
         group of each sample), one per modality of shape, type, observed range and what is missing, one of labels."""
-        return arrays.inventory(self, what, groups)
+        counts = ", ".join(f"{len(set(own)):,} {name}" for name, own in groups.items())
+        lines = [f"{what}: {len(self):,} samples of {len(self.specs)} modalities" + f" ({counts})" * bool(counts)]
+        for spec, x, seen in zip(self.specs, self.modalities.values(), self.observed):
+            ends, unknown = [], 0
+            for i in range(0, len(self), ROWS):
+                piece = x[i:i + ROWS][seen[i:i + ROWS]]
+                known = piece[spec.seen(piece)] if spec.missing else piece
+                unknown += piece.numel() - known.numel()
+                ends += [known.min().item(), known.max().item()] if known.numel() else []
+            there = f"{min(ends):g} to {max(ends):g}" if ends else "none observed"
+            absent = f"{int((~seen).sum()):,} samples missing"
+            absent += f", {unknown:,} entries of the others" * bool(spec.missing)
+            kind = str(x[:1].dtype).removeprefix("torch.")
+            lines.append(f"{what}, {spec.name}: {tuple(spec.shape)} {kind}, {there}; {absent}")
+        labels = self.labels
+        if labels is not None and labels.ndim == 1:
+            n = torch.bincount(labels.long(), minlength=self.n_classes or 0).tolist()
+            own = [f"{self.label_names[c] if self.label_names else c} {k:,}" for c, k in enumerate(n)]
+            lines.append(f"{what}, labels: {len(n)} classes, {', '.join(own)}")
+        elif labels is not None:
+            names = self.label_names or range(len(labels.T))
+            own = [f"{name} {int((x == 1).sum()):,}" for name, x in zip(names, labels.T)]
+            lines.append(f"{what}, labels: {', '.join(own)}; {int(labels.isnan().sum()):,} not known")
+        return lines
 
     def __getitem__(self, i: int) -> dict[str, Tensor | str]:
         """One sample: modalities by name as stored, "observed" (M,), "label" and "id" as far as there are some."""

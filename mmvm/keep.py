@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from mmvm import paths
 from mmvm.errors import UserError
 from mmvm.files import git_commit, read_safetensors, versions, write_safetensors
+from mmvm.networks.modes import evaluating
 
 FORMAT = "mmvm-model-1"
 BARE = {**vars(nn.Module()), "_compiled_call_impl": None}  # what every module has; the rest is its own
@@ -86,25 +87,17 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
 def outputs(model: nn.Module) -> list[Tensor]:
     """What the networks of a `MultimodalVAE` make of two fixed samples, in evaluation: mean and log-variance (2, D) of
     each modality, then each decoder's parameters of that mean. Model and random numbers stay as they are."""
-    training = {part: part.training for part in model.modules()}
     found, decoded = [], []
-    try:
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(0)  # of the CPU alone, which `fork_rng` puts back
-            for part in training:
-                part.training = False
-            for modality, encoder, decoder in zip(model.modalities, model.encoders, model.decoders):
-                weight = next((x for x in encoder.parameters() if x.is_floating_point()), torch.zeros(()))
-                n = 2 * math.prod(modality.input_shape)
-                if not 0 < n < MOST:
-                    raise ValueError(f"samples of {n // 2} numbers")
-                x = torch.linspace(0, 1, n, device=weight.device).view(2, *modality.input_shape)
-                found += encoder(x.round().long() if modality.likelihood.discrete else x.to(weight.dtype))
-                decoded.append(decoder(found[-2].to(next(decoder.parameters(), found[-2]).dtype)))
-                modality.check_parameters(decoded[-1])
-    finally:
-        for part, was in training.items():
-            part.training = was
+    with evaluating(model, 0):
+        for modality, encoder, decoder in zip(model.modalities, model.encoders, model.decoders):
+            weight = next((x for x in encoder.parameters() if x.is_floating_point()), torch.zeros(()))
+            n = 2 * math.prod(modality.input_shape)
+            if not 0 < n < MOST:
+                raise ValueError(f"samples of {n // 2} numbers")
+            x = torch.linspace(0, 1, n, device=weight.device).view(2, *modality.input_shape)
+            found += encoder(x.round().long() if modality.likelihood.discrete else x.to(weight.dtype))
+            decoded.append(decoder(found[-2].to(next(decoder.parameters(), found[-2]).dtype)))
+            modality.check_parameters(decoded[-1])
     return [x.cpu() for x in (*found, *decoded)]
 
 

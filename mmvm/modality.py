@@ -199,7 +199,7 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
         return {"likelihood": Categorical()}, f"one column of whole numbers, taken for {int(high) + 1} classes"
     if whole and 0 <= low:
         mean = x.double().nan_to_num().flatten(1).mean(0)
-        ratio = (x.double().nan_to_num().flatten(1).var(0).sum() / mean.sum().clamp(min=1e-12)).item()
+        ratio = (x.double().nan_to_num().flatten(1).var(0, correction=0).sum() / mean.sum().clamp(min=1e-12)).item()
         kind = Poisson() if ratio < 1.5 else NegativeBinomial()
         return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean"
     if 0 <= low and high <= 1:

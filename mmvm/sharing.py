@@ -11,6 +11,7 @@ from mmvm.networks.modes import evaluating
 BATCH = 500
 HOW = ("mixture", "draw", "precision")
 
+
 @torch.no_grad()
 def shared(model, data: MultimodalData, how: str = "mixture", seed: int = 0) -> DiagonalGaussian:
     """One Gaussian per sample, (N, D) on the CPU, of whatever modalities it has.
@@ -49,9 +50,9 @@ def compare(model, data: MultimodalData, draws: int = 64, seed: int = 0) -> Tens
     """How far the modalities of each sample disagree, (N,) nats: the Jensen-Shannon divergence of the posteriors that
     are observed, 1/M sum_m KL(q_m || h), by `draws` draws from each; between 0 and log M, 0 for one modality alone.
 
-    The divergence that the MMVM prior minimises (paper, equation 4), so a pair that does not belong together stands
-    out where the model has learned what belongs together. It saturates at log M where posteriors are narrow: rank
-    within one model, and look at the largest.
+    M times it is the regulariser of MMVM with equal weights (paper, section 4), so a pair that does not belong
+    together stands out where the model has learned what belongs together. It saturates at log M where posteriors are
+    narrow: rank within one model, and look at the largest.
     """
     if draws < 1:
         raise UserError(f"draws must be at least 1, got {draws}")

@@ -9,11 +9,12 @@ from torch import nn
 @contextmanager
 def evaluating(model: nn.Module, seed: int | None = None):
     """Eval mode on the model's own device, seeded draws, everything put back afterwards."""
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device
     training = {module: module.training for module in model.modules()}
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         if seed is not None:
-            torch.manual_seed(seed)
+            # a model on the CPU draws there alone, and `fork_rng` puts no other device's numbers back
+            (torch.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed)(seed)
         model.eval()
         try:
             yield device

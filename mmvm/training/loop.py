@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from mmvm.checks import check_values
-from mmvm.data import MultimodalData
+from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
@@ -130,6 +130,7 @@ def _check_positive(**numbers: float) -> None:
 def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:
     if check not in ("on", "off"):
         raise UserError(f"check must be 'on' or 'off', got {check!r}")
+    check_units(model, data)  # whatever the values are, these would be other units
     if check == "on":
         check_values(data, model)
 

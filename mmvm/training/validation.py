@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from mmvm.checks import check_split, findings
-from mmvm.data import MultimodalData
+from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
+from mmvm.networks.modes import evaluating
 from mmvm.training.batches import on_gpu_if_it_fits, prefetched
 from mmvm.training.plan import autocast
 from mmvm.training.run import PREFIX, Run
@@ -83,15 +84,12 @@ class Validation:
         """Over the first `most` rows, or all."""
         model, device = self.run.model, next(self.run.model.parameters()).device
         index = torch.arange(len(self.data), device=self.data.device)[:most]
-        step, training, totals = max(self.run.step, getattr(model, "settled_at", 0)), model.training, 0.0
-        model.eval()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(self.precision, device):
-            torch.manual_seed(0)
+        step, totals = max(self.run.step, getattr(model, "settled_at", 0)), 0.0
+        with evaluating(model, 0), autocast(self.precision, device):
             for batch in prefetched(self.data, list(index.split(self.batch_size)), device):
                 terms = model(batch.x, batch.observed, step)
                 names, means = batch_means(terms.loss.new_zeros(()), terms, self.data.names)
                 totals = totals + means * len(terms.loss)
-        model.train(training)
         return dict(zip(names[1:], (totals[1:] / len(index)).tolist()))  # without the gradient's norm
 
     def check(self, train: MultimodalData, values: bool) -> None:
@@ -100,6 +98,7 @@ class Validation:
                 x.shape[1:] for x in train.modalities.values()]:
             raise UserError(f"the validation rows have the modalities {self.data.names}, the training rows "
                             f"{train.names}: give both the same, of the same shapes")
+        check_units(self.run.model, self.data)
         if values:
             wrong, _ = findings(self.data, self.run.model)  # what is poor was said of the training rows
             if wrong:

@@ -75,7 +75,9 @@ def test_data_standardised_by_themselves_are_refused_by_a_trained_model():
     data, other = standardised(numbers()), standardised(numbers(seed=1))
     model = MultimodalVAE.for_data(data, 2, say=None)
     for use in (lambda: reconstruction_error(model, other), lambda: imputation_error(model, other),
-                lambda: model.shared(other), lambda: fit(model, other, epochs=1, batch_size=50)):
+                lambda: model.shared(other), lambda: fit(model, other, epochs=1, batch_size=50),
+                lambda: fit(model, other, epochs=1, batch_size=50, check="off"),
+                lambda: fit(model, data, epochs=1, batch_size=50, validation=other, check="off")):
         with pytest.raises(UserError, match="standardised by other numbers"):
             use()
 
@@ -129,6 +131,12 @@ def test_guess_takes_frames_and_missing_entries_and_keeps_what_was_chosen():
     chosen = Modality.guess("a", frame, None, likelihood=Laplace(2.0), weight=3.0)
     assert chosen.likelihood == Laplace(2.0) and chosen.weight == 3.0 and chosen.missing == "nan"
     assert not chosen.standardise
+
+
+def test_one_sample_is_enough_to_guess():
+    said = []
+    assert isinstance(Modality.guess("a", np.array([[3, 0, 7]]), said.append).likelihood, Poisson)
+    assert "nan" not in said[0]
 
 
 def test_nothing_can_be_guessed_from_nothing():
