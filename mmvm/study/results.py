@@ -180,13 +180,26 @@ def chooser(table: pd.DataFrame, by: str = "probe") -> str:
     return by if lacking else PREFIX + by
 
 
-def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:
+def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
+                 validated: pd.DataFrame | None = None) -> pd.DataFrame:
     """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
-    been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile."""
-    by, table = chooser(table, by), _one_length(table)
-    first = scoreboard(table[table["seed"] == table["seed"].min()], [by])
+    been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile.
+
+    `validated`: rows of the same methods that chose on validation rows, in runs of their own, which kept these out of
+    the training; what is shown comes from `table` all the same. Raises `UserError` where a beta that they choose is not
+    in the table, or a method of the table is not in them."""
+    source, table = _one_length(table if validated is None else validated), _one_length(table)
+    by = chooser(source, by)
+    first = scoreboard(source[source["seed"] == source["seed"].min()], [by])
     chosen = first.loc[first.groupby("method")[by].idxmax(), ["profile", "method", "beta", "updates"]]
-    return chosen.merge(scoreboard(table, metrics))
+    board = scoreboard(table, metrics)
+    if validated is None:
+        return chosen.merge(board)
+    best = board.merge(chosen[["method", "beta"]])
+    lacking = sorted(set(board["method"]) - set(best["method"]))
+    if lacking:
+        raise UserError(f"no run at the beta that validation rows choose, or no validation rows: {', '.join(lacking)}")
+    return best
 
 
 def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
