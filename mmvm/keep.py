@@ -35,9 +35,10 @@ MOST = 2**29  # numbers of two samples; a file that was made up could ask for an
 TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch round differently, by far less
 
 
-def save(model: nn.Module, path: str | os.PathLike) -> None:
-    """Writes `model`, a `MultimodalVAE`, which stays as it is. Raises `UserError`, before anything is written, where a
-    part of it could not be given back."""
+def save(model: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
+    """Writes `model`, a `MultimodalVAE`, which stays as it is; with `half` its float32 weights as bfloat16, in half the
+    bytes, of which `load` makes float32 again. Raises `UserError`, before anything is written, where a part of it could
+    not be given back."""
     what = "it does not run"
     try:
         made = outputs(model)
@@ -48,16 +49,22 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
         remade = outputs(rebuilt)
         if json.dumps(Taken(rebuilt).recipe) != recipe or not _alike(made, remade):
             raise ValueError("other attributes or outputs")
+        rounded = {name: taken.tensors[name].bfloat16() for name in [*taken.recipe["learned"], *taken.recipe["frozen"]]
+                   if half and taken.tensors[name].dtype == torch.float32}
+        if rounded:
+            weights = {**taken.tensors, **{name: x.float() for name, x in rounded.items()}}
+            remade = outputs(Rebuilt(json.loads(recipe), weights, imported).model)
         about = json.dumps(list(_about(model, remade[0].shape[1])))
     except UserError:
         raise
     except Exception as error:  # whatever a foreign class does
         raise UserError(f"this model cannot be kept: {what} ({_said(error)}); let forward() read nothing but plain "
                         "attributes, layers and buffers, which the constructor sets") from error
-    tensors = {**{f"model.{name}": value for name, value in taken.tensors.items()},
+    tensors = {**{f"model.{name}": value for name, value in {**taken.tensors, **rounded}.items()},
                **{f"outputs.{i}": value for i, value in enumerate(remade)}}
     write_safetensors(paths.home(path), tensors, {
-        "format": FORMAT, "recipe": recipe, "about": about, "versions": json.dumps(versions()), "commit": git_commit()})
+        "format": FORMAT, "recipe": recipe, "about": about, "versions": json.dumps(versions()), "commit": git_commit(),
+        "rounded": json.dumps(list(rounded))})
 
 
 def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
@@ -70,6 +77,7 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
     cure = f"use the classes and the versions that it was saved with, {known}"
     try:
         weights = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+        weights.update({name: weights[name].float() for name in json.loads(metadata.get("rounded", "[]"))})
         model = Rebuilt(json.loads(metadata["recipe"]), weights, lambda name: _allowed(name, allow, ours, path)).model
         if not isinstance(model, kind):
             raise UserError(f"{path} holds a {type(model).__qualname__}, no {kind.__qualname__}: load it as what it is")

@@ -168,10 +168,11 @@ class MultimodalVAE(nn.Module):
         z = torch.as_tensor(z, dtype=parameter.dtype, device=parameter.device)
         return self._means(z.expand(len(self.modalities), *z.shape), targets)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike, half: bool = False) -> None:
         """Writes all that is needed to use the model into one safetensors file: weights, modalities, objective, beta,
-        versions, the networks' classes by import path. Raises `UserError` for what could not be given back."""
-        keep.save(self, path)
+        versions, the networks' classes by import path. With `half` the float32 weights are rounded to bfloat16, for
+        half the bytes; `load` gives float32 again. Raises `UserError` for what could not be given back."""
+        keep.save(self, path, half)
 
     @classmethod
     def load(cls, path: str | os.PathLike, allow: Iterable = ()) -> "MultimodalVAE":
