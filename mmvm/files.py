@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         found.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
     return found.hexdigest()
 
 
@@ -73,7 +73,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Writes to a file beside `path`, syncs it and moves it in place, so that no reader ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -12,11 +12,12 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def save(model: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
         "rounded": json.dumps(list(rounded))})
 
 
-def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
+def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> Any:
     """The model, of the class `kind`, that `save` wrote, on the CPU. Classes outside `mmvm`, `torch.nn` and the
     installed studies must be in `allow`: classes, modules, or names of modules and classes. Raises `UserError`."""
     allow, ours = (allow,) if isinstance(allow, str | type | ModuleType) else tuple(allow), trusted()
@@ -92,7 +93,7 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
 
 
 @torch.no_grad()
-def outputs(model: nn.Module) -> list[Tensor]:
+def outputs(model: Any) -> list[Tensor]:
     """What the networks of a `MultimodalVAE` make of two fixed samples, in evaluation: mean and log-variance (2, D) of
     each modality, then each decoder's parameters of that mean. Model and random numbers stay as they are."""
     found, decoded = [], []
@@ -109,7 +110,7 @@ def outputs(model: nn.Module) -> list[Tensor]:
     return [x.cpu() for x in (*found, *decoded)]
 
 
-def _about(model: nn.Module, latent_dim: int) -> Iterator[str]:
+def _about(model: Any, latent_dim: int) -> Iterator[str]:
     """What people want to know of a model, in lines; nobody reads them back."""
     yield f"{latent_dim} latent dimensions, beta {model.beta}, in {'training' if model.training else 'evaluation'} mode"
     for part in model.objective.modules():
@@ -127,10 +128,10 @@ class Taken:
     def __init__(self, model: nn.Module):
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}  # of the modules and tensors met so far
-        self.recipe = {"learned": [], "frozen": [], "channels_last": []}
+        self.recipe: dict[str, Any] = {"learned": [], "frozen": [], "channels_last": []}
         self.recipe["model"] = self._value(model, "")
 
-    def _value(self, x, where: str):
+    def _value(self, x: Any, where: str) -> Any:
         """Plain values as they are; else a dictionary whose first key says what it is. `where` is for names, errors."""
         if isinstance(x, np.generic):
             x = x.item()
@@ -184,7 +185,7 @@ class Taken:
                 self.recipe["channels_last"].append(where)
         return self._names[id(x)]
 
-    def _path(self, x, where: str) -> str:
+    def _path(self, x: Any, where: str) -> str:
         """module:name of a class or function, which must be found there."""
         name = x.__qualname__
         path = f"{'torch.nn.functional' if getattr(F, name, None) is x else x.__module__}:{name}"
@@ -200,14 +201,15 @@ class Rebuilt:
     module is run, so no weight is drawn; whatever else a recipe says that no `Taken` wrote is some exception."""
 
     def __init__(self, recipe: dict, tensors: dict[str, Tensor], find: Callable):
-        self._find, self._tensors, self._modules = find, dict(tensors), {}
+        self._find, self._tensors = find, dict(tensors)
+        self._modules: dict[str, nn.Module] = {}
         for name in recipe["channels_last"]:
             self._tensors[name] = self._tensors[name].contiguous(memory_format=torch.channels_last)
         for kind in ("learned", "frozen"):
             self._tensors.update({name: nn.Parameter(self._tensors[name], kind == "learned") for name in recipe[kind]})
         self.model = self._value(recipe["model"])
 
-    def _value(self, x):
+    def _value(self, x: Any) -> Any:
         if isinstance(x, list):
             return [self._value(part) for part in x]
         match x:
@@ -223,7 +225,7 @@ class Rebuilt:
                 return self._find(path)
             case {"made": path, "with": parts}:
                 kind = self._find(path)
-                if not is_dataclass(kind):
+                if not (isinstance(kind, type) and is_dataclass(kind)):
                     raise TypeError(f"{path} is no dataclass")
                 return kind(**{name: self._value(part) for name, part in parts.items()})
             case {"module": path, "at": where}:
@@ -259,7 +261,7 @@ def trusted() -> list[str]:
     return ["mmvm", "torch.nn", *sorted(studies)]
 
 
-def imported(path: str):
+def imported(path: str) -> Any:
     """The class or function that module:name names. Raises `UserError`."""
     module, _, name = path.partition(":")
     try:
@@ -271,7 +273,7 @@ def imported(path: str):
     return found
 
 
-def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike):
+def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike) -> Any:
     """As `imported`, of what is in `allow` or of `ours`; of the latter classes alone, and torch's own functions."""
     given = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in allow if isinstance(kind, type)}
     if path in given:
@@ -298,7 +300,7 @@ def belongs(path: str, packages: Iterable[str]) -> bool:
     return any(f"{path.replace(':', '.')}.".startswith(f"{package}.") for package in packages)
 
 
-def _alike(a: list[Tensor], b: list[Tensor | None]) -> bool:
+def _alike(a: Sequence[Tensor], b: Sequence[Tensor | None]) -> bool:
     """Whether lists of outputs are equal up to rounding."""
     return len(a) == len(b) and all(
         y is not None and x.shape == y.shape and x.dtype == y.dtype

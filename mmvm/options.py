@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -48,7 +49,7 @@ class Option:
                                                           ("at most", self.at_most)) if limit is not None]
         return " ".join([{bool: "true | false", int: "integer", float: "number", str: "text"}[self.type], *limits])
 
-    def read(self, text: str):
+    def read(self, text: str) -> bool | int | float | str:
         """The value that `text` says; `UserError` where it says none."""
         try:
             value = {"true": True, "false": False}[text.lower()] if self.type is bool else self.type(text)
@@ -61,7 +62,7 @@ class Option:
             raise UserError(f"{self.name} must be {self.values()}, got {text!r}")
         return value
 
-    def write(self, value) -> str:
+    def write(self, value: object) -> str:
         """`read`'s inverse: true, not True; the shortest text of a number."""
         if isinstance(value, bool):
             return str(value).lower()
@@ -135,7 +136,7 @@ def arguments(functions: Mapping[str, Callable], settings: Sequence[str]) -> dic
     return chosen
 
 
-def _of_type(text: str, name: str, hint):
+def _of_type(text: str, name: str, hint: Any) -> Any:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import yaml
@@ -24,8 +25,8 @@ from mmvm.errors import UserError
 IPYTHON = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
-def parameter(default, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
-              last: bool = False, added: bool = False, kinds: Callable | None = None):
+def parameter(default: Any, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
+              last: bool = False, added: bool = False, kinds: Callable | None = None) -> Any:
     """A field with a line of meaning and, where only some values make sense, those. `last`: after all others in the
     chapter's cell, also those that a subclass adds. `added`: younger than committed rows; at its default it is left
     out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs. `kinds`: a function that returns
@@ -38,7 +39,7 @@ def parameter(default, meaning: str, choices: tuple = (), at_least: float | None
 class Parameters:
     """Base of every chapter's parameters: flat, typed, validated on construction (`UserError`)."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         types = typing.get_type_hints(type(self))
         for f in fields(self):
             value, wanted = getattr(self, f.name), types[f.name]
@@ -72,7 +73,7 @@ class Parameters:
         return options.parse(getattr(self, name), name, kinds)
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> "Parameters":
+    def from_dict(cls, values: Mapping) -> typing.Self:
         """Values by name, the others at their defaults. Unknown names are an error that lists what exists."""
         known = [f.name for f in cls.ordered()]
         unknown = sorted(str(name) for name in set(values) - set(known))
@@ -81,7 +82,7 @@ class Parameters:
         return cls(**values)
 
     @classmethod
-    def from_notebook(cls, namespace: Mapping) -> "Parameters":
+    def from_notebook(cls, namespace: Mapping) -> typing.Self:
         """What a chapter's `parameters` cell, and papermill after it, have put into `globals()`.
 
         papermill only warns about an unknown name and runs with the defaults; here it is an error. Call this before
@@ -95,7 +96,7 @@ class Parameters:
                               and not isinstance(value, (ModuleType, type))})
 
     @classmethod
-    def from_profile(cls, profile: str) -> "Parameters":
+    def from_profile(cls, profile: str) -> typing.Self:
         """The defaults changed by a profile: book/params/<name>-<profile>.yaml, or params/<profile>.yaml beside the
         study's own module, or any YAML file by its path. "smoke" is the defaults where no file says otherwise."""
         path, there = Path(profile), cls.profiles()
@@ -124,12 +125,12 @@ class Parameters:
     @classmethod
     def profiles(cls) -> dict[str, Path]:
         """Name -> file of the profiles that there are."""
-        own = (Path(sys.modules[cls.__module__].__file__).parent / "params").glob("*.yaml")
+        own = (Path(str(sys.modules[cls.__module__].__file__)).parent / "params").glob("*.yaml")
         book = (paths.REPOSITORY / "book" / "params").glob(f"{cls.name}-*.yaml")
         return dict(sorted([*((path.stem, path) for path in own),
                             *((path.stem.removeprefix(f"{cls.name}-"), path) for path in book)]))
 
-    def with_settings(self, settings: list[str]) -> "Parameters":
+    def with_settings(self, settings: list[str]) -> typing.Self:
         """`["beta=0.25", "objective=independent"]` applied to these parameters, each read as its own type."""
         types, values = typing.get_type_hints(type(self)), asdict(self)
         known = {f.name for f in fields(self)}
@@ -169,7 +170,7 @@ class Parameters:
     not_hashed: typing.ClassVar[tuple[str, ...]] = ("out", "root", "profile", "device")
 
 
-def _parse(text: str, wanted: type, name: str):
+def _parse(text: str, wanted: type, name: str) -> Any:
     if wanted is bool:
         if text.lower() not in ("true", "false"):
             raise UserError(f"{name} must be true or false, got {text!r}")

@@ -6,6 +6,7 @@ A row exists only if a run produced it. The book's tables and prose read these f
 import csv
 import fcntl
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,7 +210,7 @@ def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
 
 
 @contextmanager
-def _locked(path: Path):
+def _locked(path: Path) -> Iterator[None]:
     """One writer at a time: the file is read, extended and replaced as a whole."""
     lock = paths.runs_root() / "locks" / f"{path.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
