@@ -9,6 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 
 from mmvm import arrays
 from mmvm.errors import UserError
+from mmvm.files import read_array
 from mmvm.modality import Modality
 
 PIECE = 4_096   # rows that move to another device at once
@@ -246,10 +248,9 @@ class MultimodalData(Dataset):
         files = {}
         for name, path in paths.items():
             try:
-                files[name] = np.load(path, mmap_mode="c")  # PyTorch wants it writable; the file stays as it is
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be memory-mapped ({error}): write modality {name!r} there with "
-                                "numpy.save") from None
+                files[name] = read_array(Path(path), mmap_mode="c")  # PyTorch wants it writable; the file stays as is
+            except UserError as error:
+                raise UserError(f"{error}: write modality {name!r} there with numpy.save") from None
         return cls({name: torch.from_numpy(file) for name, file in files.items()}, specs, files=tuple(files.values()),
                    **rest)
 

@@ -89,7 +89,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
     path = Path(name_or_path)
     if path.suffix != ".csv":
         path = paths.results_root() / f"{name_or_path}.csv"
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"there are no results {path}: the committed ones are {', '.join(available()) or 'none'}; of a "
                         "run, name its results.csv")
     try:
