@@ -92,7 +92,8 @@ def attack(target: Target, template: Path, place: Path, seed: int, wanted: str) 
         try:
             result = target.read(folder)
             found = fingerprint(result)
-            outcome = (RIGHT if found == wanted else "a changed file was read" if target.vouched else OTHER if target.sound(result) else "a result that makes no sense")
+            outcome = (RIGHT if found == wanted else "a changed file was read" if target.vouched else
+                       OTHER if target.sound(result) else "a result that makes no sense")
             said = ""
         except UserError as error:
             said = str(error)
