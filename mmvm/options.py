@@ -164,6 +164,8 @@ def from_yaml(text: str):
 
 def read_yaml(path: Path, what: str, form: str):
     """The content of a YAML file; `what` it is and the `form` it should have are for the error, a `UserError`."""
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device read for ever
+        raise UserError(f"{what} is no file: {form}")
     try:
         return from_yaml(path.read_text())
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01

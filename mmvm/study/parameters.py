@@ -102,7 +102,7 @@ class Parameters:
             if profile == "smoke" and profile not in there:
                 return cls()
             path = there.get(profile, paths.REPOSITORY / "book" / "params" / f"{cls.name}-{profile}.yaml")
-        if not path.is_file():
+        if not path.exists():
             raise UserError(f"there is no profile {path}; profiles of {cls.name}: {', '.join(there)}, or name a "
                             "YAML file")
         values = options.read_yaml(path, str(path), "write lines of `name: value`")

@@ -33,7 +33,7 @@ class Escape:
 @cache
 def bomb(suffix: str) -> bytes:
     if suffix == ".gz":
-        return gzip.compress(bytes(8 * MOST), 6)
+        return gzip.compress(bytes(2**20), mtime=0) * (8 * MOST // 2**20)  # members one after the other
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb.npy", bytes(MOST))

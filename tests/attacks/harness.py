@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attacks.damage import damage
+from attacks.damage import bomb, damage
 from attacks.targets import TARGETS, Target
 from mmvm.errors import UserError
 
-SECONDS = 10            # that a case may take
+SECONDS = 10            # of a processor that a case may take
+WAIT = 60               # seconds on the clock, of a busy machine, after which it is said to hang
 MEMORY = 768 * 2**20    # bytes that a case may take on top of what the process has
 LONGEST = 4_000         # characters of a line that says what is wrong
 RIGHT, OTHER, REFUSED = "the right result", "another sound result", "one clear line"
@@ -78,6 +79,7 @@ def _limits() -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGPROF, _alarm)
     warnings.simplefilter("ignore")
 
 
@@ -88,7 +90,8 @@ def attack(target: Target, template: Path, place: Path, seed: int, wanted: str) 
     try:
         what = damage(folder, seed)
         before, around = listing(folder, target.own), sorted(os.listdir(place))
-        signal.alarm(SECONDS)
+        signal.alarm(WAIT)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             result = target.read(folder)
             found = fingerprint(result)
@@ -110,6 +113,7 @@ def attack(target: Target, template: Path, place: Path, seed: int, wanted: str) 
             outcome, said = type(error).__name__, traceback.format_exc(limit=-4)
         finally:
             signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         escaped = Path("/tmp/escaped.npy").exists() or sorted(os.listdir(place)) != around
         if escaped or listing(folder, target.own) != before:
             outcome, said = "files changed", said or "while it was read"
@@ -142,6 +146,7 @@ def run(name: str, cases: int, first: int = 0, faults: list | None = None) -> Co
         copy = cell / "x"
         shutil.copytree(template, copy)
         wanted = fingerprint(TARGETS[name].read(copy))
+        bomb(".gz"), bomb(".zip")  # once, here
         shutil.rmtree(copy)
         seed, end = first, first + cases
         while seed < end:
@@ -173,7 +178,7 @@ def _child(name, template, cell, seeds, wanted):
         signal.signal(signal.SIGALRM, _alarm)
         try:
             while True:
-                signal.alarm(3 * SECONDS)
+                signal.alarm(2 * WAIT)
                 try:
                     case = pickle.load(said)
                 except EOFError:
