@@ -128,7 +128,9 @@ def _read_session(folder: Path, name: str, starts: Mapping[str, int]) -> Session
     if info.ndim != 2 or info.shape[1] != 4:
         raise UserError(f"{info_path} is of shape {info.shape}, expected (trials, 4): correct, in-sequence, position, "
                         "odor")
-    if len(info) != len(np.atleast_1d(spikes)):
+    if not spikes.ndim:
+        raise UserError(f"{path} holds one number, expected (trials, neurons, bins): replace it")
+    if len(info) != len(spikes):
         raise UserError(f"{path} has {len(spikes)} trials, {info_path.name} {len(info)} rows: both must be of the same "
                         "session, replace the wrong one")
     n_odors = 5 if name in STARTS else len(LETTERS)
