@@ -71,7 +71,7 @@ def key_of(base: Path) -> bytes:
         finally:
             part.unlink(missing_ok=True)
         (folder / ".gitignore").write_text("*\n")
-    key = path.read_bytes().strip()
+    key = path.read_bytes().strip() if path.is_file() else b""  # a pipe would be waited for
     if not re.fullmatch(rb"[0-9a-f]{64}", key):
         raise UserError(f"{path} holds no key of 64 digits: delete the folder {folder}, it can be made again")
     return bytes.fromhex(key.decode())

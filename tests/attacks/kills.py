@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from attacks import targets
-from attacks.harness import REFUSED, RIGHT, fingerprint
+from attacks.harness import LONGEST, REFUSED, RIGHT, fingerprint
 from mmvm import fit, training
 from mmvm.__main__ import main
 from mmvm.errors import UserError
@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import test_queue  # noqa: E402  a list, with a stand-in of the train command
 
 WAIT = 300  # seconds on the clock after which a call is said to hang
-TIMES = ("seconds", "date", "memory", "peak", "commit")  # of a row or an epoch: what differs between two equal runs
+TIMES = ("seconds", "samples_per_second", "date", "memory", "peak", "commit")  # what differs between two equal runs
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,10 @@ def anew(work: Work, folder: Path) -> None:
     work.make(folder)
 
 
-def start(work: Work, folder: Path, before: Callable[[], None] = lambda: None) -> int:
-    """The call, in a process of its own, with what it says beside the folder; `before` is done there first."""
-    said = [open(folder.with_name(name), "w") for name in ("stdout", "stderr")]
+def start(work: Work, folder: Path, before: Callable[[], None] = lambda: None, mark: str = "") -> int:
+    """The call, in a process of its own, with what it says beside the folder, in files that end in `mark`; `before` is
+    done there first."""
+    said = [open(folder.with_name(name + mark), "w") for name in ("stdout", "stderr")]
     pid = os.fork()
     if not pid:
         status = 99
@@ -222,8 +223,8 @@ def files_of(folder: Path) -> set[str]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)} - {"calls"}
 
 
-def said_by(folder: Path) -> str:
-    return folder.with_name("stderr").read_text(errors="replace")
+def said_by(folder: Path, mark: str = "") -> str:
+    return folder.with_name(f"stderr{mark}").read_text(errors="replace")
 
 
 def quietly(function, *arguments):
@@ -269,11 +270,12 @@ def left_by(work: Work, folder: Path) -> str:
     return ""
 
 
-def one_line(folder: Path) -> str:
+def one_line(folder: Path, mark: str = "") -> str:
     """What is wrong with what a refused call said, or nothing."""
-    lines = [line for line in said_by(folder).splitlines() if line.startswith("mmvm: ")]
-    if len(lines) != 1 or "Traceback" in said_by(folder) or len(lines[0]) > 4_000:
-        return f"no clear line: {said_by(folder)[-2_000:]}"
+    said = said_by(folder, mark)
+    lines = [line for line in said.splitlines() if line.startswith("mmvm: ")]
+    if len(lines) != 1 or "Traceback" in said or len(lines[0]) > LONGEST:
+        return f"no clear line: {said[-2_000:]}"
     return ""
 
 
@@ -306,8 +308,12 @@ def run(name: str, cases: int, first: int = 0, faults: list | None = None) -> Co
     with place() as folder:
         whole = undisturbed(WORKS[name], folder)
         for seed in range(first, first + cases):
-            outcome = kill(WORKS[name], folder, random.Random(f"{name} {seed}"), whole)
-            found[outcome] += 1
-            if outcome not in (RIGHT, REFUSED) and faults is not None:
-                faults.append((seed, outcome, said_by(folder)[-2_000:]))
+            note(found, faults, seed, kill(WORKS[name], folder, random.Random(f"{name} {seed}"), whole), folder)
     return found
+
+
+def note(found: Counter, faults: list | None, seed: int, outcome: str, folder: Path) -> None:
+    sound = outcome in (RIGHT, REFUSED)
+    found[outcome if sound else "fault"] += 1
+    if not sound and faults is not None:
+        faults.append((seed, outcome, said_by(folder)[-2_000:]))
