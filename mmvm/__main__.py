@@ -30,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mmvm: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"mmvm: {error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or choose "
-              "another folder", file=sys.stderr)
+        line = UserError(f"{error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or "
+                         "choose another folder")
+        print(f"mmvm: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)

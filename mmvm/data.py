@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 
 from mmvm import arrays
 from mmvm.errors import UserError
+from mmvm.files import read_array
 from mmvm.modality import Modality
 
 PIECE = 4_096   # rows that move to another device at once
@@ -116,13 +118,13 @@ class MultimodalData(Dataset):
     observed: Tensor = None  # type: ignore[assignment]  # None where it is given, a tensor ever after
     ids: list[str] | None = None
     n_classes: int | None = None
-    files: tuple[np.memmap, ...] = ()
+    files: tuple[np.ndarray, ...] = ()
     label_names: tuple[str, ...] = ()
 
     if TYPE_CHECKING:  # what is taken; the fields say what is kept
         def __init__(self, modalities: Mapping[str, Any], specs: Sequence[Modality], labels: Any = None,
                      observed: Any = None, ids: Sequence[str] | None = None, n_classes: int | None = None,
-                     files: tuple[np.memmap, ...] = (), label_names: Sequence[str] = ()) -> None: ...
+                     files: tuple[np.ndarray, ...] = (), label_names: Sequence[str] = ()) -> None: ...
 
     def __post_init__(self) -> None:
         self.specs = tuple(self.specs)
@@ -253,10 +255,9 @@ class MultimodalData(Dataset):
         files = {}
         for name, path in paths.items():
             try:
-                files[name] = np.load(path, mmap_mode="c")  # PyTorch wants it writable; the file stays as it is
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be memory-mapped ({error}): write modality {name!r} there with "
-                                "numpy.save") from None
+                files[name] = read_array(Path(path), mmap_mode="c")  # PyTorch wants it writable; the file stays as is
+            except UserError as error:
+                raise UserError(f"{error}: write modality {name!r} there with numpy.save") from None
         return cls({name: torch.from_numpy(file) for name, file in files.items()}, specs, files=tuple(files.values()),
                    **rest)
 

@@ -16,8 +16,8 @@ CLASS_COLOURS = [plt.get_cmap("tab10")(c) for c in range(10)]
 
 
 def two_tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
-    """Left and right half of 1,797 handwritten digits, a frame each with the same ids, and which digit it is. A value is
-    the number of inked points in a field of 4 x 4, from 0 to 16."""
+    """Left and right half of 1,797 handwritten digits, a frame each with the same ids, and which digit it is:
+    numbers of inked points in fields of 4 x 4, from 0 to 16."""
     digits = load_digits(as_frame=True)
     ids = [f"digit-{i:04}" for i in range(len(digits.data))]
     column = digits.data.columns.str[-1].astype(int)
