@@ -54,10 +54,11 @@ notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md,
 	@echo "Making the notebooks from their text twins; under 10 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
-test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, unit tests, README snippets, every notebook against its outputs (7 minutes)
-	@echo "1/3 style, and that imports go down only (seconds)"
+test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README snippets, every notebook against its outputs (7 minutes)
+	@echo "1/3 style, that imports go down only, types (seconds; types half a minute the first time)"
 	@$(PY) -m ruff check .
 	@$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
+	@$(PY) -m mypy --no-error-summary --cache-dir _build/mypy
 	@echo "2/3 unit tests, README snippets, the book's files (a few minutes)"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
 	@echo "3/3 every notebook run again and compared with its stored outputs (a few minutes)"

@@ -10,6 +10,7 @@ import signal
 import sys
 from dataclasses import replace
 from importlib.metadata import entry_points
+from typing import Any
 
 from mmvm.errors import UserError
 
@@ -29,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mmvm: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"mmvm: {error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or choose "
-              "another folder", file=sys.stderr)
+        line = UserError(f"{error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or "
+                         "choose another folder")
+        print(f"mmvm: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 # train ---------------------------------------------------------------------------------------------------------------
 
-def _add_train(commands, asks_for_help: bool) -> None:
+def _add_train(commands: Any, asks_for_help: bool) -> None:
     from mmvm.study import registry
 
     train = commands.add_parser("train", help="train and evaluate one run", description="Trains and evaluates one "
@@ -59,7 +61,7 @@ def _add_train(commands, asks_for_help: bool) -> None:
                                    for name, kind in registry.usable()[0].items())
 
 
-def _train(options) -> int:
+def _train(options: argparse.Namespace) -> int:
     from mmvm import paths, study, training
     from mmvm.study import registry
     from mmvm.training import distributed
@@ -67,14 +69,15 @@ def _train(options) -> int:
 
     p = registry.STUDIES[options.study].from_profile(options.profile).with_settings(options.set)
     p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.name}-{p.run_hash()}"))
+    folder = paths.placed(p.out)
     with distributed.started() as ranks:
         if ranks.rank == 0:
             for name, value in vars(p).items():
                 print(f"{name:24} {value}")
             if options.fresh and not options.dry_run:
-                with held(p.folder()):  # nobody's who trains there
+                with held(folder):  # nobody's who trains there
                     for name in (training.CHECKPOINT, training.HISTORY):
-                        (p.folder() / name).unlink(missing_ok=True)
+                        (folder / name).unlink(missing_ok=True)
         if options.dry_run:
             return 0
         result = study.run(p)
@@ -84,13 +87,13 @@ def _train(options) -> int:
     for row in result.rows:
         if row["source"] == "":
             print(f"{row['metric']:22} {row['target']:6} {row['value']:10.4g}")
-    print(f"\n{len(result.rows)} rows in {p.folder() / 'results.csv'}")
+    print(f"\n{len(result.rows)} rows in {folder / 'results.csv'}")
     return 0
 
 
 # data ----------------------------------------------------------------------------------------------------------------
 
-def _add_data(commands, asks_for_help: bool) -> None:
+def _add_data(commands: Any, asks_for_help: bool) -> None:
     from mmvm.study import registry
 
     data = commands.add_parser("data", help="describe a data set, verify it, prepare it, or make a stand-in",
@@ -119,7 +122,7 @@ ABSENT = {"simulate": "has no stand-in: its data ships with the project",
           "check": "has no check of its files: its module `files` needs a function check()"}
 
 
-def _data(options) -> int:
+def _data(options: argparse.Namespace) -> int:
     from mmvm import options as choices, paths
     from mmvm.study import registry
 
@@ -156,14 +159,14 @@ def _data(options) -> int:
 
 # results -------------------------------------------------------------------------------------------------------------
 
-def _add_results(commands, asks_for_help: bool) -> None:
+def _add_results(commands: Any, asks_for_help: bool) -> None:
     results = commands.add_parser("results", help="print the committed results",
                                   description="Means, and standard deviations over seeds, of the committed rows.")
     results.add_argument("study", nargs="?", default=None, help="name of a file in data/results, or a csv file")
     results.add_argument("--metric", action="append", help="metric(s) to show (default: probe, coherence)")
 
 
-def _results(options) -> int:
+def _results(options: argparse.Namespace) -> int:
     from mmvm.study import results
 
     metrics = options.metric or ["probe", "coherence"]
@@ -187,13 +190,13 @@ def _results(options) -> int:
 
 # studies -------------------------------------------------------------------------------------------------------------
 
-def _add_studies(commands, asks_for_help: bool) -> None:
+def _add_studies(commands: Any, asks_for_help: bool) -> None:
     commands.add_parser("studies", help="list the studies that are installed",
                         description="One line a study: its name, what it is about, where it comes from. What is "
                         "registered but cannot be used is named too, with status 2.")
 
 
-def _studies(options) -> int:
+def _studies(options: argparse.Namespace) -> int:
     from mmvm.study import registry
 
     kinds, problems = registry.usable()
@@ -225,12 +228,12 @@ def _new(options) -> int:
 
 # methods -------------------------------------------------------------------------------------------------------------
 
-def _add_methods(commands, asks_for_help: bool) -> None:
+def _add_methods(commands: Any, asks_for_help: bool) -> None:
     commands.add_parser("methods", help="list the methods with their options",
                         description="Every method and its options: values, default, the paper's value, meaning.")
 
 
-def _methods(options) -> int:
+def _methods(options: argparse.Namespace) -> int:
     from mmvm.objectives import spec
     from mmvm.study import registry
 
@@ -246,14 +249,14 @@ def _methods(options) -> int:
 
 # show ----------------------------------------------------------------------------------------------------------------
 
-def _add_show(commands, asks_for_help: bool) -> None:
+def _add_show(commands: Any, asks_for_help: bool) -> None:
     show = commands.add_parser("show", help="print what is in a file of ours",
                                description="What a kept model, a checkpoint, a classifier or a prepared array holds. "
                                "Its digest is checked; no class that it names is imported.")
     show.add_argument("file", nargs="+", help="such a file, or a folder of them")
 
 
-def _show(options) -> int:
+def _show(options: argparse.Namespace) -> int:
     from mmvm.study import show
 
     for file in options.file:

@@ -7,6 +7,7 @@ Whole columns decide: one that is no number is refused by name.
 
 import numbers
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from mmvm.errors import UserError
 WIDENED = {"f8": "f4", "f16": "f4", "u2": "i4", "u4": "i8"}  # numpy's kind and bytes
 
 
-def as_tensor(values, what: str, missing: bool = False) -> Tensor:
+def as_tensor(values: Any, what: str, missing: bool = False) -> Tensor:
     """`values` as a tensor. Masked entries become NaN where entries may be `missing`, else they are refused, as is all
     that is no number: `UserError`, with `what` it is."""
     if hasattr(values, "index_select"):
@@ -31,7 +32,7 @@ def as_tensor(values, what: str, missing: bool = False) -> Tensor:
         if gone and not missing:
             raise UserError(f"{what} is a masked array with {gone} masked entries: fill them, or describe the modality "
                             "with missing='nan'")
-        values = values.astype(np.float32).filled(np.nan) if gone else values.data
+        values = np.ma.filled(values.astype(np.float32), np.nan) if gone else values.data
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -42,7 +43,7 @@ def as_tensor(values, what: str, missing: bool = False) -> Tensor:
     return torch.from_numpy(np.array(array, WIDENED.get(kind, array.dtype.newbyteorder("=")), order="C"))
 
 
-def of_modality(values, spec) -> tuple[Tensor, tuple[str, ...]]:
+def of_modality(values: Any, spec: Any) -> tuple[Tensor, tuple[str, ...]]:
     """The tensor of one modality, and the names of its features where `values` is a frame with named columns.
 
     Raises `UserError` where these are not those of the description (a `Modality`), or in another order."""
@@ -60,11 +61,11 @@ def of_modality(values, spec) -> tuple[Tensor, tuple[str, ...]]:
     return x, names
 
 
-def common_index(named: Mapping[str, object]):
+def common_index(named: Mapping[str, Any]) -> Any:
     """The index that the frames among the values share, None where there are none. Raises `UserError` with the first
     row in which two of them differ."""
     frames = {name: values.index for name, values in named.items() if hasattr(values, "iloc")}
-    first = next(iter(frames), None)
+    first = next(iter(frames), "")
     for name, index in frames.items():
         pairs = enumerate(zip(index, frames[first])) if len(index) == len(frames[first]) else ()
         i = next((i for i, (a, b) in pairs if a != b), None)
@@ -74,14 +75,14 @@ def common_index(named: Mapping[str, object]):
     return frames.get(first)
 
 
-def ids_of(index) -> list[str] | None:
+def ids_of(index: Any) -> list[str] | None:
     """A frame's index as ids, where it is text or unique and says more than the number of the row."""
     if index is None or list(index) == list(range(len(index))):
         return None
     return [str(i) for i in index] if index.is_unique or index.inferred_type == "string" else None
 
 
-def classes(labels, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
+def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
     """Labels as a tensor, and the names of the classes, or of the columns.
 
     (N,) text or categories become class numbers in the order of `names`, by default that of the categories or of the
@@ -112,7 +113,7 @@ def classes(labels, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...]]
     return labels.long() if labels.ndim == 1 else labels, tuple(names)
 
 
-def masks(observed, names: Sequence[str], n: int) -> tuple[Tensor, dict[str, Tensor]]:
+def masks(observed: Any, names: Sequence[str], n: int) -> tuple[Tensor, dict[str, Tensor]]:
     """`observed` as (M, N) bool, and the masks per entry (N, *shape) of the modalities that were given one.
 
     It may be an array (M, N), or a dictionary or frame, name -> (N,) or (N, *shape); what it lacks is observed.
@@ -134,7 +135,7 @@ def masks(observed, names: Sequence[str], n: int) -> tuple[Tensor, dict[str, Ten
     return torch.stack(rows), {name: mask for name, mask in given.items() if mask.ndim > 1}
 
 
-def without(x: Tensor, mask: Tensor, spec) -> Tensor:
+def without(x: Tensor, mask: Tensor, spec: Any) -> Tensor:
     """x (N, *shape) of a modality as floats, NaN where the mask per entry is false."""
     if not spec.missing or mask.shape != x.shape:
         raise UserError(f"`observed` of {spec.name!r} is of shape {tuple(mask.shape)}: a mask per entry has the shape "
@@ -142,7 +143,7 @@ def without(x: Tensor, mask: Tensor, spec) -> Tensor:
     return x.float().masked_fill(~mask.to(x.device), float("nan"))
 
 
-def _numbers_of(frame, what: str) -> np.ndarray:
+def _numbers_of(frame: Any, what: str) -> np.ndarray:
     """A frame's or series' numbers in their common type; NA of any kind is NaN."""
     from pandas.api.types import is_numeric_dtype
 
@@ -166,7 +167,7 @@ def _kind(array: np.ndarray) -> str:
     return f"objects ({type(array.flat[strange]).__name__}{place})"
 
 
-def _refuse_first(wrong, why: str) -> None:
+def _refuse_first(wrong: Any, why: str) -> None:
     rows = torch.as_tensor(wrong).nonzero()
     if len(rows):
         raise UserError(f"the label of sample {int(rows[0])} {why} ({len(rows)} such labels)")

@@ -55,10 +55,11 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
 def check_split(train: MultimodalData, test: MultimodalData, what: str = "test") -> None:
     """Warns about samples that are in both sets, where both have ids that are more than the numbers of rows. `what` the
     second set is for, "test" or "validation"."""
-    if any(data.ids is None or data.ids == list(map(str, range(len(data)))) for data in (train, test)):
+    names, others = (data.ids or [] for data in (train, test))
+    if any(ids == list(map(str, range(len(ids)))) for ids in (names, others)):
         return
-    there = set(train.ids)
-    both = [name for name in test.ids if name in there]
+    there = set(names)
+    both = [name for name in others if name in there]
     if both:
         warnings.warn(f"{len(both)} of {len(test)} {what} samples are also training samples (the first: {both[0]}): "
                       "take them out of one of the two, the numbers would say how well they are remembered",
@@ -87,10 +88,12 @@ class Values:
     """
 
     def __init__(self, data: MultimodalData, m: int):
-        self.spec, self.ids, self.rows = data.specs[m], data.ids, None
-        self.x, self.present = data.modalities[self.spec.name], data.observed[m]
-        if isinstance(self.x, Repeated):  # what several samples share is looked at once
-            self.rows, self.x = self.x.rows.masked_fill(~self.present, -1), self.x.values
+        self.spec, self.ids = data.specs[m], data.ids
+        self.rows: Tensor | None = None
+        x, self.present = data.modalities[self.spec.name], data.observed[m]
+        self.x = x.values if isinstance(x, Repeated) else x
+        if isinstance(x, Repeated):  # what several samples share is looked at once
+            self.rows = x.rows.masked_fill(~self.present, -1)
             self.present = torch.isin(torch.arange(len(self.x), device=self.x.device), self.rows)
         size = self.x[:1].numel() * self.x.element_size()
         self.step = max(1, PIECE // max(size, 1))

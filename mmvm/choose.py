@@ -47,7 +47,7 @@ def deviance(data: MultimodalData, m: int, seed: int = 0) -> float:
     stored = data.modalities[spec.name].index_select(0, chosen).cpu()
     x, seen = spec.prepare(stored), spec.seen(stored)
     x = x if spec.likelihood.discrete else x.double()
-    shape = tuple(n if isinstance(n, int) else spec.n_tokens(stored, torch.ones(len(x), dtype=torch.bool))
+    shape = tuple(n if isinstance(n, int) else spec.n_tokens(stored, torch.ones(len(x), dtype=torch.bool)) or 1
                   for n in spec.likelihood.parameter_shape(spec.shape))
     units = _units(spec, x, seen, shape)
     constant = _best(spec, x, seen, torch.zeros(1, *shape, dtype=torch.float64), units)

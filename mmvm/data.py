@@ -6,9 +6,11 @@ samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2
 
 import mmap
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch.utils.data import Dataset
 
 from mmvm import arrays
 from mmvm.errors import UserError
+from mmvm.files import read_array
 from mmvm.modality import Modality
 
 PIECE = 4_096   # rows that move to another device at once
@@ -44,7 +47,7 @@ class Repeated:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index) -> Tensor:
+    def __getitem__(self, index: Any) -> Tensor:
         return self.values[self.rows[index]]
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ class Repeated:
         """Samples of `index` (B,), looking into the same values."""
         return Repeated(self.values, self.rows.index_select(0, index))
 
-    def to(self, device) -> "Repeated":
+    def to(self, device: torch.device | str) -> "Repeated":
         """On another device, only the values that are used, a piece at a time."""
         if torch.device(device) == self.device:
             return self
@@ -81,7 +84,7 @@ class Batch:
     labels: Tensor | None = None
 
 
-def check_units(model, data: "MultimodalData") -> None:
+def check_units(model: Any, data: "MultimodalData") -> None:
     """Raises `UserError` where `data` was standardised by other numbers than a model's modalities."""
     for ours, theirs in zip(model.modalities, data.specs):
         if (ours.centre, ours.spread) != (theirs.centre, theirs.spread):
@@ -112,13 +115,18 @@ class MultimodalData(Dataset):
     modalities: dict[str, Tensor | Repeated]
     specs: tuple[Modality, ...]
     labels: Tensor | None = None
-    observed: Tensor | None = None
+    observed: Tensor = None  # type: ignore[assignment]  # None where it is given, a tensor ever after
     ids: list[str] | None = None
     n_classes: int | None = None
-    files: tuple[np.memmap, ...] = ()
+    files: tuple[np.ndarray, ...] = ()
     label_names: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    if TYPE_CHECKING:  # what is taken; the fields say what is kept
+        def __init__(self, modalities: Mapping[str, Any], specs: Sequence[Modality], labels: Any = None,
+                     observed: Any = None, ids: Sequence[str] | None = None, n_classes: int | None = None,
+                     files: tuple[np.ndarray, ...] = (), label_names: Sequence[str] = ()) -> None: ...
+
+    def __post_init__(self) -> None:
         self.specs = tuple(self.specs)
         names = [spec.name for spec in self.specs]
         if list(self.modalities) != names:
@@ -168,7 +176,7 @@ class MultimodalData(Dataset):
             if mask is not None:
                 x = self.modalities[spec.name] = arrays.without(x[:], mask, spec)
             if spec.missing:
-                some = torch.cat([spec.seen(x[i:i + PIECE]).flatten(1).any(1) for i in range(0, len(self), PIECE)])
+                some = torch.cat([(~x[i:i + PIECE].isnan()).flatten(1).any(1) for i in range(0, len(self), PIECE)])
                 self.observed = torch.cat([self.observed[:m], (self.observed[m] & some)[None], self.observed[m + 1:]])
         absent = torch.nonzero(~self.observed.any(0))
         if len(absent):
@@ -178,8 +186,8 @@ class MultimodalData(Dataset):
     def __repr__(self) -> str:
         """At most ten lines, without a value or an id of any sample."""
         size = sum(x.numel() * x.element_size() for x in self.modalities.values()) / 1e3
-        size = f"{size / 1e3:,.1f} MB" if size > 1e3 else f"{size:.1f} kB"
-        lines = [f"{type(self).__name__}: {len(self):,} samples of {len(self.specs)} modalities, {size}"
+        taken = f"{size / 1e3:,.1f} MB" if size > 1e3 else f"{size:.1f} kB"
+        lines = [f"{type(self).__name__}: {len(self):,} samples of {len(self.specs)} modalities, {taken}"
                  f"{' in files' if self.files else ''}"]
         for spec, x, seen in zip(self.specs[:7], self.modalities.values(), self.observed):
             kind = f"{tuple(spec.shape)} {str(x.dtype).removeprefix('torch.')}, {spec.likelihood}"
@@ -241,15 +249,15 @@ class MultimodalData(Dataset):
         return len(next(iter(self.modalities.values())))
 
     @classmethod
-    def from_files(cls, paths: Mapping[str, str | PathLike], specs: tuple[Modality, ...], **rest) -> "MultimodalData":
+    def from_files(cls, paths: Mapping[str, str | PathLike], specs: Sequence[Modality],
+                   **rest: Any) -> "MultimodalData":
         """Modalities from .npy files, memory-mapped: only what a batch needs is ever read. `rest` as above."""
         files = {}
         for name, path in paths.items():
             try:
-                files[name] = np.load(path, mmap_mode="c")  # PyTorch wants it writable; the file stays as it is
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be memory-mapped ({error}): write modality {name!r} there with "
-                                "numpy.save") from None
+                files[name] = read_array(Path(path), mmap_mode="c")  # PyTorch wants it writable; the file stays as is
+            except UserError as error:
+                raise UserError(f"{error}: write modality {name!r} there with numpy.save") from None
         return cls({name: torch.from_numpy(file) for name, file in files.items()}, specs, files=tuple(files.values()),
                    **rest)
 
@@ -277,14 +285,14 @@ class MultimodalData(Dataset):
             for row in rows.tolist():
                 first = start + row * size
                 page = first - first % mmap.PAGESIZE
-                array._mmap.madvise(mmap.MADV_WILLNEED, page, first + size - page)
+                array._mmap.madvise(mmap.MADV_WILLNEED, page, first + size - page)  # type: ignore[attr-defined]
 
-    def batches(self, batch_size: int):
+    def batches(self, batch_size: int) -> Iterator[Batch]:
         """All samples in their own order, `batch_size` at a time; the last batch may be smaller."""
         for index in torch.arange(len(self), device=self.device).split(batch_size):
             yield self.batch(index)
 
-    def subset(self, index) -> "MultimodalData":
+    def subset(self, index: Any) -> "MultimodalData":
         """The samples of `index` (integers, a slice or a bool mask), copied; of files, looking into the same ones."""
         index = torch.arange(len(self))[index.to_numpy(copy=True) if hasattr(index, "iloc") else index]
         on_device = index.to(self.device)
@@ -295,7 +303,7 @@ class MultimodalData(Dataset):
                        labels=None if self.labels is None else self.labels.index_select(0, on_device),
                        ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
 
-    def to(self, device) -> "MultimodalData":
+    def to(self, device: torch.device | str) -> "MultimodalData":
         return replace(self, files=self.files if torch.device(device) == self.device else (),
                        modalities={name: x.to(device) for name, x in self.modalities.items()},
                        labels=None if self.labels is None else self.labels.to(device),

@@ -4,14 +4,19 @@ Everything the project keeps of tensors is a safetensors file whose metadata hol
 metadata. It is checked at every read.
 """
 
+import gzip
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import tokenize
+import zlib
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
@@ -44,6 +49,8 @@ def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], wha
     if not path.exists():
         raise UserError(f"there is no {what} {path}: correct the path, or make one with {made_by}")
     try:
+        if not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise OSError("it is no file")
         content = path.read_bytes()  # at once: `safe_open` opens twice, and a writer may have moved another in place
         tensors = load(content)
         metadata = json.loads(content[8:8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
@@ -59,13 +66,33 @@ def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], wha
     return tensors, metadata
 
 
+def read_array(path: Path, mmap_mode: Literal["r", "c"] | None = None) -> np.ndarray:
+    """The array of a .npy file, or of a .npy.gz, which cannot be memory-mapped. Raises `UserError` for whatever else
+    lies there, pickles included, which are not opened."""
+    try:
+        if not path.is_file():
+            raise OSError("it is no file")
+        if path.suffix != ".gz":
+            found = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        else:
+            with gzip.open(path) as file:
+                found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is an archive, no array")
+    except (OSError, EOFError, ValueError, zlib.error, SyntaxError, tokenize.TokenError, OverflowError, TypeError,
+            KeyError, RecursionError, MemoryError) as error:  # as the header has it
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as a numpy array ({why:.300}): copy it, or make it, anew") from None
+    return found
+
+
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 of names, types, shapes and bytes of the tensors, which are on the CPU, and of the metadata; in hex."""
     found = hashlib.sha256(json.dumps(sorted((metadata or {}).items())).encode())
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         found.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
     return found.hexdigest()
 
 
@@ -73,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Writes to a file beside `path`, syncs it and moves it in place, so that no reader ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -5,6 +5,7 @@ and sums over the D latent dimensions are always taken: a log-density or a diver
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class DiagonalGaussian:
     def std(self) -> Tensor:
         return (0.5 * self.logvar).exp()
 
-    def __getitem__(self, index) -> "DiagonalGaussian":
+    def __getitem__(self, index: Any) -> "DiagonalGaussian":
         return self.within_limits(self.mean[index], self.logvar[index])
 
     def information(self) -> Tensor:
@@ -134,7 +135,7 @@ class _MeanKL(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, mean, logvar, weights):
+    def forward(ctx: Any, mean: Tensor, logvar: Tensor, weights: Tensor) -> Tensor:
         w = weights.unsqueeze(-1)
         none = w == 0
         known_mean, known_logvar = mean, logvar
@@ -153,7 +154,7 @@ class _MeanKL(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         p, d, r, e, total, scale, w = ctx.saved_tensors
         g = gradient.unsqueeze(-1)
         everything = g.sum(0)                                                       # (B, 1)

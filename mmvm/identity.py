@@ -6,6 +6,7 @@ A checkpoint holds both, so that weights are never taken for those of other data
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,12 +64,12 @@ def architecture(model: MultimodalVAE) -> dict:
     return json.loads(json.dumps(found))
 
 
-def _is_plain(value) -> bool:
+def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str)) or is_dataclass(value) or (
         isinstance(value, (list, tuple)) and all(map(_is_plain, value)))
 
 
-def _plain(value):
+def _plain(value: object) -> Any:
     """Numbers, texts and lists of them as they are; of anything else its class, with its own plain attributes."""
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
@@ -81,7 +82,7 @@ def _plain(value):
 
 def differences(theirs: Mapping, ours: Mapping) -> dict[str, str]:
     """Name -> "name (there ..., here ...)" of all that is not equal; long values cut."""
-    def shown(value) -> str:
+    def shown(value: object) -> str:
         text = repr(value)
         return text if len(text) <= 100 else text[:97] + "..."
     return {name: f"{name} (there {shown(theirs.get(name))}, here {shown(ours.get(name))})"

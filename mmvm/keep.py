@@ -12,11 +12,12 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,10 @@ MOST = 2**29  # numbers of two samples; a file that was made up could ask for an
 TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch round differently, by far less
 
 
-def save(model: nn.Module, path: str | os.PathLike) -> None:
-    """Writes `model`, a `MultimodalVAE`, which stays as it is. Raises `UserError`, before anything is written, where a
-    part of it could not be given back."""
+def save(model: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
+    """Writes `model`, a `MultimodalVAE`, which stays as it is; with `half` its float32 weights as bfloat16, in half the
+    bytes, of which `load` makes float32 again. Raises `UserError`, before anything is written, where a part of it could
+    not be given back."""
     what = "it does not run"
     try:
         made = outputs(model)
@@ -48,19 +50,25 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
         remade = outputs(rebuilt)
         if json.dumps(Taken(rebuilt).recipe) != recipe or not _alike(made, remade):
             raise ValueError("other attributes or outputs")
+        rounded = {name: taken.tensors[name].bfloat16() for name in [*taken.recipe["learned"], *taken.recipe["frozen"]]
+                   if half and taken.tensors[name].dtype == torch.float32}
+        if rounded:
+            weights = {**taken.tensors, **{name: x.float() for name, x in rounded.items()}}
+            remade = outputs(Rebuilt(json.loads(recipe), weights, imported).model)
         about = json.dumps(list(_about(model, remade[0].shape[1])))
     except UserError:
         raise
     except Exception as error:  # whatever a foreign class does
         raise UserError(f"this model cannot be kept: {what} ({_said(error)}); let forward() read nothing but plain "
                         "attributes, layers and buffers, which the constructor sets") from error
-    tensors = {**{f"model.{name}": value for name, value in taken.tensors.items()},
+    tensors = {**{f"model.{name}": value for name, value in {**taken.tensors, **rounded}.items()},
                **{f"outputs.{i}": value for i, value in enumerate(remade)}}
     write_safetensors(paths.home(path), tensors, {
-        "format": FORMAT, "recipe": recipe, "about": about, "versions": json.dumps(versions()), "commit": git_commit()})
+        "format": FORMAT, "recipe": recipe, "about": about, "versions": json.dumps(versions()), "commit": git_commit(),
+        "rounded": json.dumps(list(rounded))})
 
 
-def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> nn.Module:
+def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> Any:
     """The model, of the class `kind`, that `save` wrote, on the CPU. Classes outside `mmvm`, `torch.nn` and the
     installed studies must be in `allow`: classes, modules, or names of modules and classes. Raises `UserError`."""
     allow, ours = (allow,) if isinstance(allow, str | type | ModuleType) else tuple(allow), trusted()
@@ -70,6 +78,7 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
     cure = f"use the classes and the versions that it was saved with, {known}"
     try:
         weights = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+        weights.update({name: weights[name].float() for name in json.loads(metadata.get("rounded", "[]"))})
         model = Rebuilt(json.loads(metadata["recipe"]), weights, lambda name: _allowed(name, allow, ours, path)).model
         if not isinstance(model, kind):
             raise UserError(f"{path} holds a {type(model).__qualname__}, no {kind.__qualname__}: load it as what it is")
@@ -84,7 +93,7 @@ def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = 
 
 
 @torch.no_grad()
-def outputs(model: nn.Module) -> list[Tensor]:
+def outputs(model: Any) -> list[Tensor]:
     """What the networks of a `MultimodalVAE` make of two fixed samples, in evaluation: mean and log-variance (2, D) of
     each modality, then each decoder's parameters of that mean. Model and random numbers stay as they are."""
     found, decoded = [], []
@@ -101,7 +110,7 @@ def outputs(model: nn.Module) -> list[Tensor]:
     return [x.cpu() for x in (*found, *decoded)]
 
 
-def _about(model: nn.Module, latent_dim: int) -> Iterator[str]:
+def _about(model: Any, latent_dim: int) -> Iterator[str]:
     """What people want to know of a model, in lines; nobody reads them back."""
     yield f"{latent_dim} latent dimensions, beta {model.beta}, in {'training' if model.training else 'evaluation'} mode"
     for part in model.objective.modules():
@@ -119,10 +128,10 @@ class Taken:
     def __init__(self, model: nn.Module):
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}  # of the modules and tensors met so far
-        self.recipe = {"learned": [], "frozen": [], "channels_last": []}
+        self.recipe: dict[str, Any] = {"learned": [], "frozen": [], "channels_last": []}
         self.recipe["model"] = self._value(model, "")
 
-    def _value(self, x, where: str):
+    def _value(self, x: Any, where: str) -> Any:
         """Plain values as they are; else a dictionary whose first key says what it is. `where` is for names, errors."""
         if isinstance(x, np.generic):
             x = x.item()
@@ -176,7 +185,7 @@ class Taken:
                 self.recipe["channels_last"].append(where)
         return self._names[id(x)]
 
-    def _path(self, x, where: str) -> str:
+    def _path(self, x: Any, where: str) -> str:
         """module:name of a class or function, which must be found there."""
         name = x.__qualname__
         path = f"{'torch.nn.functional' if getattr(F, name, None) is x else x.__module__}:{name}"
@@ -192,14 +201,15 @@ class Rebuilt:
     module is run, so no weight is drawn; whatever else a recipe says that no `Taken` wrote is some exception."""
 
     def __init__(self, recipe: dict, tensors: dict[str, Tensor], find: Callable):
-        self._find, self._tensors, self._modules = find, dict(tensors), {}
+        self._find, self._tensors = find, dict(tensors)
+        self._modules: dict[str, nn.Module] = {}
         for name in recipe["channels_last"]:
             self._tensors[name] = self._tensors[name].contiguous(memory_format=torch.channels_last)
         for kind in ("learned", "frozen"):
             self._tensors.update({name: nn.Parameter(self._tensors[name], kind == "learned") for name in recipe[kind]})
         self.model = self._value(recipe["model"])
 
-    def _value(self, x):
+    def _value(self, x: Any) -> Any:
         if isinstance(x, list):
             return [self._value(part) for part in x]
         match x:
@@ -215,7 +225,7 @@ class Rebuilt:
                 return self._find(path)
             case {"made": path, "with": parts}:
                 kind = self._find(path)
-                if not is_dataclass(kind):
+                if not (isinstance(kind, type) and is_dataclass(kind)):
                     raise TypeError(f"{path} is no dataclass")
                 return kind(**{name: self._value(part) for name, part in parts.items()})
             case {"module": path, "at": where}:
@@ -251,7 +261,7 @@ def trusted() -> list[str]:
     return ["mmvm", "torch.nn", *sorted(studies)]
 
 
-def imported(path: str):
+def imported(path: str) -> Any:
     """The class or function that module:name names. Raises `UserError`."""
     module, _, name = path.partition(":")
     try:
@@ -263,7 +273,7 @@ def imported(path: str):
     return found
 
 
-def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike):
+def _allowed(path: str, allow: tuple, ours: list[str], file: os.PathLike) -> Any:
     """As `imported`, of what is in `allow` or of `ours`; of the latter classes alone, and torch's own functions."""
     given = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in allow if isinstance(kind, type)}
     if path in given:
@@ -290,7 +300,7 @@ def belongs(path: str, packages: Iterable[str]) -> bool:
     return any(f"{path.replace(':', '.')}.".startswith(f"{package}.") for package in packages)
 
 
-def _alike(a: list[Tensor], b: list[Tensor | None]) -> bool:
+def _alike(a: Sequence[Tensor], b: Sequence[Tensor | None]) -> bool:
     """Whether lists of outputs are equal up to rounding."""
     return len(a) == len(b) and all(
         y is not None and x.shape == y.shape and x.dtype == y.dtype

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class Modality:
     centre: tuple[float, ...] = ()
     spread: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not tuple(self.shape):
             raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -129,15 +130,16 @@ class Modality:
             kept[key] = [like.new_tensor(n).view(-1, *[1] * (len(self.shape) - 1)) for n in numbers]
         return kept[key]
 
-    def n_tokens(self, x: Tensor, present: Tensor) -> int | None:
+    def n_tokens(self, x: Any, present: Tensor) -> int | None:
         """V of tokens 0 to V - 1 in the stored x (N, *shape) where `present` (N,); None where they are no tokens."""
         if not self.likelihood.discrete:
             return None
         known = x[:][present]
-        known = known if self.likelihood.ignore is None else known[known != self.likelihood.ignore]
+        ignore = getattr(self.likelihood, "ignore", None)
+        known = known if ignore is None else known[known != ignore]
         return 1 + int(known.max()) if known.numel() else 1
 
-    def fitted(self, x: Tensor, present: Tensor) -> "Modality":
+    def fitted(self, x: Any, present: Tensor) -> "Modality":
         """This modality with `centre` and `spread` of the stored x (N, *shape) where `present` (N,), NaN left out; as
         it is where it has them or does not want them. A column that does not vary has spread 1."""
         if not self.standardise or self.spread:
@@ -145,8 +147,8 @@ class Modality:
         def sums(of: Callable[[Tensor], Tensor]) -> Tensor:
             """Over all observed entries of each column, (F,) float64, a piece at a time."""
             pieces = torch.nonzero(present)[:, 0].split(PIECE)
-            return sum(of((x.index_select(0, rows).double() * self.scale).transpose(0, 1).flatten(1)).nansum(1)
-                       for rows in pieces)
+            return sum((of((x.index_select(0, rows).double() * self.scale).transpose(0, 1).flatten(1)).nansum(1)
+                        for rows in pieces), start=torch.zeros((), dtype=torch.float64, device=present.device))
         if not present.any():
             raise UserError(f"modality {self.name!r} is to be standardised and no sample has it: leave it out")
         count = sums(lambda values: (~values.isnan()).double()).clamp(min=1.0)
@@ -156,7 +158,7 @@ class Modality:
         return replace(self, centre=tuple(centre.tolist()), spread=tuple(spread.tolist()))
 
     @classmethod
-    def guess(cls, name: str, values, say: Callable[[str], None] | None = print, **chosen) -> "Modality":
+    def guess(cls, name: str, values: Any, say: Callable[[str], None] | None = print, **chosen: Any) -> "Modality":
         """A description that fits `values` (N, *shape), arrays or frames, and says why in one line. What is `chosen`, a
         likelihood, weight or any other field, stays.
 

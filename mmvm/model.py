@@ -6,7 +6,7 @@ Letters: S sources, M modalities, B batch, D latent.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Schedule
 from mmvm.objectives.spec import build
 from mmvm.schedule import at, bounds_of
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 
 @dataclass
@@ -108,9 +111,10 @@ class MultimodalVAE(nn.Module):
                 say(f"{spec.name}: {said}, {spec.likelihood}, weight {spec.weight:g}")
         if isinstance(objective, str):
             objective = build(objective, latent_dim, len(data.specs))
-        return cls(data.specs, *([given[name] for name in data.names] for given in own.values()), objective, beta)
+        chosen = [[given[name] for name in data.names] for given in own.values()]
+        return cls(data.specs, chosen[0], chosen[1], objective, beta)
 
-    def forward(self, x: Sequence[Tensor], observed: Tensor | None = None, step: int = 0) -> Terms:
+    def forward(self, x: Sequence | Mapping, observed: Any = None, step: int = 0) -> Terms:
         """The training terms of a batch; `step` (updates so far) drives schedules."""
         batch = self._prepare(x, observed)
         shared = self.objective(self._encode(batch), batch.observed, step)       # latents (S, M, B, D)
@@ -126,12 +130,12 @@ class MultimodalVAE(nn.Module):
         """Number of updates after which no schedule moves any more."""
         return max(self.objective.settled_at, self.beta.steps if isinstance(self.beta, Schedule) else 0)
 
-    def encode(self, x: Sequence[Tensor], observed: Tensor | None = None) -> DiagonalGaussian:
+    def encode(self, x: Sequence | Mapping, observed: Any = None) -> DiagonalGaussian:
         """The unimodal posteriors q_m(z_m | x_m), (M, B, D); N(0, I) where nothing is observed."""
         batch = self._prepare(x, observed)
         return self._encode(batch).where(batch.observed)
 
-    def decode(self, latents: Tensor | Mapping[str, Tensor]) -> list[Tensor] | dict[str, Tensor]:
+    def decode(self, latents: Any) -> Any:
         """Latents (M, B, D) -> the parameters of each p(x_m | z_m), (B, ...); name -> (B, D) gives name -> (B, ...)."""
         if isinstance(latents, Mapping):
             self._check_names(latents, f"latents of {list(latents)} given")
@@ -140,11 +144,11 @@ class MultimodalVAE(nn.Module):
         latents = latents if isinstance(latents, Tensor) else self._here(latents, "latents")
         return [decoder(z) for decoder, z in zip(self.decoders, latents, strict=True)]
 
-    def log_likelihood(self, x: Sequence[Tensor], observed: Tensor | None, latents: Tensor) -> Tensor:
+    def log_likelihood(self, x: Sequence | Mapping, observed: Any, latents: Tensor) -> Tensor:
         """log p(x_m | z) for latents (S, M, B, D): (S, M, B) nats, unweighted, 0 where not observed."""
         return self._log_likelihood(self._prepare(x, observed), latents)
 
-    def impute(self, x: Sequence[Tensor] | Mapping, observed: Tensor | None = None,
+    def impute(self, x: Sequence | Mapping, observed: Any = None,
                targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
         one (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes, and
@@ -157,7 +161,7 @@ class MultimodalVAE(nn.Module):
         latents = self.objective.impute_latents(self._encode(batch).where(batch.observed), batch.observed)
         return self._means(latents, targets)
 
-    def generate(self, n: int, density, targets: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def generate(self, n: int, density: Any, targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
         """n joint samples: one z from `density` (see `fit_latent_density`) through every decoder.
 
         The prior h(z | X) needs data, so the model defines no p(z) to sample from (paper, section 6): a density
@@ -168,10 +172,11 @@ class MultimodalVAE(nn.Module):
         z = torch.as_tensor(z, dtype=parameter.dtype, device=parameter.device)
         return self._means(z.expand(len(self.modalities), *z.shape), targets)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike, half: bool = False) -> None:
         """Writes all that is needed to use the model into one safetensors file: weights, modalities, objective, beta,
-        versions, the networks' classes by import path. Raises `UserError` for what could not be given back."""
-        keep.save(self, path)
+        versions, the networks' classes by import path. With `half` the float32 weights are rounded to bfloat16, for
+        half the bytes; `load` gives float32 again. Raises `UserError` for what could not be given back."""
+        keep.save(self, path, half)
 
     @classmethod
     def load(cls, path: str | os.PathLike, allow: Iterable = ()) -> "MultimodalVAE":
@@ -179,7 +184,7 @@ class MultimodalVAE(nn.Module):
         outside `mmvm`, `torch.nn` and the installed studies must be in `allow`, as classes, modules or their names."""
         return keep.load(path, allow, cls)
 
-    def _prepare(self, x: Sequence[Tensor], observed: Tensor | None) -> Prepared:
+    def _prepare(self, x: Any, observed: Any) -> Prepared:
         if isinstance(x, (Batch, MultimodalData)):
             raise UserError("give the model the list of tensors and the mask: model(batch.x, batch.observed)")
         if isinstance(x, Mapping) or not all(isinstance(given, Tensor | None) for given in (*x, observed)):
@@ -210,7 +215,7 @@ class MultimodalVAE(nn.Module):
              for x_m, present in zip(x, observed)]
         return Prepared(x, observed, seen, complete)
 
-    def _in_order(self, x: Sequence | Mapping, observed) -> tuple[list[Tensor], Tensor | None]:
+    def _in_order(self, x: Any, observed: Any) -> tuple[list[Tensor], Tensor | None]:
         """Whatever holds the modalities as a list of tensors and a mask, None where everything is there."""
         names = [m.name for m in self.modalities]
         if not isinstance(x, Mapping):
@@ -239,7 +244,7 @@ class MultimodalVAE(nn.Module):
             n, *m.shape, dtype=torch.long if m.likelihood.discrete else torch.float, device=device)
             for m in self.modalities], observed
 
-    def _here(self, values, what: str) -> Tensor:
+    def _here(self, values: Any, what: str) -> Tensor:
         return arrays.as_tensor(values, what).to(next(self.parameters()).device)
 
     def _check_names(self, names: Mapping | Sequence[str], said: str) -> None:
@@ -248,7 +253,7 @@ class MultimodalVAE(nn.Module):
             raise UserError(f"{said}: name some of {known}")
 
     def _encode(self, batch: Prepared) -> DiagonalGaussian:
-        inputs = [torch.cat([x_m, seen.to(x_m.dtype)], 1) if modality.mask_input else x_m
+        inputs = [torch.cat([x_m, seen.to(x_m.dtype)], 1) if modality.mask_input and seen is not None else x_m
                   for modality, x_m, seen in zip(self.modalities, batch.x, batch.seen)]
         present = None if batch.complete else batch.observed
         posteriors = [DiagonalGaussian(*out) for out in self._run(self.encoders, inputs, present)]
@@ -276,7 +281,7 @@ class MultimodalVAE(nn.Module):
         return [run_on_present(network, x, None if present is None else present[m])
                 for m, (network, x) in enumerate(zip(networks, inputs))]
 
-    def _means(self, latents: Tensor, targets: Sequence[str] | None) -> dict[str, Tensor]:
+    def _means(self, latents: Tensor, targets: str | Sequence[str] | None) -> dict[str, Tensor]:
         targets = [m.name for m in self.modalities] if targets is None else targets
         targets = [targets] if isinstance(targets, str) else list(targets)
         self._check_names(targets, f"targets {targets} asked for")
@@ -286,7 +291,7 @@ class MultimodalVAE(nn.Module):
 
 @torch.no_grad()
 def fit_latent_density(model: MultimodalVAE, data: MultimodalData, n_components: int = 20, n: int = 5_000,
-                       seed: int = 0):
+                       seed: int = 0) -> "GaussianMixture":
     """An ex-post density: a Gaussian mixture with full covariances on draws from the posteriors of n samples, all
     modalities pooled, that is on the average of h(z | X) over the data. Give it to `MultimodalVAE.generate`.
 

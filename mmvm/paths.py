@@ -30,6 +30,11 @@ def results_root() -> Path:
     return REPOSITORY / "data" / "results"
 
 
+def models_root() -> Path:
+    """The trained models that ship."""
+    return REPOSITORY / "data" / "models"
+
+
 def runs_root() -> Path:
     """Checkpoints, histories and papermill outputs; ignored by git. MMVM_RUNS moves it to a larger disk."""
     return home(os.environ.get("MMVM_RUNS") or REPOSITORY / "runs")

@@ -20,7 +20,7 @@ class Schedule:
     steps: int
     form: Literal["exponential", "linear", "cosine"] = "exponential"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.form not in ("exponential", "linear", "cosine"):
             raise UserError(f"unknown schedule form {self.form!r}: use 'exponential', 'linear' or 'cosine'")
         if self.steps < 1:

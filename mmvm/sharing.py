@@ -1,5 +1,8 @@
 """One latent of a sample, and how far its modalities agree on it: two methods of `MultimodalVAE`."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,7 +16,7 @@ HOW = ("mixture", "draw", "precision")
 
 
 @torch.no_grad()
-def shared(model, data: MultimodalData, how: str = "mixture", seed: int = 0) -> DiagonalGaussian:
+def shared(model: Any, data: MultimodalData, how: str = "mixture", seed: int = 0) -> DiagonalGaussian:
     """One Gaussian per sample, (N, D) on the CPU, of whatever modalities it has.
 
     "mixture"    mean and variance of the mixture h(z | X) of those observed, with the objective's weights, 1/M without
@@ -46,7 +49,7 @@ def _together(q: DiagonalGaussian, observed: Tensor, weights: Tensor, how: str,
 
 
 @torch.no_grad()
-def compare(model, data: MultimodalData, draws: int = 64, seed: int = 0) -> Tensor:
+def compare(model: Any, data: MultimodalData, draws: int = 64, seed: int = 0) -> Tensor:
     """How far the modalities of each sample disagree, (N,) nats: the Jensen-Shannon divergence of the posteriors that
     are observed, 1/M sum_m KL(q_m || h), by `draws` draws from each; between 0 and log M, 0 for one modality alone.
 
@@ -62,13 +65,13 @@ def compare(model, data: MultimodalData, draws: int = 64, seed: int = 0) -> Tens
         log_weights = observed.double().log() - observed.sum(0).double().log()
         q = DiagonalGaussian.within_limits(q.mean.double(), q.logvar.double())
         samples = (q.sample(generator) for _ in range(draws))
-        total = sum(q.log_prob(z) - q.mixture_log_prob(z, log_weights) for z in samples)
+        total = sum((q.log_prob(z) - q.mixture_log_prob(z, log_weights) for z in samples), start=q.mean.new_zeros(()))
         divergence = (total / draws).masked_fill(~observed, 0.0).sum(0) / observed.sum(0)
         found.append(divergence.clamp(min=0.0).minimum(observed.sum(0).double().log()).float())
     return torch.cat(found)
 
 
-def _posteriors(model, data: MultimodalData):
+def _posteriors(model: Any, data: MultimodalData) -> Iterator[tuple[DiagonalGaussian, Tensor, Tensor]]:
     """(shared part of the posteriors (M, B, D), observed (M, B), weights (M, B)) on the CPU, in evaluation mode."""
     check_units(model, data)
     with evaluating(model) as device:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.encodings import BATCH, check_class_labels, from_each_source, mean_or_nan
+from mmvm.evaluation.encodings import BATCH, check_class_labels, from_each_source, labels_of, mean_or_nan
 from mmvm.model import MultimodalVAE
 
 
@@ -24,7 +24,7 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     check_class_labels(data)
     right = np.zeros((len(data.specs),) * 2)
     for source, _, index, parameters in from_each_source(model, data, seed):
-        labels = data.labels.index_select(0, index)
+        labels = labels_of(data).index_select(0, index)
         for target, (modality, out) in enumerate(zip(data.specs, parameters)):
             logits = classifiers[target](modality.likelihood.mean(out).float())
             right[source, target] += (logits.argmax(-1) == labels.to(logits.device)).sum().item()

@@ -43,7 +43,7 @@ def from_each_source(model: MultimodalVAE, data: MultimodalData, seed: int) -> I
 
 def means_and_labels(model: MultimodalVAE, data: MultimodalData) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Per modality, posterior means and labels of the samples that have it."""
-    means, observed, labels = encode_means(model, data), data.observed.cpu(), data.labels.cpu()
+    means, observed, labels = encode_means(model, data), data.observed.cpu(), labels_of(data).cpu()
     return [m[o].numpy() for m, o in zip(means, observed)], [labels[o].numpy() for o in observed]
 
 
@@ -52,6 +52,13 @@ def some_of(data: MultimodalData, n: int | None, seed: int) -> MultimodalData:
     if n is None or n >= len(data):
         return data
     return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
+
+
+def labels_of(data: MultimodalData) -> Tensor:
+    """(N,) or (N, C). Raises `UserError` where there are none."""
+    if data.labels is None:
+        raise UserError("this measure needs labels: give `labels` with the data")
+    return data.labels
 
 
 def check_class_labels(*sets: MultimodalData) -> None:

@@ -94,9 +94,9 @@ def log_likelihood(model: MultimodalVAE, data: MultimodalData, n_draws: int = 64
                 terms = terms.sum(1, keepdim=True)
             log_w = terms + log_ratio.double()                                              # (N, G, B)
             values.append((log_w.logsumexp(0) - math.log(n_draws)).sum(0).cpu())
-    values = torch.cat(values).numpy()
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return LogLikelihood(float(values.mean()), float(error), n_draws, len(values))
+    each = torch.cat(values).numpy()
+    error = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else float("nan")
+    return LogLikelihood(float(each.mean()), float(error), n_draws, len(each))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import check_binary_labels, encode_means, some_of
+from mmvm.evaluation.encodings import check_binary_labels, encode_means, labels_of, some_of
 from mmvm.evaluation.probe import logistic_regression
 from mmvm.model import MultimodalVAE
 
@@ -42,7 +42,7 @@ def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n:
     check_binary_labels(train, test)
     train = some_of(train, n, seed)
     z, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
-    return Encodings(z, train.labels.cpu().float().numpy(), z_test, test.labels.cpu().float().numpy())
+    return Encodings(z, labels_of(train).cpu().float().numpy(), z_test, labels_of(test).cpu().float().numpy())
 
 
 def logistic(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int 
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    def fitted(x, y):
+    def fitted(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         grown = RandomForestClassifier(trees, criterion="entropy", max_depth=depth, min_samples_split=5,
                                        min_samples_leaf=1, max_features="sqrt", bootstrap=True, random_state=seed,
                                        n_jobs=n_jobs).fit(x, y)

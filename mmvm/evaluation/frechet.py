@@ -4,37 +4,38 @@ Means and covariances are summed up batch by batch. `cross_modal` takes coherenc
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_or_nan
+from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, labels_of, mean_or_nan
 from mmvm.evaluation.errors import nats
 from mmvm.model import MultimodalVAE
 
 WIDEST = 2_048  # features that are used as they are; Inception's number
 
 
-def frechet_distance(mean_1, cov_1, mean_2, cov_2) -> float:
+def frechet_distance(mean_1: ArrayLike, cov_1: ArrayLike, mean_2: ArrayLike, cov_2: ArrayLike) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), the squared 2-Wasserstein distance of two Gaussians.
 
     Means (F,) and covariances (F, F), arrays or tensors; computed in float64 on the CPU. Symmetric, never negative, in
     squared units of the features. Raises `UserError` where shapes do not fit, numbers are not finite or a covariance
     is none.
     """
-    mean_1, cov_1, mean_2, cov_2 = (torch.as_tensor(a, dtype=torch.float64).detach().cpu()
-                                    for a in (mean_1, cov_1, mean_2, cov_2))
-    n = mean_1.numel()
-    if not (mean_1.shape == mean_2.shape == (n,) and cov_1.shape == cov_2.shape == (n, n)):
-        raise UserError(f"means {tuple(mean_1.shape)}, {tuple(mean_2.shape)} and covariances {tuple(cov_1.shape)}, "
-                        f"{tuple(cov_2.shape)}: give (F,), (F,) and (F, F), (F, F) of the same F features")
+    m1, c1, m2, c2 = (torch.as_tensor(a, dtype=torch.float64).detach().cpu() for a in (mean_1, cov_1, mean_2, cov_2))
+    n = m1.numel()
+    if not (m1.shape == m2.shape == (n,) and c1.shape == c2.shape == (n, n)):
+        raise UserError(f"means {tuple(m1.shape)}, {tuple(m2.shape)} and covariances {tuple(c1.shape)}, "
+                        f"{tuple(c2.shape)}: give (F,), (F,) and (F, F), (F, F) of the same F features")
     # The eigenvalues of C1 C2 are those of C1^(1/2) C2 C1^(1/2), real and not negative: the squared singular values of
     # C1^(1/2) C2^(1/2). Taking these directly loses no precision to a square root where covariances are singular.
-    cross = torch.linalg.svdvals(square_root(cov_1) @ square_root(cov_2)).sum()
-    distance = (mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross
+    cross = torch.linalg.svdvals(square_root(c1) @ square_root(c2)).sum()
+    distance = (m1 - m2).square().sum() + c1.trace() + c2.trace() - 2 * cross
     return max(distance.item(), 0.0)
 
 
@@ -56,9 +57,9 @@ class RunningMoments:
     a large mean.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.n = 0
-        self.mean = self._scatter = None
+        self.mean = self._scatter = torch.zeros(0)
 
     def update(self, features: Tensor) -> None:
         """Adds a batch (B, F)."""
@@ -86,7 +87,7 @@ class RunningMoments:
 
 
 @torch.no_grad()
-def features_of(classifier: nn.Module, images: Tensor) -> Tensor:
+def features_of(classifier: Any, images: Tensor) -> Tensor:
     """What the classifier's last layer sees of prepared images (B, 3, 28, 28): `classifier.features`, (B, F).
 
     Always without dropout. Where F exceeds 2,048 they are averaged over positions, as Inception's are, 12,544 -> 256
@@ -108,7 +109,7 @@ def pooled(classifier: nn.Module, features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cross_modal(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[nn.Module],
+def cross_modal(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[Any],
                 seed: int = 0) -> dict[str, np.ndarray]:
     """`coherence`, `imputation` (error) and `classifier_distance` of images, each (M, M), in one pass per source: every
     latent is decoded once and every image classified once, clamped to [0, 1]. NaN where nothing is observed.
@@ -122,7 +123,7 @@ def cross_modal(model: MultimodalVAE, data: MultimodalData, classifiers: Sequenc
     F / (2n) of their total variance, so take n >= 10 F and compare at one n only. For n <= F the covariances are
     singular, which the formula bears, but then this bias is most of what is measured.
     """
-    m = len(data.specs)
+    m, known = len(data.specs), labels_of(data)
     right, nll, both = np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
     moments = [[RunningMoments() for _ in range(m)] for _ in range(m + 1)]  # the last row: real images
     for target, classifier in enumerate(classifiers):
@@ -130,7 +131,7 @@ def cross_modal(model: MultimodalVAE, data: MultimodalData, classifiers: Sequenc
             moments[m][target].update(features_of(classifier, images))
     with evaluating(nn.ModuleList(classifiers)):
         for source, batch, index, parameters in from_each_source(model, data, seed):
-            labels = data.labels.index_select(0, index).to(parameters[0].device)
+            labels = known.index_select(0, index).to(parameters[0].device)
             for target, (spec, classifier, out) in enumerate(zip(data.specs, classifiers, parameters)):
                 total, n = nats(spec, out, batch.x[target], batch.observed[target])
                 nll[source, target] += total

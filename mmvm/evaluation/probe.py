@@ -1,5 +1,7 @@
 """The linear probe: what a logistic regression reads off the latents (paper, section 5.1)."""
 
+from typing import Any
+
 import numpy as np
 
 from mmvm.data import MultimodalData
@@ -32,7 +34,7 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     return np.array(accuracies)
 
 
-def logistic_regression(x: np.ndarray, y: np.ndarray, standardise: bool = True, max_iter: int = 10_000):
+def logistic_regression(x: np.ndarray, y: np.ndarray, standardise: bool = True, max_iter: int = 10_000) -> Any:
     """scikit-learn's, C = 1, fitted to features (N, F), standardised or as they are, and classes (N,)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -8,6 +8,7 @@ paper's reconstruction errors sit on.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ def sum_event(x: Tensor, event_ndim: int) -> Tensor:
     return x.flatten(x.ndim - event_ndim).sum(-1) if event_ndim else x
 
 
-def _count(x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor | int:
+def _count(x: Tensor, event_ndim: int, seen: Tensor | None) -> Any:
     """How many entries of an event count: a number, or (...,)."""
     return x.shape[x.ndim - event_ndim:].numel() if seen is None else sum_event(seen, event_ndim)
 
@@ -79,21 +80,21 @@ class Laplace(Likelihood):
 
     scale: float = 0.75
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive("Laplace scale", self.scale)
 
-    def log_prob(self, params, x, event_ndim, seen=None):
+    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
         # scale and constant after the sum: once a sample instead of once a pixel
         params, x = where_seen(widen(params), x, seen)
         distance = (params - x).abs()
         return -sum_event(distance, event_ndim) / self.scale - self.floor(_count(distance, event_ndim, seen))
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         params = widen(params)
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
         return params - self.scale * u.sign() * torch.log1p(-2 * u.abs().clamp(max=0.5 - 1e-7))
 
-    def floor(self, n):
+    def floor(self, n: int) -> float:
         return n * math.log(2 * self.scale)
 
 
@@ -103,21 +104,21 @@ class Normal(Likelihood):
 
     scale: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive("Normal scale", self.scale)
 
-    def log_prob(self, params, x, event_ndim, seen=None):
+    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
         params, x = where_seen(widen(params), x, seen)
         squared = (params - x).square()
         return (-0.5 / self.scale**2 * sum_event(squared, event_ndim)
                 - self.floor(_count(squared, event_ndim, seen)))
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         params = widen(params)
         noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
         return params + self.scale * noise
 
-    def floor(self, n):
+    def floor(self, n: int) -> float:
         return n * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
 
 
@@ -127,14 +128,14 @@ class Bernoulli(Likelihood):
 
     lowest, highest = 0, 1
 
-    def elementwise(self, params, x):
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         x = x.to(params.dtype).expand_as(params)  # the function itself does not broadcast
         return -F.binary_cross_entropy_with_logits(params, x, reduction="none")
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         return torch.sigmoid(params)
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.bernoulli(torch.sigmoid(widen(params)), generator=generator)
 
 
@@ -150,10 +151,10 @@ class Categorical(Likelihood):
     discrete = True
     lowest, whole = 0, True
 
-    def parameter_shape(self, shape):
+    def parameter_shape(self, shape: tuple[int, ...]) -> tuple[int | str, ...]:
         return ("C", *shape)
 
-    def log_prob(self, params, x, event_ndim, seen=None):
+    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
         class_dim = params.ndim - event_ndim - 1
         log_p = F.log_softmax(widen(params), class_dim)
         x = x.long().expand(*params.shape[:class_dim], *params.shape[class_dim + 1:])
@@ -163,11 +164,11 @@ class Categorical(Likelihood):
         chosen = log_p.gather(class_dim, x.masked_fill(ignored, 0).unsqueeze(class_dim)).squeeze(class_dim)
         return sum_event(chosen.masked_fill(ignored, 0.0), event_ndim)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """Class probabilities (..., C, L), for one dimension of positions."""
         return params.softmax(-2)
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         p = widen(params).softmax(-2).movedim(-2, -1)
         return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
 
@@ -178,13 +179,13 @@ class Poisson(Likelihood):
 
     lowest, whole = 0, True
 
-    def elementwise(self, params, x):
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         return x * params - params.exp() - torch.lgamma(x + 1)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         return params.exp()
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.poisson(widen(params).exp(), generator=generator)
 
 

@@ -4,6 +4,7 @@ Computed in float64 whatever comes in: lgamma of a million, in float32, is wrong
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,7 @@ class NegativeBinomial(Several):
     lowest, whole = 0, True
     inflated = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in (("dispersion", self.dispersion), ("library", self.library)):
             if value is not None:
                 positive(f"{type(self).__name__} {name}", value)
@@ -45,7 +46,7 @@ class NegativeBinomial(Several):
     def per_entry(self) -> int:
         return 1 + (self.dispersion is None) + self.inflated
 
-    def entries(self, parameters, x, event_ndim, seen):
+    def entries(self, parameters: Sequence[Tensor], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
         x, parameters = x.double(), [p.double() for p in parameters]
         log_mean = parameters[0]
         if self.library is not None:
@@ -53,24 +54,24 @@ class NegativeBinomial(Several):
             log_mean = event_softmax(log_mean, event_ndim, seen) + total.view(*total.shape, *[1] * event_ndim)
         return self._log_prob(log_mean, parameters, x)
 
-    def _log_prob(self, log_mean: Tensor, parameters: list[Tensor], x: Tensor) -> Tensor:
+    def _log_prob(self, log_mean: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
         log_r = self._log_dispersion(log_mean, parameters)
         r, log_odds = log_r.exp(), limited(log_mean, LOG_MEAN) - log_r  # log (mu / r)
         return (torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
                 - r * F.softplus(log_odds) - x * F.softplus(-log_odds))
 
-    def _log_dispersion(self, like: Tensor, parameters) -> Tensor:
+    def _log_dispersion(self, like: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         return (limited(parameters[1], LOG_DISPERSION) if self.dispersion is None
                 else torch.full_like(like, math.log(self.dispersion)))
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """mu (..., *shape). With a library size, of a sample with `library` counts in its last dimension."""
         return self._mean(self.split(params)[0])
 
     def _mean(self, log_mean: Tensor) -> Tensor:
         return limited(log_mean, LOG_MEAN).exp() if self.library is None else self.library * log_mean.softmax(-1)
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         parameters = self.split(params)
         mean = self._mean(parameters[0])
         r = self._log_dispersion(mean, parameters).exp()
@@ -86,15 +87,15 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     inflated = True
 
-    def _log_prob(self, log_mean, parameters, x):
+    def _log_prob(self, log_mean: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
         counted = super()._log_prob(log_mean, parameters, x)
         dropped, kept = F.logsigmoid(parameters[-1]), F.logsigmoid(-parameters[-1])
         return torch.where(x == 0, torch.logaddexp(dropped, kept + counted), kept + counted)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         return super().mean(params) * torch.sigmoid(-self.split(params)[-1])
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         kept = torch.bernoulli(torch.sigmoid(-self.split(params)[-1]), generator=generator)
         return kept * super().sample(params, generator)
 

@@ -1,9 +1,11 @@
 """Reals with outliers, and fractions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mmvm.errors import UserError
 from mmvm.likelihoods.base import positive
@@ -23,7 +25,7 @@ class StudentT(Several):
     df: float = 4.0
     scale: float | None = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive("StudentT df", self.df)
         if self.scale is not None:
             positive("StudentT scale", self.scale)
@@ -32,12 +34,12 @@ class StudentT(Several):
     def per_entry(self) -> int:
         return 1 + (self.scale is None)
 
-    def _log_scale(self, parameters):
+    def _log_scale(self, parameters: Sequence[Tensor]) -> Tensor:
         if self.scale is not None:
             return parameters[0].new_tensor(math.log(self.scale))
         return limited(parameters[1], LOG_DISPERSION)
 
-    def entries(self, parameters, x, event_ndim, seen):
+    def entries(self, parameters: Sequence[Tensor], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
         log_scale = self._log_scale(parameters)
         squared = ((x - parameters[0]) * (-log_scale).exp()).square()
         return -self._constant - log_scale - 0.5 * (self.df + 1) * (squared / self.df).log1p()
@@ -46,17 +48,17 @@ class StudentT(Several):
     def _constant(self) -> float:
         return 0.5 * math.log(self.df * math.pi) + math.lgamma(self.df / 2) - math.lgamma((self.df + 1) / 2)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         return self.split(params)[0]
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         parameters = self.split(params)
         location = parameters[0]
         noise = torch.randn(location.shape, generator=generator, device=location.device, dtype=location.dtype)
         chi2 = 2 * gamma(torch.full_like(noise, self.df / 2), generator)
         return location + self._log_scale(parameters).exp() * noise * (self.df / chi2).sqrt()
 
-    def floor(self, n):
+    def floor(self, n: int) -> float:
         """At scale 1 where it is learned, for which there is no smallest value."""
         return n * (math.log(self.scale or 1.0) + self._constant)
 
@@ -75,7 +77,7 @@ class Beta(Several):
 
     lowest, highest = 0, 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.concentration is not None:
             positive("Beta concentration", self.concentration)
         if not 0 < self.margin < 0.5:
@@ -85,20 +87,20 @@ class Beta(Several):
     def per_entry(self) -> int:
         return 1 + (self.concentration is None)
 
-    def _shapes(self, parameters):
+    def _shapes(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Both parameters of the usual form, at least 1e-10: a sigmoid of -80 times a concentration is none."""
         log_c = (limited(parameters[1], LOG_DISPERSION) if self.concentration is None
                  else torch.full_like(parameters[0], math.log(self.concentration)))
         return [(torch.sigmoid(sign * parameters[0]) * log_c.exp()).clamp(min=1e-10) for sign in (1, -1)]
 
-    def entries(self, parameters, x, event_ndim, seen):
+    def entries(self, parameters: Sequence[Tensor], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
         a, b = self._shapes([p.double() for p in parameters])
         x = x.double().clamp(self.margin, 1 - self.margin)
         return (torch.lgamma(a + b) - torch.lgamma(a) - torch.lgamma(b) + (a - 1) * x.log() + (b - 1) * (-x).log1p())
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         return torch.sigmoid(self.split(params)[0])
 
-    def sample(self, params, generator=None):
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         a, b = (gamma(shape, generator).clamp(min=1e-30) for shape in self._shapes(self.split(params)))
         return a / (a + b)

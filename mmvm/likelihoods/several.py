@@ -1,5 +1,7 @@
 """Likelihoods whose decoder gives several numbers an entry: they stand in the last dimension."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,19 +14,21 @@ class Several(Likelihood):
     entry's log p.
     """
 
-    per_entry = 1
+    @property
+    def per_entry(self) -> int:
+        return 1
 
-    def parameter_shape(self, shape):
+    def parameter_shape(self, shape: tuple[int, ...]) -> tuple[int | str, ...]:
         return (*shape, self.per_entry) if self.per_entry > 1 else tuple(shape)
 
     def split(self, params: Tensor) -> tuple[Tensor, ...]:
         """(..., *shape, k) -> k tensors (..., *shape)."""
         return widen(params).unbind(-1) if self.per_entry > 1 else (widen(params),)
 
-    def entries(self, parameters: tuple[Tensor, ...], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
+    def entries(self, parameters: Sequence[Tensor], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def log_prob(self, params, x, event_ndim, seen=None):
+    def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
         hidden = tuple(where_seen(p, x, seen)[0] for p in self.split(params))
         values = self.entries(hidden, where_seen(hidden[0], x, seen)[1], event_ndim, seen)
         return sum_event(values if seen is None else values.masked_fill(~seen, 0.0), event_ndim).to(hidden[0].dtype)

@@ -1,5 +1,7 @@
 """The encoder and decoder that a modality gets where nobody chose."""
 
+from typing import Any
+
 from torch import nn
 
 from mmvm.errors import UserError
@@ -8,7 +10,8 @@ from mmvm.networks.mlp import MLPDecoder, MLPEncoder
 from mmvm.networks.tokens import TokenDecoder, TokenEncoder
 
 
-def default_networks(modality, latent_dim: int, n_tokens: int | None = None) -> tuple[nn.Module, nn.Module, str]:
+def default_networks(modality: Any, latent_dim: int,
+                     n_tokens: int | None = None) -> tuple[nn.Module, nn.Module, str]:
     """Encoder, decoder and a word on both, for a `Modality` and D = `latent_dim`: dense layers of vectors,
     convolutions of pictures (C, H, W), embeddings of `n_tokens` tokens. Raises `UserError` for all else."""
     shape = modality.input_shape

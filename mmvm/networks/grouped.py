@@ -4,7 +4,8 @@ The weights stay in the M networks, so checkpoints, optimiser and everything els
 them side by side. Whether that is faster than M calls depends on the machine: see `mmvm.training.plan`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,12 @@ from mmvm.networks.mlp import MLPDecoder, MLPEncoder
 from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.AvgPool2d, nn.Upsample)  # the same for all channels
+Networks = Sequence[nn.Module] | nn.ModuleList
 KNOWN = (*ELEMENTWISE, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Flatten, nn.Sequential, ResidualBlock, ConvEncoder,
          ResNetEncoder, MLPEncoder, ConvDecoder, ResNetDecoder, MLPDecoder)
 
 
-def can_group(networks: Sequence[nn.Module]) -> bool:
+def can_group(networks: Networks) -> bool:
     """Whether the M networks are of one shape and made of layers that `forward_grouped` knows."""
     def shape(network: nn.Module) -> list:
         return [repr(network), *(tuple(p.shape) for p in network.parameters())]
@@ -27,30 +29,30 @@ def can_group(networks: Sequence[nn.Module]) -> bool:
             and all(shape(network) == shape(networks[0]) for network in networks))
 
 
-def forward_grouped(networks: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list:
+def forward_grouped(networks: Networks, inputs: Sequence[Tensor]) -> list:
     """[network(x) for ...], for M networks that `can_group` and M inputs (B, ...) of one shape."""
     first = networks[0]
     x = torch.cat(list(inputs), 1) if inputs[0].ndim == 4 else torch.stack(list(inputs))
     if isinstance(first, (ConvEncoder, ResNetEncoder, MLPEncoder)):
         if isinstance(first, MLPEncoder):
             x = _flat(x, len(networks))
-        h = _forward([network.trunk for network in networks], x)
-        means, logvars = (_forward([getattr(network, head) for network in networks], h) for head in ("mean", "logvar"))
+        h = _forward(_of(networks, "trunk"), x)
+        means, logvars = (_forward(_of(networks, head), h) for head in ("mean", "logvar"))
         return list(zip(means, logvars))
     if isinstance(first, MLPDecoder):
-        x = _forward([network.out for network in networks], _forward([network.trunk for network in networks], x))
+        x = _forward(_of(networks, "out"), _forward(_of(networks, "trunk"), x))
         return [out.view(-1, *first.shape) for out in x]
     if isinstance(first, (ConvDecoder, ResNetDecoder)):
         side = 4 if isinstance(first, ConvDecoder) else 7
-        x = _forward([network.project for network in networks], x)                  # (M, B, C * side^2)
+        x = _forward(_of(networks, "project"), x)                  # (M, B, C * side^2)
         x = x.transpose(0, 1).reshape(x.shape[1], -1, side, side)                   # (B, M * C, side, side)
-        x = _forward([network.trunk for network in networks], x)
+        x = _forward(_of(networks, "trunk"), x)
     else:
         x = _forward(networks, x)
     return list(x.unbind(0)) if x.ndim == 3 else list(x.chunk(len(networks), 1))
 
 
-def _forward(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+def _forward(layers: Networks, x: Tensor) -> Tensor:
     """M layers of one kind at once. Pictures are (B, M * C, H, W), vectors (M, B, F)."""
     first, n = layers[0], len(layers)
     if isinstance(first, nn.Sequential):
@@ -58,26 +60,31 @@ def _forward(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
             x = _forward(children, x)
         return x
     if isinstance(first, ResidualBlock):
-        dx = _forward([layer.conv0 for layer in layers], F.leaky_relu(x, 0.2))
-        dx = _forward([layer.conv1 for layer in layers], F.leaky_relu(dx, 0.2))
-        return _forward([layer.shortcut for layer in layers], x) + 0.1 * dx
+        dx = _forward(_of(layers, "conv0"), F.leaky_relu(x, 0.2))
+        dx = _forward(_of(layers, "conv1"), F.leaky_relu(dx, 0.2))
+        return _forward(_of(layers, "shortcut"), x) + 0.1 * dx
     if isinstance(first, nn.Conv2d):
         return F.conv2d(x, _side_by_side(layers, "weight"), _side_by_side(layers, "bias"), first.stride, first.padding,
                         first.dilation, groups=n)
     if isinstance(first, nn.ConvTranspose2d):
         return F.conv_transpose2d(x, _side_by_side(layers, "weight"), _side_by_side(layers, "bias"), first.stride,
-                                  first.padding, first.output_padding, groups=n, dilation=first.dilation)
+                                  cast(Any, first.padding), first.output_padding, groups=n, dilation=first.dilation)
     if isinstance(first, nn.Linear):
-        weight = torch.stack([layer.weight for layer in layers])
-        bias = torch.stack([layer.bias for layer in layers]).unsqueeze(1)
+        weight = torch.stack(_of(layers, "weight"))
+        bias = torch.stack(_of(layers, "bias")).unsqueeze(1)
         return torch.baddbmm(bias, x, weight.transpose(1, 2))
     if isinstance(first, nn.Flatten):
         return _flat(x, n)
     return first(x)
 
 
-def _side_by_side(layers: Sequence[nn.Module], name: str) -> Tensor | None:
-    values = [getattr(layer, name) for layer in layers]
+def _of(layers: Iterable[nn.Module], name: str) -> list:
+    return [getattr(layer, name) for layer in layers]
+
+
+def _side_by_side(layers: Networks, name: str) -> Any:
+    """M weights as one; None of layers that have none."""
+    values = _of(layers, name)
     return None if values[0] is None else torch.cat(values)
 
 

@@ -53,7 +53,7 @@ class ImageDecoder(nn.Module):
         return h if len(self.shape) == 3 else h.unflatten(1, (self.shape[0], -1)).movedim(2, -1)
 
 
-def stages(size: tuple[int, int], channels: int) -> tuple[list[tuple[int, int]], list[int]]:
+def stages(size: tuple[int, ...], channels: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """Heights and widths in pixels at every stage, and how many channels there are."""
     if not all(SMALLEST <= side <= LARGEST for side in size):
         raise UserError(f"pictures of {size[0]} x {size[1]} pixels: sides of {SMALLEST} to {LARGEST} are taken; resize "

@@ -1,5 +1,6 @@
 """Networks as they are measured: evaluation mode, seeded draws, and everything as it was afterwards."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module, seed: int | None = None):
+def evaluating(model: nn.Module, seed: int | None = None) -> Iterator[torch.device]:
     """Eval mode on the model's own device, seeded draws, everything put back afterwards."""
     device = next(model.parameters(), torch.empty(0)).device
     training = {module: module.training for module in model.modules()}

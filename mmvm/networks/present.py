@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
 
-def run_on_present(network: nn.Module, x: Tensor, present: Tensor | None):
+def run_on_present(network: nn.Module, x: Tensor, present: Tensor | None) -> Any:
     """network(x) for x (B, ...): a tensor (B, ...) or a tuple of them.
 
     In training, a network that normalises over the batch gets only the rows that are `present` (B,) bool; None: all

@@ -50,7 +50,11 @@ class Objective(nn.Module):
     """Base class of all methods."""
 
     text = ""       # that named the method and its options, where `spec.build` was given one
-    settled_at = 0  # number of updates after which no schedule moves any more
+
+    @property
+    def settled_at(self) -> int:
+        """Number of updates after which no schedule moves any more."""
+        return 0
 
     @classmethod
     def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":

@@ -52,9 +52,9 @@ class Gated(nn.Module):
         self.temperature, self.load_balance, self.detach = temperature, load_balance, detach
         # normalised: with alpha = 0 nothing fixes the scale of the means
         self.embed = nn.Sequential(nn.LayerNorm(2 * latent_dim), nn.Linear(2 * latent_dim, hidden), nn.ReLU())
-        self.score = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        nn.init.normal_(self.score[-1].weight, std=0.01)
-        nn.init.zeros_(self.score[-1].bias)
+        self.score = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), last := nn.Linear(hidden, 1))
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
 
     def log_probabilities(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         """log w (M, B), normalised over `observed` (M, B); equal where nothing is observed."""
@@ -112,7 +112,7 @@ class Gated(nn.Module):
         first = {name: value for name, value in means.items() if name.startswith("gate_first/")}
         if not used:
             return {}, []
-        most = max(used, key=used.get)
+        most = max(used, key=used.__getitem__)
         warnings = []
         if len(used) > 1 and used[most] > COLLAPSED:
             warnings.append(f"the gate has collapsed: modality {most} holds more than {COLLAPSED:.0%} of the weight, "

@@ -1,7 +1,9 @@
 """M separate VAEs: the lower end of every comparison."""
 
 import torch
+from torch import Tensor
 
+from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared, standard_normal_log_prob
 from mmvm.objectives.spec import method
 from mmvm.options import Option
@@ -19,15 +21,15 @@ class Independent(Objective):
         super().__init__()
         self.square_beta = square_beta
 
-    def effective_beta(self, beta, n_modalities):
+    def effective_beta(self, beta: float, n_modalities: int) -> float:
         return beta**2 if self.square_beta else beta
 
-    def forward(self, q, observed, step=0):
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         q = q.where(observed)
         kl = q.kl_standard_normal().masked_fill(~observed, 0.0).sum(0)
         return Shared(q.sample().unsqueeze(0), kl, {"kl_standard_normal": kl})
 
-    def importance_draws(self, q, observed, n):
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """The M models are separate, p(X) = prod_m p(x_m), each with its own prior N(0, I)."""
         q = q.where(observed)
         z = torch.stack([q.sample() for _ in range(n)])  # (N, M, B, D)

@@ -78,7 +78,7 @@ class Aggregated(Objective):
         if unimodal_elbos and kind != "poe":
             raise UserError(f"unimodal_elbos belong to kind='poe', not to {kind!r}: leave them out")
 
-    def effective_beta(self, beta, n_modalities):
+    def effective_beta(self, beta: float, n_modalities: int) -> float:
         return beta * n_modalities if self.kl_per_modality else beta
 
     def components(self, q: DiagonalGaussian, observed: Tensor) -> tuple[DiagonalGaussian, Tensor]:
@@ -122,7 +122,7 @@ class Aggregated(Objective):
         total = total + expert.unsqueeze(-1)
         return DiagonalGaussian(weighted / total, -total.log())
 
-    def forward(self, q, observed, step=0):
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         parts, log_weights = self.components(q, observed)
         kl = parts.kl_standard_normal()                                                    # (K, B)
         if self.sampling == "stratified":
@@ -156,11 +156,11 @@ class Aggregated(Objective):
         return Shared(torch.cat([shared.latents, own]), shared.regulariser + kl, {**shared.parts, "kl_unimodal": kl},
                       weights)
 
-    def impute_latents(self, q, observed):
+    def impute_latents(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         z = draw(*self.components(q, observed))
         return z.expand(len(observed), *z.shape)
 
-    def importance_draws(self, q, observed, n):
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         parts, log_weights = self.components(q, observed)
         z = torch.stack([draw(parts, log_weights) for _ in range(n)])                     # (N, B, D)
         ratio = standard_normal_log_prob(z) - parts.mixture_log_prob(z, log_weights)

@@ -1,5 +1,7 @@
 """The MMVM VAE: a data-dependent mixture of the M posteriors is the prior of each of them (paper, section 4)."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -55,9 +57,10 @@ class MMVM(Objective):
     """
 
     BOUNDS = BOUNDS
+    weights: Tensor | None
 
     @classmethod
-    def from_options(cls, options, latent_dim, n_modalities):
+    def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
         alpha, gate, temperature = options["alpha"], options["gate"], options["temperature"]
         if gate == "none" and (options["load_balance"] or options["temperature_updates"] or temperature != 1.0):
             raise UserError("load_balance and temperature belong to a gate: add gate=soft, gate=hard or gate=gumbel")
@@ -68,19 +71,19 @@ class MMVM(Objective):
         weights = "uniform" if gate == "none" else Gated(latent_dim, gate, temperature, options["load_balance"])
         return cls(options["bound"], weights, alpha, options["n_experts"] or None)
 
-    def __init__(self, bound: str = "pairwise", weights="uniform", standard_normal_weight: float | Schedule = 0.0,
-                 n_experts: int | None = None):
+    def __init__(self, bound: str = "pairwise", weights: str | Sequence[float] | Tensor | Gated = "uniform",
+                 standard_normal_weight: float | Schedule = 0.0, n_experts: int | None = None):
         super().__init__()
         self.bound = one_of(bound, self.BOUNDS, "bound")
         self.gate = weights if isinstance(weights, Gated) else None
         if isinstance(weights, str) and weights != "uniform":
             raise UserError(f"unknown weights {weights!r}: use 'uniform', a sequence of M positive numbers, or Gated()")
         if isinstance(weights, (str, Gated)):
-            weights = None
+            given = None
         else:
-            weights = torch.as_tensor(weights, dtype=torch.float32)
-            if weights.ndim != 1 or not len(weights) or not bool(((weights > 0) & weights.isfinite()).all()):
-                raise UserError(f"weights must be M positive finite numbers, got {weights.tolist()}")
+            given = torch.as_tensor(weights, dtype=torch.float32)
+            if given.ndim != 1 or not len(given) or not bool(((given > 0) & given.isfinite()).all()):
+                raise UserError(f"weights must be M positive finite numbers, got {given.tolist()}")
         for value in bounds_of(standard_normal_weight):
             if not 0 <= value <= 1:
                 raise UserError(f"standard_normal_weight must lie in [0, 1], got {value}")
@@ -88,14 +91,14 @@ class MMVM(Objective):
             raise UserError(f"n_experts must be at least 1, got {n_experts}")
         self.standard_normal_weight = standard_normal_weight
         self.n_experts = n_experts
-        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("weights", given, persistent=False)
 
     @property
-    def settled_at(self):
+    def settled_at(self) -> int:
         moving = [self.standard_normal_weight, self.gate.temperature if self.gate is not None else 0.0]
         return max(value.steps if isinstance(value, Schedule) else 0 for value in moving)
 
-    def log_weights(self, q, observed):
+    def log_weights(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         log_weights = self._log_weights(q, observed)
         return harden(log_weights) if self.gate is not None and self.gate.mode == "hard" else log_weights
 
@@ -111,7 +114,7 @@ class MMVM(Objective):
             log_weights = log_normalised(observed * self.weights.unsqueeze(-1))
         return log_weights if self.n_experts is None else keep_largest(log_weights, self.n_experts)
 
-    def forward(self, q, observed, step=0):
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         q = q.where(observed)
         z = q.sample()
         log_weights = self._log_weights(q, observed)
@@ -140,13 +143,13 @@ class MMVM(Objective):
             regulariser = regulariser + self.gate.load_balance * parts["load_balance"]
         return Shared(z.unsqueeze(0), regulariser, parts)
 
-    def importance_draws(self, q, observed, n):
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         raise UserError("the MMVM VAE has no log-likelihood: its prior h(z | X) is made of the data it should explain, "
                         "so there is no p(z) and no joint density p(X, z) (paper, section 3). Compare its "
                         "reconstruction and imputation errors, or a joint model's log-likelihood with another's")
 
-    def anchored(self, step):
+    def anchored(self, step: int) -> bool:
         return at(self.standard_normal_weight, step) > 0
 
-    def report(self, means):
+    def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         return ({}, []) if self.gate is None else self.gate.report(means)

@@ -1,7 +1,9 @@
 """MMVAE+: a shared and a private latent per modality (Palumbo et al. 2023)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +72,7 @@ class MMVAEPlus(Objective):
     KLS, ESTIMATORS = ("mixture", "components"), ESTIMATORS
 
     @classmethod
-    def from_options(cls, options, latent_dim, n_modalities):
+    def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
         private_dim = min(16, latent_dim // 2) if options["private_dim"] is None else options["private_dim"]
         if private_dim >= latent_dim:
             raise UserError(f"private_dim must be below latent_dim ({latent_dim}), got {private_dim}")
@@ -91,7 +93,7 @@ class MMVAEPlus(Objective):
         self.private_mean = nn.Parameter(torch.zeros(n_modalities, private_dim), requires_grad=learn_private_mean)
         self.private_logvar = nn.Parameter(torch.zeros(n_modalities, private_dim))
 
-    def effective_beta(self, beta, n_modalities):
+    def effective_beta(self, beta: float, n_modalities: int) -> float:
         return beta * n_modalities if self.kl_per_modality else beta
 
     def _split(self, q: DiagonalGaussian) -> tuple[DiagonalGaussian, DiagonalGaussian]:
@@ -104,7 +106,7 @@ class MMVAEPlus(Objective):
             raise UserError(f"this MMVAEPlus was made for {len(self.private_mean)} modalities, it got {len(q.mean)}")
         return q[..., :cut], q[..., cut:]
 
-    def forward(self, q, observed, step=0):
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         q = q.where(observed)
         m, b = observed.shape
         shared, private = self._split(q)
@@ -137,7 +139,7 @@ class MMVAEPlus(Objective):
              "kl_private": (present * private.kl_standard_normal()).sum(0)},
             weights.unsqueeze(1).expand(-1, m, -1), log_ratio, [z, w], present=present)
 
-    def loss(self, log_likelihood, shared, beta):
+    def loss(self, log_likelihood: Tensor, shared: Any, beta: float) -> Tensor:
         if self.estimator == "elbo":
             return super().loss(log_likelihood, shared, beta)
         m = log_likelihood.shape[1]
@@ -158,14 +160,14 @@ class MMVAEPlus(Objective):
     def shared_part(self, q: DiagonalGaussian) -> DiagonalGaussian:
         return q[..., :q.shape[-1] - self.private_dim]
 
-    def impute_latents(self, q, observed):
+    def impute_latents(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         q = q.where(observed)
         shared, private = self._split(q)
         z = super().impute_latents(shared, observed)
         # an absent modality's posterior is N(0, I) here, which is what its private part is drawn from
         return torch.cat([z, private.sample()], -1)
 
-    def importance_draws(self, q, observed, n):
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Of the generative model p(z) prod_m p(w_m) p(x_m | z, w_m): z from the mixture, w_m from q_m(w_m | x_m)."""
         q = q.where(observed)
         shared, private = self._split(q)

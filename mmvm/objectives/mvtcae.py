@@ -2,7 +2,10 @@
 
 import math
 
+from torch import Tensor
+
 from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared
 from mmvm.objectives.joint import Aggregated
 from mmvm.objectives.spec import method
@@ -35,15 +38,15 @@ class MVTCAE(Objective):
     def _log_likelihood_weight(self, n_modalities: int) -> float:
         return (n_modalities - self._alpha(n_modalities)) / n_modalities
 
-    def effective_beta(self, beta, n_modalities):
+    def effective_beta(self, beta: float, n_modalities: int) -> float:
         weight = self._log_likelihood_weight(n_modalities)
         return beta / weight if weight else math.inf  # one modality and alpha = 1: nothing is reconstructed
 
-    def loss(self, log_likelihood, shared, beta):
+    def loss(self, log_likelihood: Tensor, shared: Shared, beta: float) -> Tensor:
         weight = self._log_likelihood_weight(log_likelihood.shape[1])
         return -weight * shared.reconstruction(log_likelihood) + beta * shared.regulariser
 
-    def forward(self, q, observed, step=0):
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         q, alpha = q.where(observed), self._alpha(len(observed))
         joint = self._product.components(q, observed)[0][0]                                # (B, D)
         nothing = ~observed.any(0)
@@ -52,8 +55,8 @@ class MVTCAE(Objective):
         z = joint.sample().expand(1, len(observed), *joint.shape)
         return Shared(z, (1 - alpha) * prior + alpha * unimodal, {"kl_joint": prior, "kl_unimodal": unimodal})
 
-    def impute_latents(self, q, observed):
+    def impute_latents(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         return self._product.impute_latents(q, observed)
 
-    def importance_draws(self, q, observed, n):
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         return self._product.importance_draws(q, observed, n)

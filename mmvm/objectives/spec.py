@@ -4,7 +4,7 @@ A new method is a class with the decorator `method` and its `Option`s; the comma
 the list of methods then know it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mmvm.errors import UserError
@@ -36,7 +36,7 @@ METHODS: dict[str, Method] = {}
 
 
 def method(name: str, label: str, colour: str, marker: str, source: str, options: Sequence[Option] = (),
-           variants: Mapping[str, Appearance] | None = None):
+           variants: Mapping[str, Appearance] | None = None) -> Callable[[type[Objective]], type[Objective]]:
     """Class decorator: makes an `Objective` the method `name`.
 
     label, colour, marker  in figures

@@ -1,6 +1,7 @@
 """What every chapter does first: one call gives it its parameters, numbers for its prose, and checked claims."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mmvm.study import figures
 from mmvm.study.parameters import Parameters
@@ -29,10 +30,10 @@ def begin(kind: type[Parameters] | str, namespace: Mapping) -> tuple[Parameters,
     try:
         from myst_nb import glue
     except ImportError:
-        def glue(name, value, display=False):
+        def glue(name: str, value: Any, display: bool = False) -> None:
             pass
 
-    def claim(sentence: str, holds) -> None:
+    def claim(sentence: str, holds: Any) -> None:
         if not bool(holds):
             raise ClaimFailed(f"chapter {kind.name}: it does not hold any more that {sentence}. Look at the numbers "
                               "above, then change the text or the run")

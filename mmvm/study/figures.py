@@ -5,11 +5,13 @@ Colours are those of Okabe and Ito, told apart with colour-vision deficiencies t
 modality has the same colour and marker in all figures. The background stays white in the book's dark theme.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmvm.errors import UserError
 from mmvm.objectives import Appearance, spec
@@ -37,7 +39,7 @@ class _Shown(Mapping):
     def __getitem__(self, method: str) -> str:
         return getattr(self._all()[method], self.what)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._all())
 
     def __len__(self) -> int:
@@ -83,20 +85,20 @@ def by_method(board: pd.DataFrame) -> pd.DataFrame:
     return board.set_index("method").loc[[method for method in METHOD_NAMES if method in set(board["method"])]]
 
 
-def label_panels(axes, labels=None) -> None:
+def label_panels(axes: Any, labels: Sequence[str] | None = None) -> None:
     """Letters (a), (b), ... or `labels` above the left corner of each panel, for captions to point at."""
     for i, ax in enumerate(axes):
         ax.set_title(labels[i] if labels else f"({chr(97 + i)})", loc="left")
 
 
-def show_image(ax, image) -> None:
+def show_image(ax: Any, image: Any) -> None:
     ax.imshow(np.clip(np.moveaxis(np.asarray(image, dtype=float), 0, -1), 0, 1), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
-def row_label(ax, text: str) -> None:
+def row_label(ax: Any, text: str) -> None:
     ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
 
 
@@ -104,7 +106,7 @@ def fraction(beta: float) -> str:
     return f"{beta:g}" if beta >= 1 or beta < 1e-3 else f"1/{1 / beta:g}"
 
 
-def history(history: History | list[dict], names: Sequence[str] = ()) -> plt.Figure:
+def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
     """The training's curves, means over an epoch's samples, and those of the validation rows, of the weights at its
     end; the best epoch is marked. `history` as of `fit` or `read_history`; `names` of its columns, default: the loss,
     the regulariser and the log-likelihoods."""
@@ -134,7 +136,7 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> plt.Fig
 
 
 def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits: tuple[float, float],
-             fmt: str = ".2f") -> plt.Figure:
+             fmt: str = ".2f") -> Figure:
     """One (M, M) matrix per method, [source, target], the numbers written in."""
     fig, axes = plt.subplots(1, len(values), figsize=(1.1 + 2.9 * len(values), 2.7), squeeze=False)
     for ax, (method, matrix) in zip(axes[0], values.items()):
@@ -149,7 +151,7 @@ def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits
 
 
 def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
-             shared_axes: bool = True, error: str = "reconstruction error, nats per tuple") -> plt.Figure:
+             shared_axes: bool = True, error: str = "reconstruction error, nats per tuple") -> Figure:
     """`metrics` (column -> label) against the reconstruction error, one line per method over beta, one column of
     panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics). A column "<metric> sd"
     is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out."""
@@ -186,7 +188,7 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
 
 
 def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],
-              limits: dict[str, tuple[float, float]]) -> plt.Figure:
+              limits: dict[str, tuple[float, float]]) -> Figure:
     """`metrics` (column -> label) against beta, one line per method, bars are standard deviations; `lines` are drawn
     dotted (chance, or the best that is to be had); `limits` cut an axis."""
     rows = -(-len(metrics) // 2)

@@ -4,6 +4,7 @@ Checkpoints, profiles and lists that were written then are read through `present
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from mmvm import options
 
@@ -21,7 +22,7 @@ SHARED = {
 LEFT_OUT = {"mvtcae_alpha": lambda value: value < 0, "private_dim": lambda value: value in (1, 16)}
 
 
-def present(kind: type, values: Mapping) -> dict:
+def present(kind: Any, values: Mapping) -> dict:
     """Values by earlier names as those of today's `kind`, a subclass of `Study`. What is named as today stays."""
     fields = {f.name: f for f in kind.ordered()}
     names = {name: place for name, place in {**SHARED, **kind.older}.items() if name not in fields}

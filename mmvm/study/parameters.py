@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
-import yaml
 
 from mmvm import options, paths
 from mmvm.errors import UserError
@@ -24,8 +24,8 @@ from mmvm.errors import UserError
 IPYTHON = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
-def parameter(default, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
-              last: bool = False, added: bool = False, kinds: Callable | None = None):
+def parameter(default: Any, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
+              last: bool = False, added: bool = False, kinds: Callable | None = None) -> Any:
     """A field with a line of meaning and, where only some values make sense, those. `last`: after all others in the
     chapter's cell, also those that a subclass adds. `added`: younger than committed rows; at its default it is left
     out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs. `kinds`: a function that returns
@@ -38,7 +38,7 @@ def parameter(default, meaning: str, choices: tuple = (), at_least: float | None
 class Parameters:
     """Base of every chapter's parameters: flat, typed, validated on construction (`UserError`)."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         types = typing.get_type_hints(type(self))
         for f in fields(self):
             value, wanted = getattr(self, f.name), types[f.name]
@@ -72,7 +72,7 @@ class Parameters:
         return options.parse(getattr(self, name), name, kinds)
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> "Parameters":
+    def from_dict(cls, values: Mapping) -> typing.Self:
         """Values by name, the others at their defaults. Unknown names are an error that lists what exists."""
         known = [f.name for f in cls.ordered()]
         unknown = sorted(str(name) for name in set(values) - set(known))
@@ -81,7 +81,7 @@ class Parameters:
         return cls(**values)
 
     @classmethod
-    def from_notebook(cls, namespace: Mapping) -> "Parameters":
+    def from_notebook(cls, namespace: Mapping) -> typing.Self:
         """What a chapter's `parameters` cell, and papermill after it, have put into `globals()`.
 
         papermill only warns about an unknown name and runs with the defaults; here it is an error. Call this before
@@ -95,7 +95,7 @@ class Parameters:
                               and not isinstance(value, (ModuleType, type))})
 
     @classmethod
-    def from_profile(cls, profile: str) -> "Parameters":
+    def from_profile(cls, profile: str) -> typing.Self:
         """The defaults changed by a profile: book/params/<name>-<profile>.yaml, or params/<profile>.yaml beside the
         study's own module, or any YAML file by its path. "smoke" is the defaults where no file says otherwise."""
         path, there = Path(profile), cls.profiles()
@@ -106,13 +106,7 @@ class Parameters:
         if not path.exists():
             raise UserError(f"there is no profile {path}; profiles of {cls.name}: {', '.join(there)}, or name a "
                             "YAML file")
-        try:
-            values = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}," if mark else ""
-            raise UserError(f"{path}{where} is not YAML ({getattr(error, 'problem', None) or error}): write lines of "
-                            "`name: value`") from None
+        values = options.read_yaml(path, str(path), "write lines of `name: value`")
         values = {} if values is None else values
         if not isinstance(values, dict):
             raise UserError(f"{path} must hold lines of `name: value`")
@@ -124,12 +118,12 @@ class Parameters:
     @classmethod
     def profiles(cls) -> dict[str, Path]:
         """Name -> file of the profiles that there are."""
-        own = (Path(sys.modules[cls.__module__].__file__).parent / "params").glob("*.yaml")
+        own = (Path(str(sys.modules[cls.__module__].__file__)).parent / "params").glob("*.yaml")
         book = (paths.REPOSITORY / "book" / "params").glob(f"{cls.name}-*.yaml")
         return dict(sorted([*((path.stem, path) for path in own),
                             *((path.stem.removeprefix(f"{cls.name}-"), path) for path in book)]))
 
-    def with_settings(self, settings: list[str]) -> "Parameters":
+    def with_settings(self, settings: list[str]) -> typing.Self:
         """`["beta=0.25", "objective=independent"]` applied to these parameters, each read as its own type."""
         types, values = typing.get_type_hints(type(self)), asdict(self)
         known = {f.name for f in fields(self)}
@@ -169,7 +163,7 @@ class Parameters:
     not_hashed: typing.ClassVar[tuple[str, ...]] = ("out", "root", "profile", "device")
 
 
-def _parse(text: str, wanted: type, name: str):
+def _parse(text: str, wanted: type, name: str) -> Any:
     if wanted is bool:
         if text.lower() not in ("true", "false"):
             raise UserError(f"{name} must be true or false, got {text!r}")

@@ -9,10 +9,11 @@ A registration that cannot be used is a line that names its package; the others 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from mmvm import paths, training
 from mmvm.errors import UserError
@@ -29,13 +30,13 @@ class Registry(Mapping):
     Raises `UserError` for a study that nobody registered, that two packages did, or whose import fails.
     """
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(sorted(_points()))
 
     def __len__(self) -> int:
         return len(_points())
 
-    def __contains__(self, name) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in _points()
 
     def __getitem__(self, name: str) -> type[Study]:
@@ -93,7 +94,7 @@ def usable() -> tuple[dict[str, type[Study]], list[str]]:
 STUDIES = Registry()
 
 
-def load(folder: str | Path, **settings) -> tuple[Study, MultimodalVAE]:
+def load(folder: str | Path, **settings: Any) -> tuple[Study, MultimodalVAE]:
     """Parameters and trained model of a run's folder (from the repository's root, like `out`); the data is read to
     know its shapes. What the training does not depend on (n_test, n_probe, ...) is at its default. A checkpoint does
     not know where the data lies, because folders move: where that is not the default, give it as `root`."""

@@ -6,10 +6,12 @@ A row exists only if a run produced it. The book's tables and prose read these f
 import csv
 import fcntl
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -68,8 +70,8 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
         raise UserError(f"result rows lack {sorted(set(COLUMNS) - set(new.columns))} and must not have "
                         f"{sorted(set(new.columns) - set(COLUMNS))}")
     new = new[list(COLUMNS)].astype({name: NUMBERS.get(name, str) for name in COLUMNS})
-    if new["value"].isna().any():
-        what = new.loc[new["value"].isna(), ["metric", "source", "target"]].iloc[0]
+    if (wrong := ~np.isfinite(new["value"])).any():
+        what = new.loc[wrong, ["metric", "source", "target"]].iloc[0]
         raise UserError(f"the value of {' '.join(filter(None, what))} is no number: a row needs one, leave it out")
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
@@ -89,7 +91,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
     path = Path(name_or_path)
     if path.suffix != ".csv":
         path = paths.results_root() / f"{name_or_path}.csv"
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"there are no results {path}: the committed ones are {', '.join(available()) or 'none'}; of a "
                         "run, name its results.csv")
     try:
@@ -113,7 +115,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name], errors="coerce")
         if kind is int:
             _refuse(path, table[name], numbers % 1 != 0, "a whole number")
-        _refuse(path, table[name], numbers.isna(), "a number")
+        _refuse(path, table[name], ~np.isfinite(numbers), "a number")
         table[name] = numbers.astype(kind)
     return table[list(COLUMNS)]
 
@@ -180,13 +182,26 @@ def chooser(table: pd.DataFrame, by: str = "probe") -> str:
     return by if lacking else PREFIX + by
 
 
-def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe") -> pd.DataFrame:
+def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
+                 validated: pd.DataFrame | None = None) -> pd.DataFrame:
     """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
-    been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile."""
-    by, table = chooser(table, by), _one_length(table)
-    first = scoreboard(table[table["seed"] == table["seed"].min()], [by])
+    been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile.
+
+    `validated`: rows of the same methods that chose on validation rows, in runs of their own, which kept these out of
+    the training; what is shown comes from `table` all the same. Raises `UserError` where a beta that they choose is not
+    in the table, or a method of the table is not in them."""
+    source, table = _one_length(table if validated is None else validated), _one_length(table)
+    by = chooser(source, by)
+    first = scoreboard(source[source["seed"] == source["seed"].min()], [by])
     chosen = first.loc[first.groupby("method")[by].idxmax(), ["profile", "method", "beta", "updates"]]
-    return chosen.merge(scoreboard(table, metrics))
+    board = scoreboard(table, metrics)
+    if validated is None:
+        return chosen.merge(board)
+    best = board.merge(chosen[["method", "beta"]])
+    lacking = sorted(set(board["method"]) - set(best["method"]))
+    if lacking:
+        raise UserError(f"no run at the beta that validation rows choose, or no validation rows: {', '.join(lacking)}")
+    return best
 
 
 def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
@@ -196,7 +211,7 @@ def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
 
 
 @contextmanager
-def _locked(path: Path):
+def _locked(path: Path) -> Iterator[None]:
     """One writer at a time: the file is read, extended and replaced as a whole."""
     lock = paths.runs_root() / "locks" / f"{path.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)

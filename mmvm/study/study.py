@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class Study(Parameters):
     older: typing.ClassVar[Mapping[str, tuple[str, str]]] = {}
     # what a checkpoint may differ in and still be continued: nothing the weights depend on
     free: typing.ClassVar[tuple[str, ...]] = ("epochs",)
+    n_modalities: typing.ClassVar[Any]  # M, or a property that knows it
     curve_every = 0  # a parameter where there is a `curve`
 
     profile: str = parameter("smoke", "label of the result rows")
@@ -78,7 +80,7 @@ class Study(Parameters):
     out: str = parameter("", "folder of checkpoint and rows, from the root; empty: nothing is kept",
                          last=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.choice("optimizer")[1]["patience"] and not self.n_validation:
             raise UserError("patience waits for validation rows to get better: give their number, n_validation")
@@ -87,7 +89,7 @@ class Study(Parameters):
         if without_memory(self.build_objective) is None:
             self.build_objective()  # what the classes refuse is refused now, not after the data is made
 
-    def with_method(self, objective: str, **changes) -> "typing.Self":
+    def with_method(self, objective: str, **changes: Any) -> "typing.Self":
         """The same settings for another method, and with `changes`."""
         return replace(self, objective=objective, **changes)
 
@@ -102,7 +104,7 @@ class Study(Parameters):
         """The training or the test set, "train" or "test", or the "validation" rows, which `part` makes."""
         raise NotImplementedError
 
-    def part(self, train: MultimodalData, split: str, by=None) -> MultimodalData:
+    def part(self, train: MultimodalData, split: str, by: Any = None) -> MultimodalData:
         """Of the training set those rows that are "train", or the `n_validation` that are "validation"; rows of one
         group stay together, `by` as in `mmvm.split`."""
         if not self.n_validation:
@@ -125,7 +127,7 @@ class Study(Parameters):
     def build_model(self, data: MultimodalData) -> MultimodalVAE:
         """The untrained model; `seed` fixes its weights and leaves the caller's random state alone. Raises `UserError`
         before anything is allocated where its training cannot fit into memory."""
-        def described():
+        def described() -> nn.Module:
             encoders, decoders = map(nn.ModuleList, self.build_networks(data))
             return nn.ModuleDict({"encoders": encoders, "decoders": decoders, "objective": self.build_objective()})
         memory.require(without_memory(described), training.resolve_device(self.device))
@@ -136,16 +138,19 @@ class Study(Parameters):
             beta = Schedule(0.0, self.beta, rising, "linear") if rising else self.beta
             return MultimodalVAE(data.specs, encoders, decoders, self.build_objective(), beta)
 
-    def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch=None,
+    def fit(self, model: MultimodalVAE, train: MultimodalData, on_epoch: Callable | None = None,
             validation: MultimodalData | None = None) -> training.History:
         """Trains in place; `validation` by default `data("validation")`, where some is asked for."""
-        rate, settings = self.learning_rate, self.choice("optimizer")[1]
-        rows, patience = {}, settings["patience"]
+        rate: float | Schedule = self.learning_rate
+        settings = self.choice("optimizer")[1]
+        rows: dict[str, Any] = {}
+        patience = settings["patience"]
         if self.n_validation:
             rows = {"validation": self.data("validation") if validation is None else validation,
                     "patience": patience or None, "watch": settings["watch"]}
         if settings["decay"] == "cosine":
-            rate = Schedule(rate, 0.0, self.epochs * (len(train) // min(self.batch_size, len(train))), "cosine")
+            updates = self.epochs * (len(train) // min(self.batch_size, len(train)))
+            rate = Schedule(self.learning_rate, 0.0, updates, "cosine")
         history = training.fit(model, train, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
                                learning_rate=rate, device=self.device, precision=self.precision,
                                compile="compile" in self.plan.split("+"), plan=self.plan,
@@ -154,7 +159,7 @@ class Study(Parameters):
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
         # rows of such a model would claim what no run did
         if trained > self.epochs or trained < self.epochs and not patience:
-            raise UserError(f"{self.folder() / training.HISTORY} ends at epoch {trained}, the run asks for "
+            raise UserError(f"{paths.placed(self.out) / training.HISTORY} ends at epoch {trained}, the run asks for "
                             f"{self.epochs}: raise epochs, choose another folder, or start over (--fresh)")
         return history
 
@@ -245,7 +250,7 @@ def without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
 class _Unfilled(TorchFunctionMode):
     """Tensors without memory are not filled with draws: to do so PyTorch imports its compiler, for seconds."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if getattr(function, "__module__", "") == "torch.nn.init" or function in (Tensor.normal_, Tensor.uniform_):
             tensor = args[0] if args else kwargs["tensor"]
@@ -254,7 +259,7 @@ class _Unfilled(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _entries(metric: str, values, names: Sequence[str]) -> list[tuple[str, str, float]]:
+def _entries(metric: str, values: Any, names: Sequence[str]) -> list[tuple[str, str, float]]:
     """(source, target, value) of a metric's entries and averages."""
     if isinstance(values, list):
         return values
@@ -273,7 +278,7 @@ class Metrics(dict[str, np.ndarray | list[tuple[str, str, float]]]):
     """Numbers by name: an array () or over modalities, (M,) or (M, M) [source, target], or a list of (source, target,
     value) for anything else. `notes` says of some what else they depend on."""
 
-    def __init__(self, *values):
+    def __init__(self, *values: Any) -> None:
         super().__init__(*values)
         self.notes: dict[str, str] = {}
 
@@ -314,7 +319,7 @@ def run(p: Study, train: MultimodalData | None = None, test: MultimodalData | No
     metrics["classifier_accuracy"] = accuracy
     rows = p.rows(metrics, history, device, train) + p.validation_rows(model, train, classifiers, history, held)
     if p.out:
-        results.append(rows, p.folder() / "results.csv")
+        results.append(rows, paths.placed(p.out) / "results.csv")
     return Result(p, model, history, metrics, rows)
 
 
@@ -339,4 +344,4 @@ def keep_classifier(name: str, key: list, build: Callable[[], nn.Module], train:
 
 def content_hash(x: torch.Tensor) -> str:
     """SHA-256 of an array's bytes: the part of a `keep_classifier` key that says on which data."""
-    return hashlib.sha256(np.ascontiguousarray(x.numpy())).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(x.numpy()).data).hexdigest()

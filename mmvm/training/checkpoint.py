@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -59,7 +59,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
             for name, value in state.items()}
 
 
-def put_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], parameters: list[Tensor]) -> None:
+def put_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor],
+                        parameters: Sequence[Tensor]) -> None:
     """What `optimizer_tensors` gave, put back."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

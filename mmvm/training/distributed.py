@@ -45,7 +45,7 @@ class Ranks:
 
     def told(self, text: str | None) -> str:
         """What process 0 says."""
-        said = [text]
+        said: list = [text]
         if self.size > 1:
             dist.broadcast_object_list(said)
         return said[0]

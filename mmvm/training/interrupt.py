@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -19,7 +20,7 @@ def stop_between_updates() -> Iterator[threading.Event]:
         yield stop
         return
 
-    def handle(number, frame):
+    def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()

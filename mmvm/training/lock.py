@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from mmvm.errors import UserError
 
 try:
     import fcntl
 except ImportError:  # Windows: no lock
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
 
@@ -35,7 +36,7 @@ def held(folder: Path | None) -> Iterator[None]:
             file.close()
 
 
-def _locked(path: Path):
+def _locked(path: Path) -> TextIO | None:
     while True:
         file = open(path, "a+")
         try:

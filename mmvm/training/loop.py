@@ -7,6 +7,7 @@ that never was (bit for bit on a CPU with the same number of threads).
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from threading import Event
 
@@ -35,8 +36,9 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
         learning_rate: float | Schedule = 5e-4, seed: int = 0, device: str = "auto", precision: str = "auto",
         compile: bool = False, plan: str = "plain", max_grad_norm: float | None = None,
         out: str | os.PathLike | None = None, config: dict | None = None, checkpoint_seconds: float = 60.0,
-        on_epoch=None, check: str = "on", validation: MultimodalData | None = None, validate_every: int = 1,
-        patience: int | None = None, watch: str = "loss") -> History:
+        on_epoch: Callable[[MultimodalVAE, int], dict | None] | None = None, check: str = "on",
+        validation: MultimodalData | None = None, validate_every: int = 1, patience: int | None = None,
+        watch: str = "loss") -> History:
     """Trains `model` in place on `data` and returns its `History`. The model ends on `device`, in eval mode.
 
     batch_size     of all processes together, under `distributed.started`; see `Batches`
@@ -61,21 +63,21 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     """
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0],
                     validate_every=validate_every, patience=1 if patience is None else patience)
-    ranks, device = distributed.ranks(), resolve_device(device)
-    precision = resolve_precision(precision, device)
-    batches = Batches(data, batch_size, seed, device, ranks)
-    optimizer = torch.optim.Adam(model.to(device).parameters(), lr=at(learning_rate, 0), fused=True)
+    ranks, place = distributed.ranks(), resolve_device(device)
+    precision = resolve_precision(precision, place)
+    batches = Batches(data, batch_size, seed, place, ranks)
+    optimizer = torch.optim.Adam(model.to(place).parameters(), lr=at(learning_rate, 0), fused=True)
     _check(check, data, model)
     run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out,
               fingerprint(data))
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
-    plan = run.history.plan = _chosen_plan(plan, run, batches, precision)
+    chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with (torch.random.fork_rng([device] if device.type == "cuda" else []), plan.applied(model),
+    with (torch.random.fork_rng([place] if place.type == "cuda" else []), chosen.applied(model),
           held(None if ranks.rank else run.out)):
         run.start(seed)
-        update = Update(model, optimizer, data, precision, device, max_grad_norm, compile, plan.graph, learning_rate)
-        guard, watcher = Guard(run, device, data), Watch(model, batches)
+        update = Update(model, optimizer, data, precision, place, max_grad_norm, compile, chosen.graph, learning_rate)
+        guard, watcher = Guard(run, place, data), Watch(model, batches)
         model.train()
         with run.progress(epochs, batches.per_epoch, batches.size) as bar, stop_between_updates() as stop:
             while run.epoch < epochs and not run.over():
@@ -116,9 +118,9 @@ def _add_validation(run: Run, data: MultimodalData, validation: MultimodalData |
                             "train, rows = split(data); fit(model, train, validation=rows, ...)")
         return
     run.history.watch = watch
-    run.validation = Validation(run, validation, batch_size, precision, every, patience)
-    run.validation.check(data, values=check == "on")
-    run.config |= run.validation.settings()
+    run.validation = rows = Validation(run, validation, batch_size, precision, every, patience)
+    rows.check(data, values=check == "on")
+    run.config |= rows.settings()
 
 
 def _check_positive(**numbers: float) -> None:
@@ -151,5 +153,5 @@ def _chosen_plan(text: str, run: Run, batches: Batches, precision: str) -> Plan:
     found = run.recorded_plan()
     if found is None and run.ranks.rank == 0:
         found = str(measured_plan(run.model, batches.any(), precision, say=lambda line: print(line, file=sys.stderr)))
-    found = Plan.parse(run.ranks.told(found))
-    return replace(found, graph=found.graph and run.ranks.size == 1)
+    chosen = Plan.parse(run.ranks.told(found))
+    return replace(chosen, graph=chosen.graph and run.ranks.size == 1)

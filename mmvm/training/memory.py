@@ -12,7 +12,7 @@ from mmvm.errors import UserError
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 COPIES = 4  # of the weights: themselves, gradients, two of Adam
 GB = 1e9
@@ -26,7 +26,7 @@ def require(model: nn.Module | None, device: torch.device) -> None:
     weights = {name: value.numel() * value.element_size() for name, value in model.named_parameters()}
     needed, free = COPIES * sum(weights.values()), available(device)
     if needed > free:
-        largest = max(weights, key=weights.get)
+        largest = max(weights, key=weights.__getitem__)
         shape = tuple(model.get_parameter(largest).shape)
         raise UserError(f"the weights, their gradients and Adam's state take {needed / GB:,.1f} GB (the largest is "
                         f"{largest} {shape}), {free / GB:,.1f} GB are free on {device}: choose a smaller latent_dim or "

@@ -6,13 +6,16 @@ one by one for a few seconds; the text of the plan it finds is printed, kept in 
 
 import ctypes
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmvm.data import Batch
 from mmvm.errors import UserError
@@ -61,10 +64,10 @@ class Plan:
         for word in [] if text == "plain" else text.split("+"):
             name, _, value = word.partition(":")
             if name in WORDS and not value:
-                plan = replace(plan, **{name: True})
+                plan = replace(plan, **{name: True})  # type: ignore[arg-type]
             elif name == "float32" and value in KINDS:
                 plan = replace(plan, float32=(*plan.float32, value))
-            elif name == "threads" and value.isdigit() and int(value) > 0:
+            elif name == "threads" and re.fullmatch("0*[1-9][0-9]{0,5}", value):
                 plan = replace(plan, threads=int(value))
             else:
                 raise UserError(f"plan {text!r}: {word!r} is no part of a plan; write plain, auto, or some of "
@@ -105,7 +108,7 @@ class Plan:
 
 
 def _without_autocast(forward: Callable) -> Callable:
-    def in_float32(x):
+    def in_float32(x: Tensor) -> Any:
         with torch.autocast(x.device.type, enabled=False):
             return forward(x.float())
     return in_float32
@@ -136,7 +139,8 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # batch statistics move in training mode
     for change in choices:
         plan = replace(best, **change(best))
-        times, start = {best: [], plan: []}, time.monotonic()
+        times: dict[Plan, list[float]] = {best: [], plan: []}
+        start = time.monotonic()
         for _ in range(rounds):
             for candidate in times:
                 times[candidate].append(seconds_of(model, batch, candidate, precision, device))
@@ -147,25 +151,29 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
         say(f"plan: {plan} {len(batch.x[0]) / after:.0f} samples/s, without the last {len(batch.x[0]) / before:.0f}: "
             f"{'taken' if taken else 'left'}")
         best = plan if taken else best
-    for buffer, before in buffers:
-        buffer.copy_(before)
+    for buffer, kept in buffers:
+        buffer.copy_(kept)
     return replace(best, graph=device.type == "cuda")  # nothing to weigh: the host is the slower part
 
 
 def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list[Callable[[Plan], dict]]:
     """What may be worth trying, in the order of what it usually brings: the change to a plan."""
     pictures = any(len(modality.shape) == 3 for modality in model.modalities)
-    choices = [lambda plan: {"channels_last": True}] if pictures else []
+    choices: list[Callable[[Plan], dict]] = [lambda plan: {"channels_last": True}] if pictures else []
     if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
         choices.append(lambda plan: {"keep_memory": True})
     if precision == "bfloat16":
-        choices += [lambda plan, kind=kind: {"float32": (*plan.float32, kind)} for kind, layers in KINDS.items()
+        choices += [partial(_keep_float32, kind) for kind, layers in KINDS.items()
                     if any(isinstance(layer, layers) for layer in model.modules())]
     if len(model.encoders) > 1 and can_group(model.encoders) and can_group(model.decoders):
         choices.append(lambda plan: {"grouped": True})
     if device.type == "cpu" and torch.get_num_threads() > 1:
         choices.append(lambda plan: {"threads": torch.get_num_threads() // 2})
     return choices
+
+
+def _keep_float32(kind: str, plan: Plan) -> dict:
+    return {"float32": (*plan.float32, kind)}
 
 
 def seconds_of(model: MultimodalVAE, batch: Batch, plan: Plan, precision: str, device: torch.device) -> float:
@@ -183,7 +191,7 @@ def seconds_of(model: MultimodalVAE, batch: Batch, plan: Plan, precision: str, d
     return took
 
 
-def autocast(precision: str, device: torch.device):
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """The context in which networks compute in `precision`, "float32" or "bfloat16"; weights and loss stay float32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 

@@ -6,8 +6,10 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +80,7 @@ class Run:
         self.names: list[str] = []              # of what is summed up
         self.totals: Tensor | None = None       # sums over the running epoch's updates
         self.history = History(data=data)
-        self.validation = None                  # `Validation`, where there are such rows
+        self.validation: Any = None             # `Validation`, where there are such rows
         self.best: dict[str, Tensor] = {}       # weights of the epoch `history.best`, where there is patience
         self.architecture = architecture(model)
         self.warned: set[str] = set()
@@ -87,6 +89,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
+        assert self.out is not None, "this run is kept nowhere"
         return self.out / CHECKPOINT
 
     def count(self, names: list[str], values: Tensor) -> None:
@@ -97,8 +100,9 @@ class Run:
         self.names = names
         self.totals = values if self.totals is None else self.totals + values
 
-    def end_epoch(self, n_samples: int, on_epoch, progress: tqdm, watch: Watch) -> None:
+    def end_epoch(self, n_samples: int, on_epoch: Callable | None, progress: tqdm, watch: Watch) -> None:
         n_updates = self.step // (self.epoch + 1)  # all epochs have as many
+        assert self.totals is not None, "an epoch has updates"
         means = {name: total / n_updates for name, total in zip(self.names, self.totals.tolist())}
         self.tick()
         before = self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
@@ -229,14 +233,17 @@ def read_history(folder: str | os.PathLike) -> list[dict]:
     """The epochs of history.jsonl; a last line cut off by a kill is left out. Raises `UserError` for any other line
     that is not an epoch."""
     path = Path(folder) / HISTORY
-    rows = []
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no file: delete it to start over")
+    rows: list[dict] = []
     *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
             row = json.loads(line)
-            if type(row["epoch"]) is not int or rows and row["epoch"] <= rows[-1]["epoch"]:
+            if type(row["epoch"]) is not int or not math.isfinite(row["seconds"]) \
+                    or rows and row["epoch"] <= rows[-1]["epoch"]:
                 raise ValueError
-        except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, no dictionary, no epoch
+        except (ValueError, KeyError, TypeError, RecursionError):  # no JSON, no UTF-8, no dictionary, no epoch
             if number > len(lines):
                 break
             raise UserError(f"{path}, line {number} is no epoch of a run: the file was changed or its disk fails; copy "

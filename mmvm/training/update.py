@@ -9,7 +9,7 @@ from mmvm.data import Batch, MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE, Terms
 from mmvm.networks.present import batch_statistics
-from mmvm.schedule import Schedule
+from mmvm.schedule import Schedule, at
 from mmvm.training import distributed
 from mmvm.training.plan import autocast
 from mmvm.training.run import Run
@@ -43,7 +43,8 @@ class Update:
         # rows that are absent are kept from batch statistics by shapes that change, and a recording has fixed ones
         absent = not self.complete or any(spec.missing for spec in data.specs)
         changing = absent and any(map(batch_statistics, (*model.encoders, *model.decoders)))
-        self.graph, self.recorded, self.updates = graph and not changing, None, 0
+        self.graph, self.updates = graph and not changing, 0
+        self.recorded: torch.cuda.CUDAGraph | None = None
         self.learning_rate = learning_rate
 
     def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
@@ -53,11 +54,10 @@ class Update:
             self._set_learning_rate(step)
         if not self.graph or self.updates <= self.WARM_UP or step < self.model.settled_at:
             return self._gradients(batch, step)
-        if self.recorded is None:
-            self._record(batch, step)
+        recorded = self.recorded or self._record(batch, step)
         for own, new in zip([*self.batch.x, self.batch.observed], [*batch.x, batch.observed]):
             own.copy_(new)
-        self.recorded.replay()
+        recorded.replay()
         return self.norm, self.terms
 
     def apply(self) -> None:
@@ -68,11 +68,11 @@ class Update:
         """The rate of update `step`. A recorded update reads it from a tensor, which is written over in place."""
         for group in self.optimizer.param_groups:
             if not self.graph:
-                group["lr"] = self.learning_rate(step)
+                group["lr"] = at(self.learning_rate, step)
             elif torch.is_tensor(group["lr"]):
-                group["lr"].fill_(self.learning_rate(step))
+                group["lr"].fill_(at(self.learning_rate, step))
             else:
-                group["lr"] = torch.tensor(self.learning_rate(step), device=self.device)
+                group["lr"] = torch.tensor(at(self.learning_rate, step), device=self.device)
 
     def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
         with autocast(self.precision, self.device):
@@ -82,7 +82,7 @@ class Update:
         terms.loss.mean().backward()
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm), terms
 
-    def _record(self, batch: Batch, step: int) -> None:
+    def _record(self, batch: Batch, step: int) -> torch.cuda.CUDAGraph:
         self.batch = Batch([x.clone() for x in batch.x], batch.observed.clone())
         for group in self.optimizer.param_groups:
             group["capturable"] = True
@@ -92,6 +92,7 @@ class Update:
             self.norm, self.terms = self._gradients(self.batch, step)
             self.optimizer.step()
         self.recorded = recorded
+        return recorded
 
 
 def batch_means(norm: Tensor, terms: Terms, names: list[str]) -> tuple[list[str], Tensor]:
@@ -111,13 +112,14 @@ class Guard:
         self.run, self.data = run, data
         self.interval = 1 if device.type == "cpu" else GUARD_INTERVAL
         self.found = torch.full((), -1, dtype=torch.long, device=device)
-        self.names, self.values = [], None
+        self.names: list[str] = []
+        self.values = torch.zeros(0)
 
     def check(self, names: list[str], values: Tensor) -> None:
         """The `batch_means` of an update that is about to be made."""
         self.names = names
         first = (self.found < 0) & ~(values[:2].isfinite().all())
-        self.values = values if self.values is None else torch.where(first, values, self.values)
+        self.values = torch.where(first, values, self.values) if len(self.values) else values
         self.found = torch.where(first, self.run.step, self.found)
         if (self.run.step + 1) % self.interval == 0:
             self.look()
@@ -129,10 +131,10 @@ class Guard:
         values = dict(zip(self.names, self.values.tolist()))
         labels = {"grad_norm": "gradient norm", "loss": "loss", "regulariser": "regulariser",
                   **{name: f"log p({name.partition('/')[2]})" for name in self.names if "log_likelihood/" in name}}
-        values = ", ".join(f"{label} {values[name]:.4g}" for name, label in labels.items())
+        said = ", ".join(f"{label} {values[name]:.4g}" for name, label in labels.items())
         saved = self.run.out is not None and self.run.checkpoint.exists()
         kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
         wrong, poor = findings(self.data)
         advice = "Try a smaller learning_rate, max_grad_norm=100, or precision='float32'"
         cure = wrong[0] if wrong else ". ".join([*poor[:1], advice])
-        raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {values}. {cure}.{kept}")
+        raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {said}. {cure}.{kept}")

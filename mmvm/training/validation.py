@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from mmvm.training.run import PREFIX, Run
 from mmvm.training.update import batch_means
 
 
-def split(data: MultimodalData, by=None, validation: float = 0.1,
+def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
           seed: int = 0) -> tuple[MultimodalData, MultimodalData]:
     """Training and validation rows of `data`, each in the order that they had; no group of rows is in both.
 
@@ -43,7 +44,8 @@ def split(data: MultimodalData, by=None, validation: float = 0.1,
     if len(names) < 2:
         raise UserError(f"there is {len(names)} group in `by`, and both parts need one: divide by something finer")
     wanted = validation if isinstance(validation, int) else validation * n
-    chosen, total = [], 0
+    chosen: list = []
+    total = 0
     for group in np.argsort(np.random.PCG64(seed).random_raw(len(names)), kind="stable"):  # raw: alike in all NumPys
         with_it = total + int(sizes[group])
         if with_it < n and abs(with_it - wanted) <= abs(total - wanted):
@@ -84,7 +86,8 @@ class Validation:
         """Over the first `most` rows, or all."""
         model, device = self.run.model, next(self.run.model.parameters()).device
         index = torch.arange(len(self.data), device=self.data.device)[:most]
-        step, totals = max(self.run.step, getattr(model, "settled_at", 0)), 0.0
+        step = max(self.run.step, getattr(model, "settled_at", 0))
+        totals = torch.zeros((), dtype=torch.float64, device=device)
         with evaluating(model, 0), autocast(self.precision, device):
             for batch in prefetched(self.data, list(index.split(self.batch_size)), device):
                 terms = model(batch.x, batch.observed, step)

@@ -28,7 +28,8 @@ class Watch:
         self.index = index.to(batches.data.device)
         self.first: tuple[list[str], Tensor] | None = None
         self.before: dict[str, float] | None = None  # log-likelihoods at the last look
-        self.distance, self.suspects = 0.0, set()
+        self.distance = 0.0
+        self.suspects: set = set()
 
     def begin(self, names: list[str], means: Tensor) -> None:
         """The `batch_means` of an update."""
@@ -93,7 +94,7 @@ class Watch:
         if before is None or len(now) < 2:
             return {}
         gains = [{name: max(now[name] - then[name], 0.0) for name in now} for then in (start, before)]
-        top = max(now, key=gains[0].get)
+        top = max(now, key=gains[0].__getitem__)
         if any(sum(gain.values()) < GAIN or gain[top] < DROWNING * sum(gain.values()) for gain in gains):
             return {}
         name = top.partition("/")[2]

@@ -229,6 +229,42 @@ def test_the_type_of_the_weights_is_kept(dtype, path):
         assert torch.equal(a, b)
 
 
+def test_half_the_bytes_give_weights_rounded_to_bfloat16(path):
+    model = model_of(NETWORKS["conv"]())
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+    weights = {name: x.clone() for name, x in model.state_dict().items()}
+    model.save(path)
+    whole = path.stat().st_size
+    model.save(path, half=True)
+    numbers = sum(x.numel() for x in model.parameters())
+    assert 1.5 * numbers < whole - path.stat().st_size <= 2 * numbers, "two bytes less for each, and a list of names"
+    loaded = MultimodalVAE.load(path).state_dict()
+    learned = dict(model.named_parameters())
+    for name, x in weights.items():
+        assert torch.equal(model.state_dict()[name], x), "the model that is saved stays as it is"
+        assert loaded[name].dtype == x.dtype
+        assert torch.equal(loaded[name], x.bfloat16().float() if name in learned else x)
+    assert any(not torch.equal(loaded[name], x) for name, x in learned.items())
+
+
+def test_of_other_weights_none_is_rounded(path):
+    model = model_of(NETWORKS["mlp"]()).double()
+    model.save(path, half=True)
+    loaded = MultimodalVAE.load(path).state_dict()
+    assert all(torch.equal(loaded[name], x) for name, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("names", ['["nowhere"]', '{"a": 1}', "3", "[[]]", "{"])
+def test_a_damaged_list_of_rounded_weights_is_one_line(names, path):
+    model_of(NETWORKS["mlp"]()).save(path, half=True)
+    tensors, metadata = read_safetensors(path, keep.FORMAT, "model", "a test")
+    write_safetensors(path, tensors, {**metadata, "rounded": names})
+    with pytest.raises(UserError, match="cannot be rebuilt|gives other outputs"):
+        MultimodalVAE.load(path)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_model_on_a_gpu_comes_back_on_the_cpu(path):
     model = model_of(NETWORKS["mlp"]()).cuda()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmvm.__main__ import main
+
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = FENCE.findall((ROOT / "README.md").read_text())
@@ -41,20 +43,23 @@ def test_shell_parses(text):
     call(["bash", "-n", "-c", text])
 
 
+def mmvm(*words: str) -> None:
+    """`python -m mmvm` without another process, whose imports take seconds; tests/mmvm/test_cli.py starts some."""
+    assert main(list(words)) == 0
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, tmp_path):
     words = shlex.split(command, comments=True)
     match words:
         case ["make", *arguments]:
             call(["make", "--dry-run", *arguments])
-        case ["python", "-m", "mmvm", "train", *arguments]:
-            call([sys.executable, "-m", "mmvm", "train", *arguments, "--dry-run"])
-        case ["python", "-m", "mmvm", "queue", *arguments]:
-            call([sys.executable, "-m", "mmvm", "queue", *arguments, "--dry-run"])
+        case ["python", "-m", "mmvm", "train" | "queue" as name, *arguments]:
+            mmvm(name, *arguments, "--dry-run")
         case ["python", "-m", "mmvm", *arguments]:
-            call([sys.executable, "-m", "mmvm", *arguments])
+            mmvm(*arguments)
         case ["torchrun", "--nproc-per-node", _, "-m", "mmvm", "train", *arguments]:
-            call([sys.executable, "-m", "mmvm", "train", *arguments, "--dry-run"])  # test_distributed starts several
+            mmvm("train", *arguments, "--dry-run")  # test_distributed starts several
         case ["python", "-m", "benchmarks", *arguments]:
             call([sys.executable, "-m", "benchmarks", *arguments, "--help"])
         case ["papermill", chapter, output, *arguments]:

@@ -88,9 +88,11 @@ def lab(tmp_path_factory):
     return call
 
 
-def test_a_labs_study_works_like_our_own(lab):
+def test_a_labs_study_works_like_our_own(lab, monkeypatch, capsys):
     before = subprocess.run(["git", "status", "--porcelain"], cwd=REPOSITORY, capture_output=True, text=True).stdout
-    listed = lab("studies").stdout
+    monkeypatch.syspath_prepend(lab.folder / "site")
+    assert main(["studies"]) == 0
+    listed = capsys.readouterr().out
     assert "lab-noise      Noise: two modalities of a lab that share one number. [lab_noise.study]\n" in listed
     assert all(f"\n{name} " in f"\n{listed}" for name in STUDIES)
     run = lab.folder / "run"
@@ -100,7 +102,8 @@ def test_a_labs_study_works_like_our_own(lab):
     assert set(rows["experiment"]) == {"lab-noise"} and set(rows["method"]) == {"mmvm:gate=soft"}
     assert set(rows["profile"]) == {"loud"} and set(rows["seed"]) == {3} and set(rows["n_train"]) == {96}
     assert {"probe", "reconstruction", "gate_weight"} <= set(rows["metric"])
-    assert "loud" in lab("results", run / "results.csv", "--metric", "probe").stdout
+    assert main(["results", str(run / "results.csv"), "--metric", "probe"]) == 0
+    assert "loud" in capsys.readouterr().out
     after = subprocess.run(["git", "status", "--porcelain"], cwd=REPOSITORY, capture_output=True, text=True).stdout
     assert after == before
 

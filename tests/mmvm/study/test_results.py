@@ -304,6 +304,20 @@ def test_validation_rows_choose_beta_where_all_have_them(table):
         results.scoreboard(table, ["probe"])["probe"]), "what is shown is measured on test rows"
 
 
+def test_runs_of_their_own_may_choose_beta_on_validation_rows(table):
+    table = table[table["updates"] == 20]
+    apart = validated(table).assign(updates=10, n_train=5, run=lambda rows: "v" + rows["run"])
+    best = results.at_best_beta(table, ["probe"], validated=apart[apart["seed"] == 0]).set_index("method")
+    there = results.at_best_beta(validated(table), ["probe"]).set_index("method")
+    assert best["beta"].to_dict() == there["beta"].to_dict() != results.at_best_beta(
+        table, ["probe"]).set_index("method")["beta"].to_dict()
+    assert (best["updates"] == 20).all() and best["probe"].to_dict() == there["probe"].to_dict(), "shown: the table's"
+    for chose in (apart[apart["method"] != "mmvm"],
+                  apart.assign(beta=apart["beta"].where(apart["method"] != "mmvm", 7.0))):
+        with pytest.raises(UserError, match="no run at the beta that validation rows choose.*: mmvm"):
+            results.at_best_beta(table, ["probe"], validated=chose)
+
+
 def test_seeds_that_stopped_early_are_one_line_of_the_scoreboard(table):
     table = table[(table["updates"] == 20) & (table["method"] == "mmvm") & (table["beta"] == 1)]
     runs = list(dict.fromkeys(table["run"]))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mmvm import UserError, training
+from mmvm.__main__ import main
 from mmvm.paths import REPOSITORY
 from mmvm.training import distributed
 from studies.polymnist.study import PolyMNIST
@@ -82,18 +83,15 @@ def test_two_processes_make_the_updates_of_one(tmp_path):
 
 
 def test_torchrun_trains_evaluates_once_and_another_number_continues(tmp_path):
-    def train(processes: int, epochs: int):
-        words = ["-m", "mmvm", "train", "polymnist", "--out", str(tmp_path / "run")]
-        for setting in [*SETTINGS, f"epochs={epochs}"]:
-            words += ["--set", setting]
-        done = start(*words, processes=processes)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def words(epochs: int) -> list[str]:
+        settings = [word for setting in (*SETTINGS, f"epochs={epochs}") for word in ("--set", setting)]
+        return ["train", "polymnist", "--out", str(tmp_path / "run"), *settings]
 
-    said = train(processes=2, epochs=1)
-    assert said.count("rows in ") == 1 and said.count("objective  ") == 1, "process 0 speaks alone"
-    train(processes=1, epochs=2)
-    train(processes=2, epochs=3)
+    assert main(words(epochs=1)) == 0
+    done = start("-m", "mmvm", *words(epochs=2), processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rows in ") == done.stdout.count("objective  ") == 1, "process 0 speaks alone"
+    assert main(words(epochs=3)) == 0
     history = training.read_history(tmp_path / "run")
     assert [row["epoch"] for row in history] == [1, 2, 3] and [row["step"] for row in history] == [4, 8, 12]
     assert history[2]["loss"] < history[0]["loss"]

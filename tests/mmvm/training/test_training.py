@@ -1,15 +1,14 @@
 """The loop: it learns, it repeats itself, and a run that is killed ends with the weights of one that never was.
 
-Runs are killed with SIGKILL in processes of their own, which import this file for the model and the data.
+Runs are killed with SIGKILL in processes of their own.
 """
 
 import json
 import math
+import multiprocessing
 import os
 import platform
 import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -26,7 +25,7 @@ from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
-from mmvm.training import device, lock, loop, update
+from mmvm.training import device, lock, loop, run as keeping, update
 from mmvm.training.checkpoint import CHECKPOINT
 from mmvm.training.interrupt import TrainingInterrupted
 from mmvm.training.loop import fit
@@ -245,51 +244,39 @@ def test_what_the_objective_reports_is_said_once_and_kept():
 
 # killed and resumed
 
-SCRIPT = """
-import os, signal, sys, time
-from pathlib import Path
-import torch
-sys.path.insert(0, sys.argv[1])
-import test_training as t
-from mmvm import files, training
-from mmvm.training import run
+def dies(moment: str, k: int, out: Path, seconds: float) -> None:
+    """Trains, in a process that is forked for it, up to where it kills itself."""
+    torch.set_num_threads(1)
+    saves, replace, write = [], os.replace, keeping.write_safetensors
 
-torch.set_num_threads(1)
-moment, k, out = sys.argv[2], int(sys.argv[3]), sys.argv[4]
-calls = {"update": 0, "save": 0}
+    def die_at(name, number):
+        if (moment, k) == (name, number):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def die_at(name, number):
-    if moment == name and number == k:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def act(step):
+        if moment == "any":
+            time.sleep(0.02 if step < k else 0.5)
+        die_at("update", step)
 
-def act(step):
-    if moment == "any":
-        time.sleep(0.02 if step < k else 0.5)
-    die_at("update", step)
+    def dying_replace(source, target):
+        saves.append(target)
+        die_at("save", len(saves))
+        replace(source, target)
 
-def on_epoch(model, epoch):
-    die_at("evaluation", epoch)
+    def dying_write(path, tensors, metadata):
+        if Path(out, HISTORY).exists():
+            die_at("epoch", len(training.read_history(out)))
+        write(path, tensors, metadata)
 
-def replace(source, target, replace=os.replace):
-    calls["save"] += 1
-    die_at("save", calls["save"])
-    replace(source, target)
-
-def write(path, tensors, metadata, write=files.write_safetensors):
-    if Path(out, training.HISTORY).exists():
-        die_at("epoch", len(training.read_history(out)))
-    write(path, tensors, metadata)
-
-os.replace, run.write_safetensors = replace, write
-t.train(t.Calling(act), out=out, checkpoint_seconds=float(sys.argv[5]), on_epoch=on_epoch)
-"""
+    os.replace, keeping.write_safetensors = dying_replace, dying_write
+    train(Calling(act), out=out, checkpoint_seconds=seconds, on_epoch=lambda model, epoch: die_at("evaluation", epoch))
 
 
-def start(tmp_path, moment, k, seconds):
-    (tmp_path / "run.py").write_text(SCRIPT)
-    return subprocess.Popen([sys.executable, "run.py", str(Path(__file__).parent), moment, str(k), "out", str(seconds)],
-                            cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+def start(out: Path, moment: str, k: int, seconds: float):
+    """That process: forked, since a new one would import for seconds what is here already."""
+    process = multiprocessing.get_context("fork").Process(target=dies, args=(moment, k, out, seconds))
+    process.start()
+    return process
 
 
 @pytest.mark.parametrize("moment, k, checkpoint_seconds, kept", [
@@ -300,34 +287,35 @@ def start(tmp_path, moment, k, seconds):
     ("epoch", 2, 1e9, STEPS),           # the epoch's line is written, its checkpoint is not
 ], ids=["first-update", "mid-epoch", "mid-save", "between-epochs", "before-checkpoint"])
 def test_a_killed_run_resumes_to_the_same_weights(moment, k, checkpoint_seconds, kept, tmp_path, whole):
-    process = start(tmp_path, moment, k, checkpoint_seconds)
-    assert process.communicate()[1] == "" and process.returncode == -signal.SIGKILL
     out = tmp_path / "out"
+    process = start(out, moment, k, checkpoint_seconds)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     if kept is None:
         assert not (out / CHECKPOINT).exists()
     else:
         progress = json.loads(training.read_checkpoint(out / CHECKPOINT)[1]["progress"])
         assert progress["step"] == kept
     updates = []
-    run = train(Calling(updates.append), out=out, model=None)
+    trained = train(Calling(updates.append), out=out, model=None)
     assert updates == list(range(kept or 0, EPOCHS * STEPS)), "what is kept is not done again"
-    assert_same(run, whole)
+    assert_same(trained, whole)
     for path in out.glob(".*"):  # of a process killed while it wrote
         path.unlink()
     assert_written(out, whole)
 
 
 def test_a_run_killed_at_any_moment_resumes_and_its_checkpoint_is_always_whole(tmp_path, whole):
-    process = start(tmp_path, "any", STEPS + 2, 0)
+    process = start(tmp_path / "out", "any", STEPS + 2, 0)
     checkpoint, steps = tmp_path / "out" / CHECKPOINT, [0]
     while steps[-1] < STEPS + 2:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.is_alive()
         if checkpoint.exists():
             steps.append(json.loads(training.read_checkpoint(checkpoint)[1]["progress"])["step"])
         time.sleep(0.005)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and steps == sorted(steps) and steps[-1] < EPOCHS * STEPS
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and steps == sorted(steps) and steps[-1] < EPOCHS * STEPS
     assert_same(train(out=tmp_path / "out"), whole)
 
 

@@ -1,0 +1,65 @@
+"""Trains a model that ships, and writes it, its parameters and its numbers to data/models.
+
+    python tools/ship.py hippocampus/mmvm --profile laptop --set objective=mmvm --set beta=1e-4
+
+Called again it goes on with a training that was stopped. The numbers are measured again with the weights as they are
+kept, in bfloat16: each beside the run's own.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmvm import keep, paths, study  # noqa: E402
+from mmvm.errors import UserError  # noqa: E402
+from mmvm.files import write_text  # noqa: E402
+from mmvm.study import results  # noqa: E402
+from mmvm.study.registry import STUDIES  # noqa: E402
+
+NOTE = "weights kept in bfloat16"
+
+
+def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
+    kind = STUDIES[name.partition("/")[0]]
+    p = kind.from_profile(profile).with_settings(settings)
+    p = replace(p, out=str(paths.runs_root().absolute() / "ship" / name.replace("/", "-")))
+    train, test = p.data("train"), p.data("test")
+    result = study.run(p, train, test)
+    file = root / f"{name}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    result.model.eval().save(file, half=True)
+    kept = keep.load(file).to(next(result.model.parameters()).device)
+    metrics = p.evaluate(kept, train, test, p.classifiers(train, test)[0])
+    rows = [{**row, "note": "; ".join(filter(None, (row["note"], NOTE)))}
+            for row in p.rows(metrics, result.history, next(kept.parameters()).device, train)
+            if row["source"] == "" and row["metric"] in metrics]
+    file.with_suffix(".csv").unlink(missing_ok=True)
+    results.append(rows, file.with_suffix(".csv"))
+    defaults = {f.name: f.default for f in fields(p)}
+    changed = {key: value for key, value in asdict(p).items()
+               if value != defaults[key] and key not in ("out", "device", "root")}
+    command = f"python tools/ship.py {name} --profile {profile}" + "".join(f" --set {one}" for one in settings)
+    write_text(file.with_suffix(".yaml"), f"# made by: {command}\n{yaml.safe_dump(changed, sort_keys=False)}")
+    own = {(row["metric"], row["target"]): row["value"] for row in result.rows if row["source"] == ""}
+    for row in rows:
+        if row["target"] in results.AVERAGES:
+            print(f"{row['metric']:28} {row['target']:6} {row['value']:12.5g}  of the run "
+                  f"{own[row['metric'], row['target']]:.5g}")
+    print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="<study>/<name of the model>")
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args()
+    try:
+        ship(options.name, options.profile, options.set, paths.models_root())
+    except UserError as error:
+        sys.exit(f"ship: {error}")
