@@ -1,8 +1,9 @@
 """Sphinx extension: what makes the rendered pages whole by themselves (`local_extensions` in _config.yml).
 
-- MathJax comes with the build, from the package sphinx-mathjax-offline (MathJax 3.2.2, Apache License 2.0): of its files
-  those that the component `tex-chtml` may load, a third of the whole.
+- MathJax comes with the build, from the package sphinx-mathjax-offline (MathJax 3.2.2, Apache License 2.0): of its
+  files those that the component `tex-chtml` may load, a third of the whole.
 - The scripts of Thebe are left out: no page starts a kernel, and they are declared twice, an error in every console.
+- The bibliography's roles, which today's standard no longer has, are left out.
 - Every page has a description, its address and a picture for those who link to it. The address is pyproject.toml's.
 """
 
@@ -54,7 +55,7 @@ def copy_mathjax(app: Sphinx) -> None:
 def description(doctree: nodes.document) -> str:
     """The first sentences of a page."""
     first = next(doctree.findall(nodes.paragraph), None)
-    text = re.sub(r"\s+", " ", first.astext()).strip() if first is not None else ""
+    text = re.sub(r"\s+", " ", first.astext().replace("\\", "")).strip() if first is not None else ""
     if len(text) <= DESCRIPTION:
         return text
     return text[:DESCRIPTION].rsplit(" ", 1)[0].rstrip(",;:") + " …"
@@ -66,6 +67,8 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     context["css_files"] = [style for style in context["css_files"] if "thebe" not in str(style).lower()]
     if doctree is None:
         return
+    context["body"] = context["body"].replace(' role="doc-biblioentry"', "").replace(
+        '<div role="list" class="citation-list">', '<div class="citation-list">')
     picture = next((image["uri"] for image in doctree.findall(nodes.image)), None)
     said = {"description": description(doctree), "og:type": "article", "og:site_name": app.config.html_title,
             "og:title": re.sub("<[^>]+>", "", context.get("title", "")), "og:description": description(doctree),
