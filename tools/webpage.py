@@ -3,6 +3,7 @@
 - MathJax comes with the build, from the package sphinx-mathjax-offline (MathJax 3.2.2, Apache License 2.0): of its
   files those that the component `tex-chtml` may load, a third of the whole.
 - The scripts of Thebe are left out: no page starts a kernel, and they are declared twice, an error in every console.
+- Long code is folded, one click away.
 - The bibliography's roles, which today's standard no longer has, are left out.
 - Every page has a description, its address and a picture for those who link to it. The address is pyproject.toml's.
 """
@@ -24,6 +25,7 @@ PACKAGE = "sphinx-mathjax-offline"  # the module's name, too
 COMPONENT = "tex-chtml.js"
 LOADED = ("a11y/*.js", "input/tex/extensions/*.js", "output/chtml/fonts/*.js", "output/chtml/fonts/woff-v2/*.woff",
           "sre/mathmaps/base.json", "sre/mathmaps/en.json", "sre/mathmaps/nemeth.json")
+FOLDED = 10  # lines of code above which a cell is folded; parameters always are
 DESCRIPTION = 200  # characters; search engines show about 160
 
 
@@ -40,7 +42,21 @@ def configure(app: Sphinx, config: Config) -> None:
     mathjax()
     config.mathjax_path = f"mathjax/{COMPONENT}"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    config.html_theme_options["navbar_persistent"] = []  # the search is in the sidebar, and once is enough
     config.html_baseurl = project["urls"]["Book"].rstrip("/") + "/"
+
+
+def fold(app: Sphinx, doctree: nodes.document) -> None:
+    """Of a long cell only a line is seen that opens it."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") != "cell_code" or not cell.children or cell.get("hide_mode", "input") != "input":
+            continue
+        source = cell.children[0]
+        lines, parameters = len(source.astext().strip().splitlines()), "tag_parameters" in cell["classes"]
+        if source.get("nb_element") == "cell_code_source" and (lines > FOLDED or parameters or "hide_mode" in cell):
+            what = "parameters" if parameters else "code"
+            cell.attributes |= {"hide_mode": "input", "prompt_show": f"Show the {what}, lines: {lines}",
+                                "prompt_hide": f"Hide the {what}"}
 
 
 def copy_mathjax(app: Sphinx) -> None:
@@ -82,5 +98,6 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", configure)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("doctree-read", fold)
     app.connect("html-page-context", describe, priority=900)  # after those who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,12 @@ STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # axe's time grows with the elements. MathJax hides its thousands of boxes from readers of screens, who get MathML in
 # their place, and of the coloured words of code one of each kind is enough: the others become plain text.
 THIN_OUT = """() => {
-    for (const box of document.querySelectorAll("mjx-container")) box.replaceWith("formula");
+    for (const box of document.querySelectorAll("mjx-container")) {
+        const width = box.getBoundingClientRect().width, formula = document.createElement("span");
+        formula.style.cssText = `display: inline-block; width: ${width}px`;
+        formula.textContent = "formula";
+        box.replaceWith(formula);
+    }
     const seen = new Set();
     for (const word of [...document.querySelectorAll(".highlight pre span")])
         if (!word.className || seen.size === seen.add(word.className).size) word.replaceWith(...word.childNodes);
