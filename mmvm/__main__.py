@@ -209,7 +209,7 @@ def _studies(options: argparse.Namespace) -> int:
 
 # new-study -----------------------------------------------------------------------------------------------------------
 
-def _add_new(commands, asks_for_help: bool) -> None:
+def _add_new(commands: Any, asks_for_help: bool) -> None:
     new = commands.add_parser("new-study", help="write the package of a study of your own",
                               description="Writes a folder with a study that works as it is: package, data, networks, "
                               "figures, profile, chapter and test, to be made yours file by file.")
@@ -217,7 +217,7 @@ def _add_new(commands, asks_for_help: bool) -> None:
     new.add_argument("--into", default="", help="where the folder is made (default: here)")
 
 
-def _new(options) -> int:
+def _new(options: argparse.Namespace) -> int:
     from mmvm.study import new
 
     folder = new.write(options.name, options.into)
