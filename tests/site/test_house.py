@@ -16,8 +16,8 @@ DATA_SETS = re.compile(
     r"polymnist|mnist|\bcub\b|hippocamp|mimic|\brats?\b|\bmice\b|\banimals?\b|\bbirds?\b|odou?r|x-?rays?\b|\bdigits?\b|"
     r"radiograph|thorax|chest|patient|\bspikes?\b|neuron|phantom|\bspecies\b", re.IGNORECASE)
 LEGITIMATE = ("isdigit", "digits: int", "{digits}")  # of numbers: Python's, and how many are written
-# lines of the floors of mmvm: the method, without which nothing trains; what a lab puts around it; what makes a study of
-# it. Every further method may have a file of its own
+# lines of the floors of mmvm: the method, without which nothing trains; of each further method its file; what makes a
+# study of it; what stands around it
 METHOD = ("gaussian", "schedule", "likelihoods", "networks", "modality", "data", "model", "training", "evaluation")
 STUDY = ("study", "__main__")
 MOST_LINES = {"method": 5_200, "methods": 300, "study": 1_800, "around": 2_000}
