@@ -118,13 +118,13 @@ class MultimodalData(Dataset):
     observed: Tensor = None  # type: ignore[assignment]  # None where it is given, a tensor ever after
     ids: list[str] | None = None
     n_classes: int | None = None
-    files: tuple[np.ndarray, ...] = ()
+    files: tuple[np.memmap, ...] = ()
     label_names: tuple[str, ...] = ()
 
     if TYPE_CHECKING:  # what is taken; the fields say what is kept
         def __init__(self, modalities: Mapping[str, Any], specs: Sequence[Modality], labels: Any = None,
                      observed: Any = None, ids: Sequence[str] | None = None, n_classes: int | None = None,
-                     files: tuple[np.ndarray, ...] = (), label_names: Sequence[str] = ()) -> None: ...
+                     files: tuple[np.memmap, ...] = (), label_names: Sequence[str] = ()) -> None: ...
 
     def __post_init__(self) -> None:
         self.specs = tuple(self.specs)
@@ -252,7 +252,7 @@ class MultimodalData(Dataset):
     def from_files(cls, paths: Mapping[str, str | PathLike], specs: Sequence[Modality],
                    **rest: Any) -> "MultimodalData":
         """Modalities from .npy files, memory-mapped: only what a batch needs is ever read. `rest` as above."""
-        files = {}
+        files: dict[str, Any] = {}
         for name, path in paths.items():
             try:
                 files[name] = read_array(Path(path), mmap_mode="c")  # PyTorch wants it writable; the file stays as is
