@@ -20,6 +20,8 @@ from mmvm import arrays
 from mmvm.errors import UserError
 from mmvm.modality import Modality
 
+__all__ = ["Batch", "MultimodalData", "Repeated"]
+
 PIECE = 4_096   # rows that move to another device at once
 ROWS = 1_024    # that are described at once
 

@@ -25,6 +25,8 @@ from mmvm.schedule import at, bounds_of
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
+__all__ = ["MultimodalVAE", "Terms", "fit_latent_density"]
+
 
 @dataclass
 class Terms:

@@ -18,6 +18,8 @@ from mmvm.evaluation.encodings import check_binary_labels, encode_means, labels_
 from mmvm.evaluation.probe import logistic_regression
 from mmvm.model import MultimodalVAE
 
+__all__ = ["Encodings", "encode", "forest", "logistic"]
+
 
 @dataclass(frozen=True)
 class Encodings:

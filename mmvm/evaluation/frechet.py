@@ -17,6 +17,8 @@ from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, label
 from mmvm.evaluation.errors import nats
 from mmvm.model import MultimodalVAE
 
+__all__ = ["RunningMoments", "cross_modal", "features_of", "frechet_distance"]
+
 WIDEST = 2_048  # features that are used as they are; Inception's number
 
 

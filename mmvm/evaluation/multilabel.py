@@ -23,6 +23,9 @@ from mmvm.evaluation.coherence import train_classifier as train_any_classifier
 from mmvm.evaluation.encodings import BATCH, check_binary_labels, from_each_source, labels_of
 from mmvm.model import MultimodalVAE
 
+__all__ = ["auroc", "average_precision", "base_rates", "classify", "coherence", "imagined", "label_loss",
+           "linear_probe", "scores", "train_classifier"]
+
 METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard", "accuracy")
 
 

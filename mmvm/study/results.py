@@ -19,6 +19,8 @@ from mmvm.errors import UserError
 from mmvm.files import git_commit, write_text
 from mmvm.training import PREFIX
 
+__all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "with_spread"]
+
 COLUMNS = {
     "experiment": "chapter that the run belongs to",
     "method": "objective, with its bound where that is not the default",

@@ -21,6 +21,8 @@ from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.networks.grouped import can_group
 
+__all__ = ["Plan", "measured_plan"]
+
 KINDS = {"conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
          "conv_transpose": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "linear": (nn.Linear,)}
 WORDS = ("channels_last", "grouped", "keep_memory", "graph", "compile")
