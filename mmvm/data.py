@@ -31,6 +31,9 @@ class Repeated:
 
     values (R, *shape), possibly memory-mapped; rows (N,) which of them each sample is. Has of a tensor what
     `MultimodalData` and the training loop use; `index_select` and `[...]` return tensors.
+
+    >>> mmvm.data.Repeated(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 0, 1]))[:].flatten()
+    tensor([1., 1., 2.])
     """
 
     def __init__(self, values: Tensor, rows: Tensor):
@@ -77,7 +80,11 @@ class Repeated:
 
 @dataclass
 class Batch:
-    """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present."""
+    """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present.
+
+    >>> data.batch(torch.tensor([0, 3])).x[0].shape
+    torch.Size([2, 3])
+    """
 
     x: list[Tensor]
     observed: Tensor
@@ -110,6 +117,10 @@ class MultimodalData(Dataset):
     label_names of the classes, or of the columns of `labels`; give those of the training data with text labels
 
     Raises `UserError` where the pieces do not fit together.
+
+    >>> few = data.subset(slice(10))
+    >>> len(few), few.names, few[0]["label"]
+    (10, ['a', 'b'], tensor(0))
     """
 
     modalities: dict[str, Tensor | Repeated]

@@ -54,6 +54,9 @@ class MMVM(Objective):
                             regularised towards the mixture, also one that is no expert.
 
     The mixture covers the observed modalities of each sample, and only these are regularised.
+
+    >>> MMVM(bound="pairwise", standard_normal_weight=0.1)(q, observed).regulariser.shape
+    torch.Size([60])
     """
 
     BOUNDS = BOUNDS

@@ -44,7 +44,11 @@ OPTIMIZERS = {"adam": (
 @dataclass(frozen=True)
 class Study(Parameters):
     """The method's parameters and the loop's. A data set's class redeclares a field whose default or paper's value is
-    its own, adds fields, and supplies `n_modalities` and the steps that raise NotImplementedError here."""
+    its own, adds fields, and supplies `n_modalities` and the steps that raise NotImplementedError here.
+
+    >>> Toy(objective="mmvm:gate=soft").build_model(data).objective.gate.mode
+    'soft'
+    """
 
     not_hashed: typing.ClassVar[tuple[str, ...]] = (*Parameters.not_hashed, "compare", "curve_every", "plan")
     # module with the functions of `python -m mmvm data`, as far as the data has them: check, simulate, prepare
@@ -276,7 +280,12 @@ def _entries(metric: str, values: Any, names: Sequence[str]) -> list[tuple[str, 
 
 class Metrics(dict[str, np.ndarray | list[tuple[str, str, float]]]):
     """Numbers by name: an array () or over modalities, (M,) or (M, M) [source, target], or a list of (source, target,
-    value) for anything else. `notes` says of some what else they depend on."""
+    value) for anything else. `notes` says of some what else they depend on.
+
+    >>> metrics = Metrics(probe=np.array([0.9, 0.8]))
+    >>> metrics.over_labels("auroc", np.array([[0.5, np.nan]])), metrics.notes
+    (array([0.5]), {'auroc': 'labels=1/2'})
+    """
 
     def __init__(self, *values: Any) -> None:
         super().__init__(*values)
@@ -293,7 +302,12 @@ class Metrics(dict[str, np.ndarray | list[tuple[str, str, float]]]):
 
 @dataclass
 class Result:
-    """What `run` returns: everything a chapter draws."""
+    """What `run` returns: everything a chapter draws.
+
+    >>> result = mmvm.study.run(Toy(epochs=1))
+    >>> result.metrics["probe"].shape, result.rows[0]["experiment"]
+    ((2,), 'toy')
+    """
 
     parameters: Study
     model: MultimodalVAE
@@ -304,7 +318,12 @@ class Result:
 
 def run(p: Study, train: MultimodalData | None = None, test: MultimodalData | None = None) -> Result | None:
     """One run from parameters to rows. With `p.out` the rows also go to <out>/results.csv. Of several processes only
-    the first evaluates; the others return None."""
+    the first evaluates; the others return None.
+
+    >>> result = mmvm.study.run(Toy(epochs=1, latent_dim=2, beta=0.5))
+    >>> result.history.epochs[-1]["epoch"], result.parameters.beta
+    (1, 0.5)
+    """
     train = p.data("train") if train is None else train
     test = p.data("test") if test is None else test
     held = p.data("validation") if p.n_validation else None

@@ -43,6 +43,9 @@ class Plan:
     threads        of the CPU; 0: as they are
     graph          on a GPU: the whole update is recorded once and then replayed
     compile        torch.compile the forward pass (the first update takes about a minute more)
+
+    >>> str(mmvm.training.plan.Plan.parse("channels_last+threads:2"))
+    'channels_last+threads:2'
     """
 
     channels_last: bool = False
@@ -134,6 +137,10 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
 
     Each choice is tried on top of those taken before, in turn with the plan without it, and is taken where the fastest
     of `rounds` turns is at least 3 % faster. Weights and random state are left as they were.
+
+    >>> plan = mmvm.training.plan.measured_plan(model, data.batch(torch.arange(8)), rounds=1, say=lambda line: None)
+    >>> isinstance(plan, mmvm.training.plan.Plan)
+    True
     """
     device = batch.observed.device
     best, choices = Plan(), _choices(model, precision, device)
