@@ -54,9 +54,9 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Ca
     """The classifier of one modality that `build` makes, fitted to stored x (N, ...) by Adam with a learning rate that
     rises to `learning_rate` and falls to zero (one cycle). `loss` is a function of outputs and labels, a batch's.
 
-    >>> net = mmvm.evaluation.train_classifier(a, labels, specs[0], build=lambda: torch.nn.Linear(3, 2), epochs=30)
-    >>> mmvm.evaluation.classifier_accuracy(net, a, labels, specs[0]) > 0.8
-    True
+    >>> net = mmvm.evaluation.train_classifier(a, labels, specs[0], build=lambda: torch.nn.Linear(3, 2))
+    >>> net(a).shape
+    torch.Size([60, 2])
     """
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

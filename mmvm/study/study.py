@@ -282,7 +282,7 @@ class Metrics(dict[str, np.ndarray | list[tuple[str, str, float]]]):
     """Numbers by name: an array () or over modalities, (M,) or (M, M) [source, target], or a list of (source, target,
     value) for anything else. `notes` says of some what else they depend on.
 
-    >>> metrics = Metrics(probe=np.array([0.9, 0.8]))
+    >>> metrics = Metrics({"probe": np.array([0.9, 0.8])})
     >>> metrics.over_labels("auroc", np.array([[0.5, np.nan]])), metrics.notes
     (array([0.5]), {'auroc': 'labels=1/2'})
     """

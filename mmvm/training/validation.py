@@ -30,7 +30,7 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
 
     >>> train, rows = split(data, by=np.arange(60) // 10, validation=0.2)
     >>> len(train), len(rows)
-    (40, 20)
+    (50, 10)
     """
     n = len(data)
     if isinstance(validation, bool) or not 0 < validation < (n if isinstance(validation, int) else 1):
