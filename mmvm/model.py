@@ -75,6 +75,8 @@ class MultimodalVAE(nn.Module):
     of a `DataLoader`; what is no tensor goes to the model's device.
     Absent entries are no part of the batch statistics of a network that has some (`run_on_present`).
 
+    Raises `UserError` where networks, names, shapes or beta do not fit together.
+
     >>> model = MultimodalVAE.for_data(data, latent_dim=2, objective="mmvm", beta=1.0, say=None)
     >>> model.impute({"a": a}, targets="b")["b"].shape
     torch.Size([60, 2])

@@ -143,19 +143,21 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 def _block(lines: list[str]) -> Iterator[str]:
     """Paragraphs, and rows of two columns as a definition list, whose right side may have rows itself."""
     prose: list[str] = []
-    i = 0
+    i = column = 0
     while i < len(lines):
-        row = ROW.match(lines[i])
+        # the longest name of a column may fill it, with one space behind it
+        row = ROW.match(lines[i]) or column and re.match(rf"(\S{{{column - 1}}})( )(?=\S)", lines[i])
         i += 1
-        if row is None:
+        if not row:
             prose.append(lines[i - 1].strip())
             continue
         if prose:
             yield from (_inline(" ".join(prose)), "")
             prose = []
-        content, indent = [lines[i - 1][row.end():]], " " * row.end()
+        column = row.end()
+        content, indent = [lines[i - 1][column:]], " " * column
         while i < len(lines) and lines[i].startswith(indent):
-            content.append(lines[i][row.end():])
+            content.append(lines[i][column:])
             i += 1
         yield _term(row[1])
         yield from (f"    {line}" for line in _block(content))

@@ -80,7 +80,7 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Ca
 
 @torch.no_grad()
 def classifier_accuracy(classifier: nn.Module, x: Tensor, labels: Tensor, modality: Modality) -> float:
-    """Share of stored images x (N, ...) that the classifier names rightly.
+    """Share, in [0, 1], of stored samples x (N, *shape) whose class (N,) the classifier's largest output (N, C) names.
 
     >>> always_0 = torch.nn.Linear(3, 2)
     >>> _ = always_0.load_state_dict({"weight": torch.zeros(2, 3), "bias": torch.tensor([1.0, 0.0])})

@@ -46,7 +46,8 @@ class Encodings:
 
 def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = None,
            seed: int = 0) -> Encodings:
-    """Of `n` random training samples (None: all), and of all test samples.
+    """`Encodings` of `n` random training samples (None: all), and of all test samples. Raises `UserError` where labels
+    are not (N, C) zeros and ones.
 
     >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
     >>> mmvm.evaluation.forest.encode(model, several, several, n=40).z.shape

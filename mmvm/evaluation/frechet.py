@@ -61,6 +61,8 @@ class RunningMoments:
     Batches are centred and merged (Chan et al. 1983): sums of squares would lose a small variance's precision beside
     a large mean.
 
+    Raises `UserError` for batches of other shapes.
+
     >>> moments = mmvm.evaluation.frechet.RunningMoments()
     >>> for rows in a.split(20): moments.update(rows)
     >>> torch.allclose(moments.cov, a.T.double().cov())
@@ -102,6 +104,8 @@ def features_of(classifier: Any, images: Tensor) -> Tensor:
 
     Always without dropout. Where F exceeds 2,048 they are averaged over positions, as Inception's are, 12,544 -> 256
     for the paper's ResNet: 10,000 images give 12,544 features a singular covariance of 1.3 GB.
+
+    Raises `UserError` for a classifier without `features`.
 
     >>> net = torch.nn.Flatten()
     >>> net.features = lambda images: images.flatten(1)[:, :16]

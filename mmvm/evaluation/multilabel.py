@@ -36,6 +36,8 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     samples have, or none: leave it out of a mean with `np.nanmean`. Where a logit or a label is NaN, the sample does
     not count for that label.
 
+    Raises `UserError` for other shapes.
+
     >>> found = mmvm.evaluation.multilabel.scores(np.array([[-1.0], [2.0]]), np.array([[0], [1]]))
     >>> found["auroc"], found["accuracy"]
     (array([1.]), array([1.]))
@@ -154,7 +156,7 @@ def label_terms(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray:
-    """Logits (N, C) for stored x (N, ...).
+    """Logits (N, C), an array, for stored x (N, *shape), on the classifier's own device, in pieces of 500 samples.
 
     >>> mmvm.evaluation.multilabel.classify(torch.nn.Linear(3, 4), a, specs[0]).shape
     (60, 4)
@@ -173,6 +175,8 @@ def imagined(model: MultimodalVAE, data: MultimodalData, source: str, target: st
 
     Images and numbers are the likelihood's mean (N, ...); tokens the most probable ones (N, L) int64. All samples must
     have the source.
+
+    Raises `UserError` for an unknown modality.
 
     >>> mmvm.evaluation.multilabel.imagined(model, data, "a", "b").shape
     torch.Size([60, 2])

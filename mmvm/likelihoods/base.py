@@ -79,7 +79,10 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Laplace(Likelihood):
-    """Independent Laplace around the decoder's output; scale 0.75 for images throughout the paper.
+    """Independent Laplace around the decoder's output; scale 0.75 for images throughout the paper
+    (section 5).
+
+    log_prob (...,) in nats; `mean` is the output itself. Raises `UserError` for a scale that is not positive.
 
     >>> Laplace(0.75).log_prob(torch.zeros(5, 4), torch.ones(5, 4), event_ndim=1)[0]  # 4 entries
     tensor(-6.9552)
@@ -107,7 +110,9 @@ class Laplace(Likelihood):
 
 @dataclass(frozen=True)
 class Normal(Likelihood):
-    """Independent Gaussian around the decoder's output, standard deviation `scale`.
+    """Independent Gaussian around the decoder's output, standard deviation `scale`, in the units of x.
+
+    log_prob (...,) in nats; `mean` is the output itself. Raises `UserError` for a scale that is not positive.
 
     >>> Normal().log_prob(torch.zeros(5, 4), torch.ones(5, 4), event_ndim=1)[0]
     tensor(-5.6758)
@@ -194,7 +199,8 @@ class Categorical(Likelihood):
 
 @dataclass(frozen=True)
 class Poisson(Likelihood):
-    """Counts; the decoder gives log-rates per bin.
+    """Counts x = 0, 1, 2, ..., independent given z; the decoder gives log-rates per bin, of x's shape, `mean` is the
+    rate in counts, log_prob (...,) in nats.
 
     >>> Poisson().mean(torch.zeros(2))
     tensor([1., 1.])

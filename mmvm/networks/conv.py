@@ -29,7 +29,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Mirror of `ConvEncoder`, linear output (no sigmoid, as in the paper).
+    """Mirror of `ConvEncoder`: z (B, D) -> (B, 3, 28, 28), linear (no sigmoid, as in the paper).
 
     >>> mmvm.networks.ConvDecoder(latent_dim=8)(torch.zeros(5, 8)).shape
     torch.Size([5, 3, 28, 28])

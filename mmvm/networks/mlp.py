@@ -26,7 +26,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """z -> hidden layers of `widths` -> one number per entry of x, linear.
+    """z (B, D) -> hidden layers of `widths` -> (B, *shape), one number per entry of `shape`, linear.
 
     >>> mmvm.networks.MLPDecoder((3,), latent_dim=8)(torch.zeros(5, 8)).shape
     torch.Size([5, 3])

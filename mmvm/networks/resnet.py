@@ -27,7 +27,8 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """The paper's encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar.
+    """The paper's encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar,
+    each (B, D), of x (B, 3, 28, 28).
 
     >>> mean, logvar = mmvm.networks.ResNetEncoder(latent_dim=8, channels=4)(torch.zeros(1, 3, 28, 28))
     >>> mean.shape
@@ -46,7 +47,7 @@ class ResNetEncoder(nn.Module):
 
 
 class ResNetDecoder(nn.Module):
-    """Mirror of `ResNetEncoder`: nearest-neighbour upsampling 7 -> 14 -> 28, linear output.
+    """Mirror of `ResNetEncoder`: z (B, D) -> (B, 3, 28, 28), nearest-neighbour upsampling 7 -> 14 -> 28, linear output.
 
     >>> mmvm.networks.ResNetDecoder(latent_dim=8, channels=4)(torch.zeros(1, 8)).shape
     torch.Size([1, 3, 28, 28])

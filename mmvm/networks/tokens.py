@@ -34,7 +34,7 @@ class TokenEncoder(nn.Module):
 
 
 class TokenDecoder(nn.Module):
-    """z -> L positions by two convolutions -> logits (B, V, L).
+    """z (B, D) -> L = `length` positions by two convolutions -> logits (B, V, L) of V = `n_tokens`.
 
     >>> mmvm.networks.TokenDecoder(n_tokens=10, length=7, latent_dim=8)(torch.zeros(5, 8)).shape
     torch.Size([5, 10, 7])

@@ -51,7 +51,8 @@ class Shared:
 
 
 class Objective(nn.Module):
-    """Base class of all methods.
+    """Base class of all methods, a module of PyTorch: posteriors (M, B, D) and what is observed (M, B) go in, a
+    `Shared` comes out, whose regulariser (B,) is in nats. A new method overrides `forward`, and what else differs.
 
     >>> Independent().effective_beta(0.5, n_modalities=2), Independent(square_beta=True).effective_beta(0.5, 2)
     (0.5, 0.25)

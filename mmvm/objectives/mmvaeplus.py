@@ -68,6 +68,8 @@ class MMVAEPlus(Objective):
 
     When the model imputes, an absent modality's private part comes from N(0, I) (appendix B.2.2, as in the original).
 
+    Raises `UserError` for an unknown option, and where private_dim leaves nothing to share.
+
     >>> plus = MMVAEPlus(n_modalities=2, private_dim=1)
     >>> plus(q, observed).latents.shape, plus.shared_part(q).shape
     (torch.Size([2, 2, 60, 2]), torch.Size([2, 60, 1]))

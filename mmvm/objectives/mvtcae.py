@@ -24,6 +24,8 @@ class MVTCAE(Objective):
 
     alpha  in [0, 1]; None: M / (M + 1), the original's 5/6 on five modalities
 
+    Raises `UserError` for an alpha outside 0 to 1.
+
     >>> sorted(MVTCAE(alpha=0.5)(q, observed).parts)
     ['kl_joint', 'kl_unimodal']
     """

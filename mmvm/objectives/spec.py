@@ -14,7 +14,7 @@ from mmvm.options import Option, parse, write
 
 @dataclass(frozen=True)
 class Appearance:
-    """How figures show a method: its name, colour and marker.
+    """How figures show a method: its name, its colour as #RRGGBB, and matplotlib's letter of its marker.
 
     >>> mmvm.objectives.METHODS["mmvm"].appearance.label
     'MMVM'

@@ -104,9 +104,11 @@ def load(folder: str | Path, **settings: Any) -> tuple[Study, MultimodalVAE]:
     know its shapes. What the training does not depend on (n_test, n_probe, ...) is at its default. A checkpoint does
     not know where the data lies, because folders move: where that is not the default, give it as `root`.
 
-    >>> mmvm.study.load(folder / "no-run")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    mmvm.errors.UserError: there is no checkpoint ...
+    Raises `UserError` where there is no checkpoint, or its study is not installed.
+
+    >>> try: mmvm.study.load(folder / "no-run")
+    ... except UserError as error: print(str(error)[:22])
+    there is no checkpoint
     """
     checkpoint = paths.placed(folder) / training.CHECKPOINT
     _, metadata = training.read_checkpoint(checkpoint)

@@ -148,7 +148,7 @@ def _refuse(path: Path, column: pd.Series, wrong: pd.Series, wanted: str) -> Non
 
 
 def available() -> list[str]:
-    """Names of the committed result files.
+    """Names of the committed result files, as `read` takes them, in the order of the alphabet.
 
     >>> len(mmvm.study.results.available()) > 0
     True

@@ -34,6 +34,8 @@ def resolve_device(device: str) -> torch.device:
 def resolve_precision(precision: str, device: torch.device) -> str:
     """"auto" -> "bfloat16" where `device` computes in it, else "float32".
 
+    Raises `UserError` for another text.
+
     >>> mmvm.training.resolve_precision("float32", torch.device("cpu"))
     'float32'
     """

@@ -44,6 +44,8 @@ class Plan:
     graph          on a GPU: the whole update is recorded once and then replayed
     compile        torch.compile the forward pass (the first update takes about a minute more)
 
+    `parse` raises `UserError` for an unknown part.
+
     >>> str(mmvm.training.plan.Plan.parse("channels_last+threads:2"))
     'channels_last+threads:2'
     """

@@ -16,8 +16,8 @@ DATA_SETS = re.compile(
     r"polymnist|mnist|\bcub\b|hippocamp|mimic|\brats?\b|\bmice\b|\banimals?\b|\bbirds?\b|odou?r|x-?rays?\b|\bdigits?\b|"
     r"radiograph|thorax|chest|patient|\bspikes?\b|neuron|phantom|\bspecies\b", re.IGNORECASE)
 LEGITIMATE = ("isdigit", "digits: int", "{digits}")  # of numbers: Python's, and how many are written
-# 5,200 held for the method alone; what checks, keeps and restores a lab's models came on top
-MOST_LINES, MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 8_200, 350, 60
+# 5,200 held for the method alone; what checks, keeps and restores a lab's models came on top, then an example each
+MOST_LINES, MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 8_800, 350, 60
 
 
 def name_of(path: Path) -> str:
