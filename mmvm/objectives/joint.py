@@ -199,8 +199,8 @@ class PoE(Aggregated):
 
 @method("moe", "MoE", "#E69F00", "D", "the paper's baseline; MMVAE, Shi et al. 2019", [SAMPLING, KL, KL_PER_MODALITY])
 class MoE(Aggregated):
-    """`Aggregated("moe")`: the mixture of experts (MMVAE; Shi et al. 2019). Latents (S, M, B, D), S = M where stratified,
-    else 1; regulariser (B,) in nats.
+    """`Aggregated("moe")`: the mixture of experts (MMVAE; Shi et al. 2019). Latents (S, M, B, D), S = M where
+    stratified, else 1; regulariser (B,) in nats.
 
     >>> mmvm.objectives.MoE(sampling="stratified")(q, observed).latents.shape  # each modality a source
     torch.Size([2, 2, 60, 2])
