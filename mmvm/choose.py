@@ -24,6 +24,10 @@ def suggest_weights(data: MultimodalData, say: Callable[[str], None] | None = pr
 
     `say` gets the numbers, one line a modality. Use: replace(modality, weight=weights[modality.name]). Raises
     `UserError`.
+
+    >>> weights = suggest_weights(data, say=None)
+    >>> sorted(weights), min(weights.values())
+    (['a', 'b'], 1.0)
     """
     nats = {spec.name: deviance(data, m, seed) for m, spec in enumerate(data.specs)}
     still = [name for name, value in nats.items() if not value > NOTHING]

@@ -22,6 +22,8 @@ from mmvm.errors import UserError
 from mmvm.files import read_array
 from mmvm.modality import Modality
 
+__all__ = ["Batch", "MultimodalData", "Repeated"]
+
 PIECE = 4_096   # rows that move to another device at once
 ROWS = 1_024    # that are described at once
 
@@ -31,6 +33,9 @@ class Repeated:
 
     values (R, *shape), possibly memory-mapped; rows (N,) which of them each sample is. Has of a tensor what
     `MultimodalData` and the training loop use; `index_select` and `[...]` return tensors.
+
+    >>> mmvm.data.Repeated(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 0, 1]))[:].flatten()
+    tensor([1., 1., 2.])
     """
 
     def __init__(self, values: Tensor, rows: Tensor):
@@ -77,7 +82,11 @@ class Repeated:
 
 @dataclass
 class Batch:
-    """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present."""
+    """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present.
+
+    >>> data.batch(torch.tensor([0, 3])).x[0].shape
+    torch.Size([2, 3])
+    """
 
     x: list[Tensor]
     observed: Tensor
@@ -110,6 +119,10 @@ class MultimodalData(Dataset):
     label_names of the classes, or of the columns of `labels`; give those of the training data with text labels
 
     Raises `UserError` where the pieces do not fit together.
+
+    >>> few = data.subset(slice(10))
+    >>> len(few), few.names, few[0]["label"]
+    (10, ['a', 'b'], tensor(0))
     """
 
     modalities: dict[str, Tensor | Repeated]

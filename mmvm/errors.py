@@ -8,6 +8,10 @@ class UserError(ValueError):
 
     The command line prints the sentence alone and exits with status 2; a notebook shows it as the last line. It is one
     line of at most `LONGEST` characters that a terminal can show, whatever a file or a parameter had in it.
+
+    >>> try: Normal(scale=-1)
+    ... except UserError as error: print(error)
+    Normal scale must be positive, got -1
     """
 
     def __init__(self, sentence: object = ""):

@@ -45,6 +45,10 @@ class Modality:
     centre, spread  those numbers
 
     Raises `UserError` where these do not fit together.
+
+    >>> counts = Modality("counts", (20,), Poisson(), weight=2.0)
+    >>> counts.log_prob(torch.zeros(5, 20), torch.ones(5, 20)).shape
+    torch.Size([5])
     """
 
     name: str

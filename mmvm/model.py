@@ -25,6 +25,8 @@ from mmvm.schedule import at, bounds_of
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
+__all__ = ["MultimodalVAE", "Terms", "fit_latent_density"]
+
 
 @dataclass
 class Terms:
@@ -34,6 +36,10 @@ class Terms:
     log_likelihood  (M, B)  log p(x_m | z_m), mean over sources, unweighted; 0 where not observed
     regulariser     (B,)    before beta
     parts           name -> (B,), the pieces of the regulariser
+
+    >>> terms = model(x)
+    >>> terms.loss.shape, terms.log_likelihood.shape
+    (torch.Size([60]), torch.Size([2, 60]))
     """
 
     loss: Tensor
@@ -68,6 +74,12 @@ class MultimodalVAE(nn.Module):
     what `MultimodalData` takes, arrays and frames, and x a dictionary of those modalities that are there, or a batch
     of a `DataLoader`; what is no tensor goes to the model's device.
     Absent entries are no part of the batch statistics of a network that has some (`run_on_present`).
+
+    Raises `UserError` where networks, names, shapes or beta do not fit together.
+
+    >>> model = MultimodalVAE.for_data(data, latent_dim=2, objective="mmvm", beta=1.0, say=None)
+    >>> model.impute({"a": a}, targets="b")["b"].shape
+    torch.Size([60, 2])
     """
 
     def __init__(self, modalities: Sequence[Modality], encoders: Sequence[nn.Module], decoders: Sequence[nn.Module],
@@ -296,6 +308,10 @@ def fit_latent_density(model: MultimodalVAE, data: MultimodalData, n_components:
     modalities pooled, that is on the average of h(z | X) over the data. Give it to `MultimodalVAE.generate`.
 
     Meaningful where modalities share one latent space (MMVM, joint models); independent VAEs do not.
+
+    >>> density = fit_latent_density(model, data, n_components=2)
+    >>> model.generate(5, density)["a"].shape
+    torch.Size([5, 3])
     """
     from sklearn.mixture import GaussianMixture
 

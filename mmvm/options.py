@@ -26,6 +26,12 @@ class Option:
     kind     bool, int, float or str; that of the default, where there is one
     choices  of a text; at_least, at_most, above: the range of a number
     paper    the paper's value, or the released code's, where it is another one or worth saying
+
+    `read` raises `UserError` for a text that is none of the values.
+
+    >>> rate = mmvm.objectives.Option("rate", 0.5, "of something", at_least=0)
+    >>> rate.values(), rate.read("2")
+    ('number at least 0', 2.0)
     """
 
     name: str

@@ -26,5 +26,10 @@ def place(name: str, suffix: str = ".safetensors") -> Path:
 
 
 def pretrained(name: str) -> MultimodalVAE:
-    """The model, in evaluation mode, on the CPU; its weights are float32 again. Raises `UserError`."""
+    """The model, in evaluation mode, on the CPU; its weights are float32 again. Raises `UserError`.
+
+    >>> try: pretrained("no/such")
+    ... except UserError as error: print(str(error)[:44])
+    no model 'no/such' ships with the project; t
+    """
     return MultimodalVAE.load(place(name)).eval()

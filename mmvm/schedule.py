@@ -13,6 +13,12 @@ class Schedule:
 
     `form="exponential"` is the released code's: start * (1e-10 / start)^(t / steps) on the way to an `end` of 0,
     that is 0.1 after a tenth of the way and 1e-3 after three tenths when it starts at 1.
+
+    Calling it with the number of updates so far gives the value. Raises `UserError` for an unknown form, or no step.
+
+    >>> rising = Schedule(0.0, 1.0, steps=100, form="linear")
+    >>> rising(50), rising(1000)
+    (0.5, 1.0)
     """
 
     start: float

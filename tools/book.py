@@ -3,7 +3,7 @@
     python tools/book.py              the committed outputs
     python tools/book.py --execute    every chapter run live; the committed notebooks stay as they are
 
-Jupyter Book reads a copy of _config.yml that differs in `execute_notebooks`, and in nothing else that a page shows.
+Jupyter Book reads a copy of _config.yml that differs in `execute_notebooks`, and in where the extensions lie.
 """
 
 import argparse

@@ -20,6 +20,10 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     Entry [s, t]: encode x_s, draw z from q_s, decode with decoder t, classify with classifier t (B.2.2). The diagonal
     is self-reconstruction. `summarise` gives the averages with it (the paper's number) and without. NaN in the row of
     a modality that is never observed.
+
+    >>> classifiers = [torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)]
+    >>> mmvm.evaluation.coherence(model, data, classifiers).shape
+    (2, 2)
     """
     check_class_labels(data)
     right = np.zeros((len(data.specs),) * 2)
@@ -33,7 +37,11 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
 
 def summarise(matrix: np.ndarray) -> dict[str, float]:
     """Averages of an (M, M) matrix: over all pairs (what the paper reports, self pairs included), over the cross pairs
-    and over the self pairs."""
+    and over the self pairs.
+
+    >>> mmvm.evaluation.summarise(np.array([[1.0, 0.5], [0.7, 1.0]]))
+    {'all': 0.8, 'cross': 0.6, 'self': 1.0}
+    """
     own = np.eye(len(matrix), dtype=bool)
     return {"all": float(matrix.mean()), "cross": float(matrix[~own].mean()) if len(matrix) > 1 else float("nan"),
             "self": float(matrix[own].mean())}
@@ -44,7 +52,12 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Ca
                      seed: int = 0, device: str | torch.device = "cpu",
                      loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> nn.Module:
     """The classifier of one modality that `build` makes, fitted to stored x (N, ...) by Adam with a learning rate that
-    rises to `learning_rate` and falls to zero (one cycle). `loss` is a function of outputs and labels, a batch's."""
+    rises to `learning_rate` and falls to zero (one cycle). `loss` is a function of outputs and labels, a batch's.
+
+    >>> net = mmvm.evaluation.train_classifier(a, labels, specs[0], build=lambda: torch.nn.Linear(3, 2))
+    >>> net(a).shape
+    torch.Size([60, 2])
+    """
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -67,7 +80,13 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Ca
 
 @torch.no_grad()
 def classifier_accuracy(classifier: nn.Module, x: Tensor, labels: Tensor, modality: Modality) -> float:
-    """Share of stored images x (N, ...) that the classifier names rightly."""
+    """Share, in [0, 1], of stored samples x (N, *shape) whose class (N,) the classifier's largest output (N, C) names.
+
+    >>> always_0 = torch.nn.Linear(3, 2)
+    >>> _ = always_0.load_state_dict({"weight": torch.zeros(2, 3), "bias": torch.tensor([1.0, 0.0])})
+    >>> mmvm.evaluation.classifier_accuracy(always_0, a, labels, specs[0])
+    0.5
+    """
     device = next(classifier.parameters()).device
     right = sum((classifier(modality.prepare(images.to(device))).argmax(-1) == y.to(device)).sum().item()
                 for images, y in zip(x.split(BATCH), labels.split(BATCH)))

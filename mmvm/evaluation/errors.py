@@ -17,7 +17,12 @@ from mmvm.model import MultimodalVAE
 @torch.no_grad()
 def imputation_error(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> np.ndarray:
     """-log p(x_t | z) with z drawn from q_s alone, (M, M), nats per sample, unweighted; [s, t], the diagonal is
-    self-reconstruction. Averaged over the samples in which both s and t are observed, NaN where there are none."""
+    self-reconstruction. Averaged over the samples in which both s and t are observed, NaN where there are none.
+
+    >>> errors = mmvm.evaluation.imputation_error(model, data)  # [source, target]
+    >>> errors.shape
+    (2, 2)
+    """
     total, count = np.zeros((len(data.specs),) * 2), np.zeros((len(data.specs),) * 2)
     for source, batch, _, parameters in from_each_source(model, data, seed):
         for target, (modality, out) in enumerate(zip(data.specs, parameters)):
@@ -39,7 +44,11 @@ def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, 
     """-log p(x_m | a constant), (M,), nats per test sample, unweighted: what an imputation that looks at nothing costs.
     The constant is the median of `n` random training samples that have m, pixel by pixel, the best one for a Laplace
     likelihood; where a decoder gives more or other numbers than a location, as of counts, the most likely ones
-    (`mmvm.choose.best_constant`). NaN where a modality is tokens, or never observed."""
+    (`mmvm.choose.best_constant`). NaN where a modality is tokens, or never observed.
+
+    >>> mmvm.evaluation.constant_error(data, data).shape
+    (2,)
+    """
     errors = np.full(len(test.specs), np.nan)
     for m, modality in enumerate(test.specs):
         rows, rows_test = (torch.nonzero(data.observed[m]).squeeze(1) for data in (train, test))
@@ -70,7 +79,11 @@ def _median(data: MultimodalData, m: int, n: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """`mean` over n samples and its standard error (nats per sample), with K = `n_draws` draws each."""
+    """`mean` over n samples and its standard error (nats per sample), with K = `n_draws` draws each.
+
+    >>> mmvm.evaluation.LogLikelihood(-10.0, 0.1, n_draws=64, n=60).note()
+    'draws=64; n=60; standard_error=0.1'
+    """
 
     mean: float
     standard_error: float
@@ -89,6 +102,10 @@ def log_likelihood(model: MultimodalVAE, data: MultimodalData, n_draws: int = 64
     log p(X) >= E log (1/K) sum_k p(X | z_k) p(z_k) / q(z_k | X), K = `n_draws` draws from the method's own posterior:
     a lower bound that rises with K, so compare methods at one K. Likelihoods are unweighted. Raises `UserError` for
     methods without a joint density, MMVM among them.
+
+    >>> joint = MultimodalVAE.for_data(data, latent_dim=2, objective="poe", say=None)
+    >>> mmvm.evaluation.log_likelihood(joint, data, n_draws=4).n
+    60
     """
     if n_draws < 1:
         raise UserError(f"n_draws must be at least 1, got {n_draws}")
@@ -114,6 +131,10 @@ def reconstruction_error(model: MultimodalVAE, data: MultimodalData, seed: int =
     """-log p(x_m | z_m) with everything observed given to the objective, (M,), nats per sample, unweighted.
 
     The sum over modalities is the x axis of the paper's figure 2. It has a floor: sum_m `likelihood.floor`.
+
+    >>> errors = mmvm.evaluation.reconstruction_error(model, data)
+    >>> bool((errors >= [spec.likelihood.floor(spec.shape[0]) for spec in specs]).all())
+    True
     """
     check_units(model, data)
     total = np.zeros(len(data.specs))

@@ -18,11 +18,19 @@ from mmvm.evaluation.encodings import check_binary_labels, encode_means, labels_
 from mmvm.evaluation.probe import logistic_regression
 from mmvm.model import MultimodalVAE
 
+__all__ = ["Encodings", "encode", "forest", "logistic"]
+
 
 @dataclass(frozen=True)
 class Encodings:
     """Posterior means (M, N, D), NaN where a modality is absent, and labels (N, C), NaN where one is not known, of
-    training and test samples."""
+    training and test samples.
+
+    >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
+    >>> x, y, x_test = mmvm.evaluation.forest.encode(model, several, several).of(0, 1)  # both side by side
+    >>> x.shape, y.shape
+    ((60, 4), (60, 2))
+    """
 
     z: np.ndarray
     labels: np.ndarray
@@ -38,7 +46,13 @@ class Encodings:
 
 def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = None,
            seed: int = 0) -> Encodings:
-    """Of `n` random training samples (None: all), and of all test samples."""
+    """`Encodings` of `n` random training samples (None: all), and of all test samples. Raises `UserError` where labels
+    are not (N, C) zeros and ones.
+
+    >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
+    >>> mmvm.evaluation.forest.encode(model, several, several, n=40).z.shape
+    (2, 40, 2)
+    """
     check_binary_labels(train, test)
     train = some_of(train, n, seed)
     z, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
@@ -47,7 +61,12 @@ def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n:
 
 def logistic(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
     """Logits (N', C) of a logistic regression per label on standardised features (scikit-learn's, C = 1). NaN for a
-    label that all of the training samples have, or none."""
+    label that all of the training samples have, or none.
+
+    >>> logits = mmvm.evaluation.forest.logistic(a.numpy(), labels[:, None].numpy(), a.numpy())
+    >>> ((logits[:, 0] > 0) == labels.numpy()).mean() > 0.9
+    np.True_
+    """
     return _by_label(lambda x, y: logistic_regression(x, y, max_iter=1_000).decision_function, x, labels, x_test)
 
 
@@ -59,6 +78,10 @@ def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int 
     trees by default and no seed. NaN for a label that all of the training samples have, or none.
 
     `n_jobs`: processor cores, -1 for all; the result is the same but for rounding.
+
+    >>> found = mmvm.evaluation.forest.forest(a.numpy(), labels[:, None].numpy(), a.numpy(), trees=5)
+    >>> found.shape
+    (60, 1)
     """
     from sklearn.ensemble import RandomForestClassifier
 

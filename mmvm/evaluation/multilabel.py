@@ -23,6 +23,9 @@ from mmvm.evaluation.coherence import train_classifier as train_any_classifier
 from mmvm.evaluation.encodings import BATCH, check_binary_labels, from_each_source, labels_of
 from mmvm.model import MultimodalVAE
 
+__all__ = ["auroc", "average_precision", "base_rates", "classify", "coherence", "imagined", "label_loss",
+           "linear_probe", "scores", "train_classifier"]
+
 METRICS = ("auroc", "auroc_hard", "average_precision", "average_precision_hard", "accuracy")
 
 
@@ -32,6 +35,12 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     accuracy is the share of right answers to "is the label present". Ranking scores are NaN for a label that all
     samples have, or none: leave it out of a mean with `np.nanmean`. Where a logit or a label is NaN, the sample does
     not count for that label.
+
+    Raises `UserError` for other shapes.
+
+    >>> found = mmvm.evaluation.multilabel.scores(np.array([[-1.0], [2.0]]), np.array([[0], [1]]))
+    >>> found["auroc"], found["accuracy"]
+    (array([1.]), array([1.]))
     """
     logits, labels = np.asarray(logits, float), np.asarray(labels, float)
     if logits.shape != labels.shape or logits.ndim != 2 or not len(logits):
@@ -52,7 +61,11 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     """The share of pairs of a present (1) and an absent (0) label in which the present one has the higher of the
-    scores (N,); a tie is half a pair."""
+    scores (N,); a tie is half a pair.
+
+    >>> float(mmvm.evaluation.multilabel.auroc(np.array([0.1, 0.4, 0.3, 0.8]), np.array([0, 0, 1, 1])))
+    0.75
+    """
     present = labels.astype(bool)
     n, rest = present.sum(), (~present).sum()
     return (_ranks(scores)[present].sum() - n * (n + 1) / 2) / (n * rest)
@@ -65,7 +78,11 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The precision at every threshold at which recall rises, weighted by how much it does; scores and labels (N,)."""
+    """The precision at every threshold at which recall rises, weighted by how much it does; scores and labels (N,).
+
+    >>> float(mmvm.evaluation.multilabel.average_precision(np.array([0.9, 0.1]), np.array([1, 0])))
+    1.0
+    """
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each set of equal scores
     found = labels[order].cumsum()[last]
@@ -73,7 +90,11 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def base_rates(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """What a constant answer per label reaches: `scores` of one that knows how frequent each label is, (C,) each."""
+    """What a constant answer per label reaches: `scores` of one that knows how frequent each label is, (C,) each.
+
+    >>> mmvm.evaluation.multilabel.base_rates(np.array([[0], [0], [0], [1]]))["accuracy"]
+    array([0.75])
+    """
     share = np.ma.filled(np.ma.masked_invalid(np.asarray(labels).astype(float)).mean(0), np.nan)
     return {"auroc": np.full(len(share), 0.5), "auroc_hard": np.full(len(share), 0.5), "average_precision": share,
             "average_precision_hard": share, "accuracy": np.maximum(share, 1 - share)}
@@ -85,6 +106,10 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
 
     Fitted to `n` random training encodings (paper: 10,000; None: all), tested on all of `test`. A label that all of the
     training encodings have, or none, is NaN.
+
+    >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
+    >>> mmvm.evaluation.multilabel.linear_probe(model, several, several)["auroc"].shape  # modality, label
+    (2, 2)
     """
     encodings = forest.encode(model, train, test, n, seed)
     found = [scores(forest.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
@@ -101,6 +126,11 @@ def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, 
 
     The released classifiers put a softmax over labels (`CrossEntropyLoss` with multi-hot targets) on outputs that went
     through a sigmoid already: labels then compete with each other, and no output can say "none of them".
+
+    >>> train = mmvm.evaluation.multilabel.train_classifier
+    >>> net = train(lambda: torch.nn.Linear(3, 1), a, labels[:, None], specs[0], epochs=1)
+    >>> net(a).shape
+    torch.Size([60, 1])
     """
     return train_any_classifier(x, labels, modality, build=build, loss=label_loss, epochs=epochs,
                                 batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device)
@@ -108,7 +138,11 @@ def train_classifier(build: Callable[[], nn.Module], x: Tensor, labels: Tensor, 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum over labels of the binary cross-entropy of logits (B, C), mean over the batch; a label that is NaN adds
-    nothing."""
+    nothing.
+
+    >>> mmvm.evaluation.multilabel.label_loss(torch.zeros(5, 2), torch.ones(5, 2))  # 2 log 2
+    tensor(1.3863)
+    """
     return label_terms(logits, labels).mean()
 
 
@@ -122,7 +156,11 @@ def label_terms(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray:
-    """Logits (N, C) for stored x (N, ...)."""
+    """Logits (N, C), an array, for stored x (N, *shape), on the classifier's own device, in pieces of 500 samples.
+
+    >>> mmvm.evaluation.multilabel.classify(torch.nn.Linear(3, 4), a, specs[0]).shape
+    (60, 4)
+    """
     device = next(classifier.parameters()).device
     index = torch.arange(len(x), device=x.device)
     return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
@@ -137,6 +175,11 @@ def imagined(model: MultimodalVAE, data: MultimodalData, source: str, target: st
 
     Images and numbers are the likelihood's mean (N, ...); tokens the most probable ones (N, L) int64. All samples must
     have the source.
+
+    Raises `UserError` for an unknown modality.
+
+    >>> mmvm.evaluation.multilabel.imagined(model, data, "a", "b").shape
+    torch.Size([60, 2])
     """
     names = [spec.name for spec in data.specs]
     for name in (source, target):
@@ -158,6 +201,11 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     """Whether what modality t is imagined as from s alone shows the labels of the sample: `scores` (M, M, C), [s, t].
 
     The diagonal is self-reconstruction. Classifier t reads images as they are and tokens as numbers. Seeded draws.
+
+    >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
+    >>> nets = [torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)]
+    >>> mmvm.evaluation.multilabel.coherence(model, several, nets)["auroc"].shape  # source, target, label
+    (2, 2, 2)
     """
     check_binary_labels(data)
     n_modalities = len(data.specs)

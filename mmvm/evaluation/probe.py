@@ -19,6 +19,9 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     alpha = 0 nothing fixes the scale of the latents, and on unscaled ones the solver stops before it converges.
     `standardise=False` is the paper's. Modalities are probed on the samples in which they are observed. Raises
     `UserError` where these are none, or all of one class.
+
+    >>> mmvm.evaluation.linear_probe(model, data, data).shape
+    (2,)
     """
     from threadpoolctl import threadpool_limits
 

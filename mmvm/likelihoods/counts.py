@@ -29,6 +29,9 @@ class NegativeBinomial(Several):
 
     Parameters of an entry, in this order: log mu or logit, log r where it is learned. They are limited
     to +-30 and +-15.
+
+    >>> NegativeBinomial().parameter_shape((20,)), NegativeBinomial(dispersion=2.0).parameter_shape((20,))
+    ((20, 2), (20,))
     """
 
     dispersion: float | None = None
@@ -83,6 +86,9 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """A `NegativeBinomial` whose counts are 0 with a probability of their own besides: dropouts.
 
     The last parameter of an entry is the logit of that probability; `mean` has it multiplied in.
+
+    >>> ZeroInflatedNegativeBinomial().mean(torch.zeros(20, 3))[0]  # exp(0) counts, half of them dropped
+    tensor(0.5000)
     """
 
     inflated = True

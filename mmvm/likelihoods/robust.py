@@ -20,6 +20,12 @@ class StudentT(Several):
 
     scale  its width, or None: the decoder gives its logarithm, an entry each, behind the location. The mean is the
            location, also where df <= 1 leaves none.
+
+    Raises `UserError` for degrees of freedom or a scale that is not positive.
+
+    >>> far = torch.full((1, 1), 100.0)
+    >>> StudentT().log_prob(0 * far, far, 1) > Normal().log_prob(0 * far, far, 1)
+    tensor([True])
     """
 
     df: float = 4.0
@@ -70,6 +76,11 @@ class Beta(Several):
 
     concentration  c, the larger the narrower, or None: the decoder gives its logarithm, an entry each, behind the logit
     margin         the density is 0 or infinite at 0 and 1, so x is moved into [margin, 1 - margin]
+
+    Raises `UserError` for a concentration that is not positive, or a margin outside 0 to 0.5.
+
+    >>> Beta(concentration=10.0).mean(torch.zeros(3))
+    tensor([0.5000, 0.5000, 0.5000])
     """
 
     concentration: float | None = None

@@ -5,9 +5,12 @@ p(x | z).
 """
 
 from mmvm.networks.conv import ConvDecoder, ConvEncoder
+from mmvm.networks.default import default_networks
+from mmvm.networks.images import ImageDecoder, ImageEncoder
 from mmvm.networks.mlp import MLPDecoder, MLPEncoder
 from mmvm.networks.present import run_on_present
 from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
+from mmvm.networks.tokens import TokenDecoder, TokenEncoder
 
-__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder", "ResNetEncoder", "ResidualBlock",
-           "run_on_present"]
+__all__ = ["ConvDecoder", "ConvEncoder", "ImageDecoder", "ImageEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder",
+           "ResNetEncoder", "ResidualBlock", "TokenDecoder", "TokenEncoder", "default_networks", "run_on_present"]

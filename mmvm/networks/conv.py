@@ -4,7 +4,12 @@ from torch import Tensor, nn
 
 
 class ConvEncoder(nn.Module):
-    """3x28x28 -> three 3x3 convolutions of stride 2 (14, 7, 4 pixels), `channels` x (1, 2, 4) wide -> mean, logvar."""
+    """3x28x28 -> three 3x3 convolutions of stride 2 (14, 7, 4 pixels), `channels` x (1, 2, 4) wide -> mean, logvar.
+
+    >>> mean, logvar = mmvm.networks.ConvEncoder(latent_dim=8)(torch.zeros(5, 3, 28, 28))
+    >>> mean.shape
+    torch.Size([5, 8])
+    """
 
     def __init__(self, latent_dim: int, channels: int = 32):
         super().__init__()
@@ -24,7 +29,11 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Mirror of `ConvEncoder`, linear output (no sigmoid, as in the paper)."""
+    """Mirror of `ConvEncoder`: z (B, D) -> (B, 3, 28, 28), linear (no sigmoid, as in the paper).
+
+    >>> mmvm.networks.ConvDecoder(latent_dim=8)(torch.zeros(5, 8)).shape
+    torch.Size([5, 3, 28, 28])
+    """
 
     def __init__(self, latent_dim: int, channels: int = 32):
         super().__init__()

@@ -13,7 +13,11 @@ from mmvm.networks.tokens import TokenDecoder, TokenEncoder
 def default_networks(modality: Any, latent_dim: int,
                      n_tokens: int | None = None) -> tuple[nn.Module, nn.Module, str]:
     """Encoder, decoder and a word on both, for a `Modality` and D = `latent_dim`: dense layers of vectors,
-    convolutions of pictures (C, H, W), embeddings of `n_tokens` tokens. Raises `UserError` for all else."""
+    convolutions of pictures (C, H, W), embeddings of `n_tokens` tokens. Raises `UserError` for all else.
+
+    >>> mmvm.networks.default_networks(specs[0], latent_dim=8)[2]
+    'dense layers of 3 numbers, 128 and 128 wide'
+    """
     shape = modality.input_shape
     if modality.likelihood.discrete and len(shape) == 1 and n_tokens:
         ignore = modality.likelihood.ignore

@@ -15,6 +15,10 @@ class ImageEncoder(nn.Module):
 
     Groups, not batches: missing rows and batches of one change nothing for the others. Raises `UserError` for
     pictures below 8 or above 512 pixels.
+
+    >>> mean, logvar = mmvm.networks.ImageEncoder((1, 20, 32), latent_dim=8)(torch.zeros(5, 1, 20, 32))
+    >>> mean.shape
+    torch.Size([5, 8])
     """
 
     def __init__(self, shape: tuple[int, int, int], latent_dim: int, channels: int = 16):
@@ -33,7 +37,11 @@ class ImageEncoder(nn.Module):
 
 class ImageDecoder(nn.Module):
     """Mirror of `ImageEncoder`, with nearest-neighbour upsampling; linear output of `shape`: (C, H, W), or (C, H, W, k)
-    of likelihoods with k numbers an entry."""
+    of likelihoods with k numbers an entry.
+
+    >>> mmvm.networks.ImageDecoder((1, 20, 32), latent_dim=8)(torch.zeros(5, 8)).shape
+    torch.Size([5, 1, 20, 32])
+    """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, channels: int = 16):
         super().__init__()

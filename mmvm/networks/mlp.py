@@ -5,7 +5,12 @@ from torch import Tensor, nn
 
 
 class MLPEncoder(nn.Module):
-    """Flattened x -> hidden layers of `widths` -> mean and logvar; for vectors, counts and small images."""
+    """Flattened x -> hidden layers of `widths` -> mean and logvar; for vectors, counts and small images.
+
+    >>> mean, logvar = mmvm.networks.MLPEncoder((3,), latent_dim=8, widths=(32,))(a)
+    >>> mean.shape
+    torch.Size([60, 8])
+    """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, widths: tuple[int, ...] = (128, 128)):
         super().__init__()
@@ -21,7 +26,11 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """z -> hidden layers of `widths` -> one number per entry of x, linear."""
+    """z (B, D) -> hidden layers of `widths` -> (B, *shape), one number per entry of `shape`, linear.
+
+    >>> mmvm.networks.MLPDecoder((3,), latent_dim=8)(torch.zeros(5, 8)).shape
+    torch.Size([5, 3])
+    """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, widths: tuple[int, ...] = (128, 128)):
         super().__init__()

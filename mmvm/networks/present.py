@@ -13,6 +13,9 @@ def run_on_present(network: nn.Module, x: Tensor, present: Tensor | None) -> Any
     In training, a network that normalises over the batch gets only the rows that are `present` (B,) bool; None: all
     are. The rows that it was not given are 0 in what is returned. Fewer than two rows make no statistics: then the
     whole batch is normalised by the running ones, and these stay as they are.
+
+    >>> mmvm.networks.run_on_present(torch.nn.BatchNorm1d(3), a, torch.arange(60) < 50)[50:].abs().sum().item()
+    0.0
     """
     if present is None or not network.training or not batch_statistics(network) or bool(present.all()):
         return network(x)

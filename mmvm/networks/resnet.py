@@ -8,6 +8,9 @@ class ResidualBlock(nn.Module):
     """x + 0.1 f(x), f = leaky ReLU, 3x3 convolution, leaky ReLU, 3x3 convolution; no normalisation.
 
     A bias-free 1x1 convolution carries the shortcut where the width changes.
+
+    >>> mmvm.networks.ResidualBlock(4, 8)(torch.zeros(1, 4, 7, 7)).shape
+    torch.Size([1, 8, 7, 7])
     """
 
     def __init__(self, n_in: int, n_out: int):
@@ -24,7 +27,13 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """The paper's encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar."""
+    """The paper's encoder: 28 -> 14 -> 7 pixels, 64, 128, 256 channels, 12,544 features -> mean, logvar,
+    each (B, D), of x (B, 3, 28, 28).
+
+    >>> mean, logvar = mmvm.networks.ResNetEncoder(latent_dim=8, channels=4)(torch.zeros(1, 3, 28, 28))
+    >>> mean.shape
+    torch.Size([1, 8])
+    """
 
     def __init__(self, latent_dim: int, channels: int = 64):
         super().__init__()
@@ -38,7 +47,11 @@ class ResNetEncoder(nn.Module):
 
 
 class ResNetDecoder(nn.Module):
-    """Mirror of `ResNetEncoder`: nearest-neighbour upsampling 7 -> 14 -> 28, linear output."""
+    """Mirror of `ResNetEncoder`: z (B, D) -> (B, 3, 28, 28), nearest-neighbour upsampling 7 -> 14 -> 28, linear output.
+
+    >>> mmvm.networks.ResNetDecoder(latent_dim=8, channels=4)(torch.zeros(1, 8)).shape
+    torch.Size([1, 3, 28, 28])
+    """
 
     def __init__(self, latent_dim: int, channels: int = 64):
         super().__init__()

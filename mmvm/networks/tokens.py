@@ -10,6 +10,10 @@ class TokenEncoder(nn.Module):
     mean, logvar.
 
     n_tokens  V, numbers from 0 to V - 1; `ignore` (padding) may be any number, and is not looked at
+
+    >>> tokens = torch.zeros(5, 7, dtype=torch.long)
+    >>> mmvm.networks.TokenEncoder(n_tokens=10, latent_dim=8)(tokens)[0].shape
+    torch.Size([5, 8])
     """
 
     def __init__(self, n_tokens: int, latent_dim: int, ignore: int | None = None, channels: int = 64):
@@ -30,7 +34,11 @@ class TokenEncoder(nn.Module):
 
 
 class TokenDecoder(nn.Module):
-    """z -> L positions by two convolutions -> logits (B, V, L)."""
+    """z (B, D) -> L = `length` positions by two convolutions -> logits (B, V, L) of V = `n_tokens`.
+
+    >>> mmvm.networks.TokenDecoder(n_tokens=10, length=7, latent_dim=8)(torch.zeros(5, 8)).shape
+    torch.Size([5, 10, 7])
+    """
 
     def __init__(self, n_tokens: int, length: int, latent_dim: int, channels: int = 64):
         super().__init__()

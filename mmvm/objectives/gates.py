@@ -37,6 +37,12 @@ class Gated(nn.Module):
 
     What the gate minimises is linear in w where the bound is "pairwise": the expert that is cheapest for the sample
     should take all. `parts` shows whether it does.
+
+    Raises `UserError` for an unknown mode, a temperature that is not positive, a load_balance below 0.
+
+    >>> gate = Gated(latent_dim=2, mode="soft")
+    >>> gate.log_probabilities(q, observed).exp().sum(0)[0].item()  # two weights a sample
+    1.0
     """
 
     MODES = ("soft", "hard", "gumbel")

@@ -62,6 +62,12 @@ class Aggregated(Objective):
                      asked to stand alone
 
     Components made of an absent modality do not exist for that sample.
+
+    Raises `UserError` for an unknown option, and for mopoe with more than 10 modalities.
+
+    >>> joint = Aggregated("poe", prior_expert="always")(q, observed)
+    >>> torch.equal(joint.latents[0, 0], joint.latents[0, 1])  # one z for all decoders
+    True
     """
 
     KINDS = ("avg", "poe", "moe", "mopoe")
@@ -169,7 +175,12 @@ class Aggregated(Objective):
 
 @method("avg", "AVG", "#56B4E9", "^", "the paper's baseline, equation 15; Hosoya 2018", [AVERAGE, KL, KL_PER_MODALITY])
 class AVG(Aggregated):
-    """`Aggregated("avg")`."""
+    """`Aggregated("avg")`: the averages of means and variances, or of deviations (paper, equation 15; Hosoya 2018).
+    Latents (1, M, B, D), regulariser (B,) in nats.
+
+    >>> mmvm.objectives.AVG(average="deviation")(q, observed).latents.shape
+    torch.Size([1, 2, 60, 2])
+    """
     __init__ = partialmethod(Aggregated.__init__, "avg")
 
 
@@ -177,20 +188,35 @@ class AVG(Aggregated):
     PRIOR_EXPERT, Option("unimodal_elbos", False, "also train the M unimodal bounds", paper="original MVAE: true"), KL,
     KL_PER_MODALITY])
 class PoE(Aggregated):
-    """`Aggregated("poe")`."""
+    """`Aggregated("poe")`: the product of experts (MVAE; Wu and Goodman 2018). Latents (1, M, B, D), with unimodal
+    bounds (1 + M, M, B, D) in training; regulariser (B,) in nats.
+
+    >>> mmvm.objectives.PoE(kl_per_modality=True).effective_beta(0.5, n_modalities=2)
+    1.0
+    """
     __init__ = partialmethod(Aggregated.__init__, "poe")
 
 
 @method("moe", "MoE", "#E69F00", "D", "the paper's baseline; MMVAE, Shi et al. 2019", [SAMPLING, KL, KL_PER_MODALITY])
 class MoE(Aggregated):
-    """`Aggregated("moe")`."""
+    """`Aggregated("moe")`: the mixture of experts (MMVAE; Shi et al. 2019). Latents (S, M, B, D), S = M where
+    stratified, else 1; regulariser (B,) in nats.
+
+    >>> mmvm.objectives.MoE(sampling="stratified")(q, observed).latents.shape  # each modality a source
+    torch.Size([2, 2, 60, 2])
+    """
     __init__ = partialmethod(Aggregated.__init__, "moe")
 
 
 @method("mopoe", "MoPoE", "#CC79A7", "P", "the paper's baseline; Sutter et al. 2021", [
     PRIOR_EXPERT, SAMPLING, KL, KL_PER_MODALITY])
 class MoPoE(Aggregated):
-    """`Aggregated("mopoe")`."""
+    """`Aggregated("mopoe")`: the mixture of all subsets' products (Sutter et al. 2021). Latents (S, M, B, D),
+    S = 2^M - 1 where stratified, else 1; regulariser (B,) in nats.
+
+    >>> len(mmvm.objectives.MoPoE().components(q, observed)[0].mean)  # 2^M - 1 subsets
+    3
+    """
     __init__ = partialmethod(Aggregated.__init__, "mopoe")
 
 

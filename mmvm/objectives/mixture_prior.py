@@ -54,6 +54,11 @@ class MMVM(Objective):
                             regularised towards the mixture, also one that is no expert.
 
     The mixture covers the observed modalities of each sample, and only these are regularised.
+
+    Raises `UserError` for an unknown bound, weights that are not positive, an alpha outside 0 to 1, n_experts below 1.
+
+    >>> MMVM(bound="pairwise", standard_normal_weight=0.1)(q, observed).regulariser.shape
+    torch.Size([60])
     """
 
     BOUNDS = BOUNDS

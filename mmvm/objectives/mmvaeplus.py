@@ -67,6 +67,12 @@ class MMVAEPlus(Objective):
     learn_private_mean  learn the mean of r_m too (released code); the original learns its variance alone
 
     When the model imputes, an absent modality's private part comes from N(0, I) (appendix B.2.2, as in the original).
+
+    Raises `UserError` for an unknown option, and where private_dim leaves nothing to share.
+
+    >>> plus = MMVAEPlus(n_modalities=2, private_dim=1)
+    >>> plus(q, observed).latents.shape, plus.shared_part(q).shape
+    (torch.Size([2, 2, 60, 2]), torch.Size([2, 60, 1]))
     """
 
     KLS, ESTIMATORS = ("mixture", "components"), ESTIMATORS

@@ -14,7 +14,11 @@ from mmvm.options import Option, parse, write
 
 @dataclass(frozen=True)
 class Appearance:
-    """How figures show a method: its name, colour and marker."""
+    """How figures show a method: its name, its colour as #RRGGBB, and matplotlib's letter of its marker.
+
+    >>> mmvm.objectives.METHODS["mmvm"].appearance.label
+    'MMVM'
+    """
 
     label: str
     colour: str
@@ -33,6 +37,11 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+"""Name -> class, appearance, source and options of every registered method, in the order of figures and lists.
+
+>>> list(mmvm.objectives.METHODS)[:2]
+['mmvm', 'independent']
+"""
 
 
 def method(name: str, label: str, colour: str, marker: str, source: str, options: Sequence[Option] = (),
@@ -45,6 +54,11 @@ def method(name: str, label: str, colour: str, marker: str, source: str, options
     variants               texts with options that figures show as methods of their own
 
     Raises `UserError` where another class has the name already.
+
+    >>> @mmvm.objectives.method("mine", "Mine", "#000000", "o", "nobody's paper")
+    ... class Mine(Independent): pass
+    >>> mmvm.objectives.METHODS.pop("mine").cls is Mine
+    True
     """
     def register(cls: type[Objective]) -> type[Objective]:
         known = METHODS.get(name)
@@ -62,7 +76,11 @@ def options_of() -> dict[str, tuple[Option, ...]]:
 
 
 def build(text: str, latent_dim: int, n_modalities: int) -> Objective:
-    """The objective that a text names, for D = `latent_dim` and M modalities. Raises `UserError`."""
+    """The objective that a text names, for D = `latent_dim` and M modalities. Raises `UserError`.
+
+    >>> mmvm.objectives.build("mmvm:gate=soft", latent_dim=2, n_modalities=2).gate.mode
+    'soft'
+    """
     name, values = parse(text, "objective", options_of())
     built = METHODS[name].cls.from_options(values, latent_dim, n_modalities)
     built.text = write(name, values, METHODS[name].options)

@@ -29,14 +29,22 @@ def parameter(default: Any, meaning: str, choices: tuple = (), at_least: float |
     """A field with a line of meaning and, where only some values make sense, those. `last`: after all others in the
     chapter's cell, also those that a subclass adds. `added`: younger than committed rows; at its default it is left
     out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs. `kinds`: a function that returns
-    what may be chosen, with the options of each, for a text as of `mmvm.options`; it is kept in its one form."""
+    what may be chosen, with the options of each, for a text as of `mmvm.options`; it is kept in its one form.
+
+    >>> mmvm.study.parameter(8, "widths of the hidden layer", at_least=1).default
+    8
+    """
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "at_least": at_least,
                                             "positive": positive, "last": last, "added": added, "kinds": kinds})
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Base of every chapter's parameters: flat, typed, validated on construction (`UserError`)."""
+    """Base of every chapter's parameters: flat, typed, validated on construction (`UserError`).
+
+    >>> Toy.from_dict({"beta": 0.25}).with_settings(["epochs=2"]).epochs
+    2
+    """
 
     def __post_init__(self) -> None:
         types = typing.get_type_hints(type(self))

@@ -92,12 +92,24 @@ def usable() -> tuple[dict[str, type[Study]], list[str]]:
 
 
 STUDIES = Registry()
+"""Name -> class of the studies that installed packages register; see `mmvm.study.Study`.
+
+>>> "no such study" in mmvm.study.STUDIES, len(mmvm.study.STUDIES) > 0
+(False, True)
+"""
 
 
 def load(folder: str | Path, **settings: Any) -> tuple[Study, MultimodalVAE]:
     """Parameters and trained model of a run's folder (from the repository's root, like `out`); the data is read to
     know its shapes. What the training does not depend on (n_test, n_probe, ...) is at its default. A checkpoint does
-    not know where the data lies, because folders move: where that is not the default, give it as `root`."""
+    not know where the data lies, because folders move: where that is not the default, give it as `root`.
+
+    Raises `UserError` where there is no checkpoint, or its study is not installed.
+
+    >>> try: mmvm.study.load(folder / "no-run")
+    ... except UserError as error: print(str(error)[:22])
+    there is no checkpoint
+    """
     checkpoint = paths.placed(folder) / training.CHECKPOINT
     _, metadata = training.read_checkpoint(checkpoint)
     config = {**json.loads(metadata["config"]), **json.loads(metadata["progress"])}

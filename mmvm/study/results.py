@@ -20,6 +20,8 @@ from mmvm.errors import UserError
 from mmvm.files import git_commit, write_text
 from mmvm.training import PREFIX
 
+__all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "with_spread"]
+
 COLUMNS = {
     "experiment": "chapter that the run belongs to",
     "method": "objective, with its bound where that is not the default",
@@ -42,6 +44,11 @@ COLUMNS = {
     "data": "start of the training data's fingerprint; empty: not recorded",
     "note": "what else the number depends on: a network's file and hash, a library's version; mostly empty",
 }
+"""Name -> meaning of the columns of a result row, in their order.
+
+>>> mmvm.study.results.COLUMNS["beta"]
+'weight of the regulariser'
+"""
 RESTORE = "restore it (git checkout), or delete it and run again"
 COMMIT = git_commit()  # now, with the code as imported: the tree may change while a run goes on
 MAY_LACK = ("data", "note")  # younger than some files, which stay as they are
@@ -62,6 +69,10 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
 
     Several processes may append to one file. Raises `UserError` for rows with missing or unknown columns, or without
     a value.
+
+    >>> rows = mmvm.study.run(Toy(epochs=1)).rows
+    >>> len(mmvm.study.results.append(rows, folder / "results.csv")) == len(rows)
+    True
     """
     path = Path(path)
     new = pd.DataFrame(rows)
@@ -87,6 +98,10 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
     """The rows of data/results/<name>.csv, or of any csv file with these columns.
 
     Raises `UserError` where the file is absent or a column or number in it is not what it should be.
+
+    >>> table = mmvm.study.results.append(mmvm.study.run(Toy(epochs=1)).rows, folder / "results.csv")
+    >>> mmvm.study.results.read(folder / "results.csv")["beta"].unique()
+    array([1.])
     """
     path = Path(name_or_path)
     if path.suffix != ".csv":
@@ -134,13 +149,22 @@ def _refuse(path: Path, column: pd.Series, wrong: pd.Series, wanted: str) -> Non
 
 
 def available() -> list[str]:
-    """Names of the committed result files."""
+    """Names of the committed result files, as `read` takes them, in the order of the alphabet.
+
+    >>> len(mmvm.study.results.available()) > 0
+    True
+    """
     return sorted(path.stem for path in paths.results_root().glob("*.csv"))
 
 
 def per_run(table: pd.DataFrame) -> pd.DataFrame:
     """One line per run, sorted by method and beta: its settings, and its averages as columns: `probe` (mean over
-    modalities), `reconstruction` (sum over modalities), `coherence` (mean over all pairs), `coherence cross`, ..."""
+    modalities), `reconstruction` (sum over modalities), `coherence` (mean over all pairs), `coherence cross`, ...
+
+    >>> rows = mmvm.study.run(Toy(epochs=1)).rows
+    >>> "probe" in mmvm.study.results.per_run(mmvm.study.results.append(rows, folder / "results.csv"))
+    True
+    """
     averages = table[(table["source"] == "") & table["target"].isin(AVERAGES)]
     column = averages["metric"].where(averages["target"].isin(["mean", "sum"]),
                                       averages["metric"] + " " + averages["target"])
@@ -153,7 +177,12 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
 def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
     """One line per profile, method, beta and number of updates: mean, and standard deviation over seeds where there are
     several, of each of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of
-    seeds. Runs that stopped early differ in their updates and count as one line, with the most."""
+    seeds. Runs that stopped early differ in their updates and count as one line, with the most.
+
+    >>> table = mmvm.study.results.append(mmvm.study.run(Toy(epochs=1)).rows, folder / "results.csv")
+    >>> mmvm.study.results.scoreboard(table, ["probe"])["seeds"].tolist()
+    [1]
+    """
     table = _one_length(table)
     averages = ["mean", "sum"] if target == "mean" else [target]
     rows = table[table["metric"].isin(metrics) & table["target"].isin(averages) & (table["source"] == "")]
@@ -176,7 +205,12 @@ def _one_length(table: pd.DataFrame) -> pd.DataFrame:
 
 def chooser(table: pd.DataFrame, by: str = "probe") -> str:
     """The metric that chooses a beta by `by`: validation_<by> where all runs of the lowest seed have measured it, else
-    `by` itself, on test rows."""
+    `by` itself, on test rows.
+
+    >>> table = mmvm.study.results.append(mmvm.study.run(Toy(epochs=1)).rows, folder / "results.csv")
+    >>> mmvm.study.results.chooser(table, "probe")  # this run has kept no rows for validation
+    'probe'
+    """
     first = table[table["seed"] == table["seed"].min()]
     lacking = set(first.loc[first["metric"] == by, "run"]) - set(first.loc[first["metric"] == PREFIX + by, "run"])
     return by if lacking else PREFIX + by
@@ -189,7 +223,13 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
 
     `validated`: rows of the same methods that chose on validation rows, in runs of their own, which kept these out of
     the training; what is shown comes from `table` all the same. Raises `UserError` where a beta that they choose is not
-    in the table, or a method of the table is not in them."""
+    in the table, or a method of the table is not in them.
+
+    >>> rows = [row for beta in (0.1, 1.0) for row in mmvm.study.run(Toy(epochs=1, beta=beta)).rows]
+    >>> table = mmvm.study.results.append(rows, folder / "results.csv")
+    >>> len(mmvm.study.results.at_best_beta(table, ["probe"]))  # one line for the one method
+    1
+    """
     source, table = _one_length(table if validated is None else validated), _one_length(table)
     by = chooser(source, by)
     first = scoreboard(source[source["seed"] == source["seed"].min()], [by])
@@ -205,7 +245,12 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
 
 
 def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
-    """"mean ± standard deviation" per line of a scoreboard; the mean alone where there is one seed."""
+    """"mean ± standard deviation" per line of a scoreboard; the mean alone where there is one seed.
+
+    >>> import pandas as pd
+    >>> mmvm.study.results.with_spread(pd.DataFrame({"probe": [0.912], "probe sd": [0.004]}), "probe", 3).tolist()
+    ['0.912 ± 0.004']
+    """
     return board.apply(lambda line: f"{line[metric]:.{digits}f}" + (
         "" if pd.isna(line[f"{metric} sd"]) else f" ± {line[f'{metric} sd']:.{digits}f}"), axis=1)
 

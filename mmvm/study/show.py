@@ -11,7 +11,7 @@ from torch import Tensor
 from mmvm import keep, paths
 from mmvm.errors import UserError
 from mmvm.files import read_array, read_safetensors
-from mmvm.study.study import CLASSIFIER
+from mmvm.study.classifiers import CLASSIFIER
 from mmvm.training import checkpoint
 
 KINDS = {keep.FORMAT: "kept model", checkpoint.FORMAT: "checkpoint", CLASSIFIER: "classifier"}

@@ -3,8 +3,6 @@
 A data set's own file subclasses `Study` with its data, networks and metrics. The steps a chapter shows, composed.
 """
 
-import hashlib
-import json
 import sys
 import typing
 import warnings
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmvm import checks, evaluation, files, paths, training
+from mmvm import checks, evaluation, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
@@ -30,7 +28,6 @@ from mmvm.study import results
 from mmvm.study.parameters import Parameters, parameter
 from mmvm.training import distributed, memory, plan as speed
 
-CLASSIFIER = "mmvm-classifier-2"  # format of the files of `keep_classifier`
 OPTIMIZERS = {"adam": (
     Option("decay", "none", "of the learning rate: none, or cosine, to 0 at the run's end", choices=("none", "cosine"),
            paper="none"),
@@ -44,7 +41,13 @@ OPTIMIZERS = {"adam": (
 @dataclass(frozen=True)
 class Study(Parameters):
     """The method's parameters and the loop's. A data set's class redeclares a field whose default or paper's value is
-    its own, adds fields, and supplies `n_modalities` and the steps that raise NotImplementedError here."""
+    its own, adds fields, and supplies `n_modalities` and the steps that raise NotImplementedError here.
+
+    Raises `UserError` for a value out of range, and for options that the method refuses.
+
+    >>> Toy(objective="mmvm:gate=soft").build_model(data).objective.gate.mode
+    'soft'
+    """
 
     not_hashed: typing.ClassVar[tuple[str, ...]] = (*Parameters.not_hashed, "compare", "curve_every", "plan")
     # module with the functions of `python -m mmvm data`, as far as the data has them: check, simulate, prepare
@@ -276,7 +279,12 @@ def _entries(metric: str, values: Any, names: Sequence[str]) -> list[tuple[str, 
 
 class Metrics(dict[str, np.ndarray | list[tuple[str, str, float]]]):
     """Numbers by name: an array () or over modalities, (M,) or (M, M) [source, target], or a list of (source, target,
-    value) for anything else. `notes` says of some what else they depend on."""
+    value) for anything else. `notes` says of some what else they depend on.
+
+    >>> metrics = Metrics({"probe": np.array([0.9, 0.8])})
+    >>> metrics.over_labels("auroc", np.array([[0.5, np.nan]])), metrics.notes
+    (array([0.5]), {'auroc': 'labels=1/2'})
+    """
 
     def __init__(self, *values: Any) -> None:
         super().__init__(*values)
@@ -293,7 +301,13 @@ class Metrics(dict[str, np.ndarray | list[tuple[str, str, float]]]):
 
 @dataclass
 class Result:
-    """What `run` returns: everything a chapter draws."""
+    """What `run` returns, everything a chapter draws: parameters, trained model, history, metrics, and tidy rows, a
+    dictionary each with the columns of `mmvm.study.results`.
+
+    >>> result = mmvm.study.run(Toy(epochs=1))
+    >>> result.metrics["probe"].shape, result.rows[0]["experiment"]
+    ((2,), 'toy')
+    """
 
     parameters: Study
     model: MultimodalVAE
@@ -304,7 +318,12 @@ class Result:
 
 def run(p: Study, train: MultimodalData | None = None, test: MultimodalData | None = None) -> Result | None:
     """One run from parameters to rows. With `p.out` the rows also go to <out>/results.csv. Of several processes only
-    the first evaluates; the others return None."""
+    the first evaluates; the others return None.
+
+    >>> result = mmvm.study.run(Toy(epochs=1, latent_dim=2, beta=0.5))
+    >>> result.history.epochs[-1]["epoch"], result.parameters.beta
+    (1, 0.5)
+    """
     train = p.data("train") if train is None else train
     test = p.data("test") if test is None else test
     held = p.data("validation") if p.n_validation else None
@@ -321,27 +340,3 @@ def run(p: Study, train: MultimodalData | None = None, test: MultimodalData | No
     if p.out:
         results.append(rows, paths.placed(p.out) / "results.csv")
     return Result(p, model, history, metrics, rows)
-
-
-def keep_classifier(name: str, key: list, build: Callable[[], nn.Module], train: Callable[[], nn.Module],
-                    device: torch.device) -> nn.Module:
-    """The classifier that `train()` returns, kept in runs/classifiers under a hash of `key`, everything it depends on,
-    so that a grid trains it once; a file that cannot be read is trained anew."""
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    path = paths.runs_root() / "classifiers" / f"{name}-{digest}.safetensors"
-    if path.exists():
-        classifier = build()
-        try:
-            classifier.load_state_dict(files.read_safetensors(path, CLASSIFIER, "classifier", "a run")[0])
-            return classifier.to(device).eval()
-        except (UserError, RuntimeError):  # RuntimeError: of other shapes
-            pass
-    classifier = train()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_safetensors(path, classifier.state_dict(), {"format": CLASSIFIER})
-    return classifier
-
-
-def content_hash(x: torch.Tensor) -> str:
-    """SHA-256 of an array's bytes: the part of a `keep_classifier` key that says on which data."""
-    return hashlib.sha256(np.ascontiguousarray(x.numpy()).data).hexdigest()

@@ -15,19 +15,39 @@ from mmvm.identity import differences
 from mmvm.model import MultimodalVAE
 
 CHECKPOINT = "checkpoint.safetensors"
+"""Name of the file in a run's folder that holds weights, the optimiser's state and all that a run must agree on.
+
+>>> mmvm.training.CHECKPOINT
+'checkpoint.safetensors'
+"""
 FORMAT = "mmvm-checkpoint-2"
+"""What a checkpoint says of itself; another format is refused where it is read.
+
+>>> mmvm.training.FORMAT.startswith("mmvm-checkpoint")
+True
+"""
 OLD_FORMAT = "mmvm-checkpoint-1"  # has no digest
 BEST = "best."  # of the weights with the best validation, beside the last ones
 MOST_DIFFERENCES = 6  # that an error names
 
 
 class TrainingWarning(UserWarning):
-    """The run goes on, but it will not, or cannot be known to, give what was asked for."""
+    """The run goes on, but it will not, or cannot be known to, give what was asked for.
+
+    >>> issubclass(mmvm.training.TrainingWarning, UserWarning)
+    True
+    """
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors and the metadata of a checkpoint; a `TrainingWarning` for one from before a checkpoint knew its data.
-    Raises `UserError` for a missing, cut, changed or foreign file."""
+    Raises `UserError` for a missing, cut, changed or foreign file.
+
+    >>> history = fit(model, data, epochs=1, out=folder)
+    >>> tensors, metadata = mmvm.training.read_checkpoint(folder / mmvm.training.CHECKPOINT)
+    >>> metadata["plan"]
+    'plain'
+    """
     tensors, metadata = read_safetensors(path, FORMAT, "checkpoint", "`python -m mmvm train`", undigested=(OLD_FORMAT,))
     if "data" not in metadata:
         warnings.warn(f"{path} was written by an earlier version, which recorded neither data nor model: it cannot "
@@ -37,7 +57,12 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
 
 def load_weights(model: MultimodalVAE, path: str | os.PathLike) -> dict:
     """Puts the weights of a checkpoint into a model of the same shape, of a run with patience those of its best epoch;
-    returns the checkpoint's config."""
+    returns the checkpoint's config.
+
+    >>> history = fit(model, data, epochs=1, out=folder)
+    >>> mmvm.training.load_weights(model, folder / mmvm.training.CHECKPOINT)["batch_size"]
+    60
+    """
     tensors, metadata = read_checkpoint(path)
     put_weights(model, tensors, path, BEST if any(name.startswith(BEST) for name in tensors) else "model.")
     return json.loads(metadata["config"])

@@ -10,7 +10,11 @@ from mmvm.training import distributed
 
 def resolve_device(device: str) -> torch.device:
     """"auto" -> a GPU if there is one; each of several processes its own. Raises `UserError` for a GPU that is not
-    there."""
+    there.
+
+    >>> mmvm.training.resolve_device("cpu")
+    device(type='cpu')
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -28,7 +32,13 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """"auto" -> "bfloat16" where `device` computes in it, else "float32"."""
+    """"auto" -> "bfloat16" where `device` computes in it, else "float32".
+
+    Raises `UserError` for another text.
+
+    >>> mmvm.training.resolve_precision("float32", torch.device("cpu"))
+    'float32'
+    """
     if precision not in ("auto", "float32", "bfloat16"):
         raise UserError(f"unknown precision {precision!r}: use 'auto', 'float32' or 'bfloat16'")
     if precision != "auto":

@@ -8,7 +8,11 @@ from types import FrameType
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; the run stopped between two updates and wrote its checkpoint."""
+    """SIGINT or SIGTERM arrived; the run stopped between two updates and wrote its checkpoint.
+
+    >>> issubclass(mmvm.training.TrainingInterrupted, KeyboardInterrupt)
+    True
+    """
 
 
 @contextmanager

@@ -60,6 +60,10 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
 
     Raises `UserError` where values are wrong or the folder is in use or another run's, `TrainingDiverged`,
     `TrainingInterrupted` after Ctrl-C or SIGTERM.
+
+    >>> history = fit(model, data, epochs=2, batch_size=30, learning_rate=1e-3, seed=0)
+    >>> history.epochs[-1]["step"]
+    4
     """
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0],
                     validate_every=validate_every, patience=1 if patience is None else patience)

@@ -37,7 +37,17 @@ from mmvm.training.plan import Plan
 from mmvm.training.watch import Watch
 
 HISTORY = "history.jsonl"
-PREFIX = "validation_"  # of what a history, and rows, hold of validation rows
+"""Name of the file in a run's folder with one line of JSON an epoch.
+
+>>> mmvm.training.HISTORY
+'history.jsonl'
+"""
+PREFIX = "validation_"
+"""Begins the names of all that a history, and result rows, hold of validation rows.
+
+>>> mmvm.training.PREFIX + "loss"
+'validation_loss'
+"""
 
 
 @dataclass
@@ -48,7 +58,12 @@ class History:
     the updates were computed, `data` the fingerprint of what was trained on.
 
     With validation rows also validation_loss, ..., of the weights at an epoch's end (the others are means along its
-    way); `watch` is the name of the one, without "validation_", that `best` is chosen by."""
+    way); `watch` is the name of the one, without "validation_", that `best` is chosen by.
+
+    >>> history = fit(model, data, epochs=2, batch_size=30)
+    >>> len(history["loss"]), history.best, str(history.plan)
+    (2, None, 'plain')
+    """
 
     epochs: list[dict] = field(default_factory=list)
     plan: Plan = Plan()
@@ -231,7 +246,12 @@ class Run:
 
 def read_history(folder: str | os.PathLike) -> list[dict]:
     """The epochs of history.jsonl; a last line cut off by a kill is left out. Raises `UserError` for any other line
-    that is not an epoch."""
+    that is not an epoch.
+
+    >>> history = fit(model, data, epochs=2, out=folder)
+    >>> [epoch["step"] for epoch in mmvm.training.read_history(folder)]
+    [1, 2]
+    """
     path = Path(folder) / HISTORY
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path} is no file: delete it to start over")

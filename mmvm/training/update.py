@@ -14,11 +14,20 @@ from mmvm.training import distributed
 from mmvm.training.plan import autocast
 from mmvm.training.run import Run
 
-GUARD_INTERVAL = 50  # updates between two looks at the guard on a GPU: each look waits for the device
+GUARD_INTERVAL = 50
+"""Updates between two looks at the guard on a GPU: each look waits for the device.
+
+>>> mmvm.training.GUARD_INTERVAL
+50
+"""
 
 
 class TrainingDiverged(UserError):
-    """A loss or gradient stopped being finite; says at which step, with which terms, and what to try."""
+    """A loss or gradient stopped being finite; says at which step, with which terms, and what to try.
+
+    >>> issubclass(mmvm.training.TrainingDiverged, UserError)
+    True
+    """
 
 
 class Update:

@@ -27,6 +27,10 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
     seed        of the choice, which depends on nothing else but the groups' names and sizes
 
     Raises `UserError` where a row has no group, or where there are too few groups.
+
+    >>> train, rows = split(data, by=np.arange(60) // 10, validation=0.2)
+    >>> len(train), len(rows)
+    (50, 10)
     """
     n = len(data)
     if isinstance(validation, bool) or not 0 < validation < (n if isinstance(validation, int) else 1):

@@ -12,8 +12,9 @@ from mmvm import evaluation, paths, training
 from mmvm.evaluation import multilabel
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
+from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
-from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
+from mmvm.study.study import Metrics, Study
 from studies.cub import caption_quality, data as cub
 from studies.cub.data import CaptionedImages
 from studies.cub.networks import (

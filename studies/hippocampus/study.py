@@ -11,8 +11,9 @@ from mmvm import evaluation, paths, training
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.options import Option
+from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
-from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
+from mmvm.study.study import Metrics, Study
 from studies.hippocampus import alignment, data as hippocampus, deviance, files, simulator as hippocampus_simulator
 from studies.hippocampus.data import Windows
 from studies.hippocampus.files import Session

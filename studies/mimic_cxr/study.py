@@ -15,8 +15,9 @@ from mmvm.evaluation import forest as probes, multilabel
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.options import Option
+from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
-from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
+from mmvm.study.study import Metrics, Study
 from studies.mimic_cxr import calibration, data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
 from studies.mimic_cxr.efficiency import label_efficiency, learnable_labels

@@ -15,8 +15,9 @@ from mmvm.evaluation import frechet
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.objectives import MMVM
+from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
-from mmvm.study.study import Metrics, Study, content_hash, keep_classifier
+from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
 from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier

@@ -39,7 +39,8 @@ def toc_files() -> set[str]:
 
 
 def test_toc_is_complete():
-    pages = {f"book/{path.stem}" for path in BOOK.glob("*.md")} | {f"book/{path.name}" for path in BOOK.glob("*.ipynb")}
+    pages = {f"book/{path.stem}" for path in BOOK.glob("*.md")}
+    pages |= {f"book/{path.name}" for kind in ("*.ipynb", "*.rst") for path in BOOK.glob(kind)}
     assert toc_files() == pages, "_toc.yml lists every page in book/, notebooks with their extension, and nothing else"
 
 

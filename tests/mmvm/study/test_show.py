@@ -16,7 +16,7 @@ from mmvm.likelihoods import Normal, Poisson
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import spec
 from mmvm.study import show
-from mmvm.study.study import CLASSIFIER, keep_classifier
+from mmvm.study.classifiers import CLASSIFIER, keep_classifier
 from mmvm.training import checkpoint
 
 SPECS = (Modality("left", (2,), Normal(0.5), weight=2.0, features=("up", "down")), Modality("right", (3, 4), Poisson()))
