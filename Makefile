@@ -32,11 +32,11 @@ else
 $(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
 endif
 
-.PHONY: help install book html notebooks test lock clean distclean active-environment
+.PHONY: help install book html notebooks test test-site lock clean distclean active-environment
 
 help:  ## this list
 	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 	@echo "Settings: MMVM_ENV=current (use the active environment), PYTHON=python3.12, VENV=.venv, CHAPTERS=\"method\""
 
 install: $(ENVIRONMENT)  ## build the environment in .venv from requirements.lock
@@ -65,9 +65,13 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README sni
 	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
+test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (4 minutes)
+	@echo "Opening every page at three widths, light and dark; a few minutes"
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q tests/browser
+
 lock:  ## renew requirements.lock: the newest versions that pyproject.toml allows (needs uv: pip install uv)
 	@echo "Resolving for Linux, macOS and Python 3.11 and newer; seconds. Then: make test, make notebooks"
-	@uv pip compile pyproject.toml --extra book --extra test --extra grid --extra fid --universal \
+	@uv pip compile pyproject.toml --extra book --extra test --extra site --extra grid --extra fid --universal \
 		--python-version 3.11 --fork-strategy fewest --upgrade --no-emit-index-url --no-annotate --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock
 

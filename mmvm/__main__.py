@@ -1,4 +1,4 @@
-"""python -m mmvm train | data | results | studies | methods | show | queue
+"""python -m mmvm train | data | results | studies | new-study | methods | show | queue
 
 Exit status: 0 done, 2 a mistake in the call, the data or the disk (one sentence says which), 130 stopped by Ctrl-C or
 SIGTERM, during training with the checkpoint written. Of queue also: 1 a run failed, 3 the time was over before all runs
@@ -30,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mmvm: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"mmvm: {error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or choose "
-              "another folder", file=sys.stderr)
+        line = UserError(f"{error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or "
+                         "choose another folder")
+        print(f"mmvm: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)
@@ -206,6 +207,25 @@ def _studies(options: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
+# new-study -----------------------------------------------------------------------------------------------------------
+
+def _add_new(commands: Any, asks_for_help: bool) -> None:
+    new = commands.add_parser("new-study", help="write the package of a study of your own",
+                              description="Writes a folder with a study that works as it is: package, data, networks, "
+                              "figures, profile, chapter and test, to be made yours file by file.")
+    new.add_argument("name", help="of the study, as in my-study")
+    new.add_argument("--into", default="", help="where the folder is made (default: here)")
+
+
+def _new(options: argparse.Namespace) -> int:
+    from mmvm.study import new
+
+    folder = new.write(options.name, options.into)
+    print(*sorted(str(path) for path in folder.rglob("*") if path.is_file()), sep="\n")
+    print(f"\ninstall it: pip install --no-deps -e {folder}\ntrain it:   python -m mmvm train {options.name}")
+    return 0
+
+
 # methods -------------------------------------------------------------------------------------------------------------
 
 def _add_methods(commands: Any, asks_for_help: bool) -> None:
@@ -245,7 +265,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 COMMANDS = {"train": (_add_train, _train), "data": (_add_data, _data), "results": (_add_results, _results),
-            "studies": (_add_studies, _studies), "methods": (_add_methods, _methods),
+            "studies": (_add_studies, _studies), "new-study": (_add_new, _new), "methods": (_add_methods, _methods),
             "show": (_add_show, _show)}
 
 

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 
 from mmvm import arrays
 from mmvm.errors import UserError
+from mmvm.files import read_array
 from mmvm.modality import Modality
 
 __all__ = ["Batch", "MultimodalData", "Repeated"]
@@ -263,13 +265,12 @@ class MultimodalData(Dataset):
     def from_files(cls, paths: Mapping[str, str | PathLike], specs: Sequence[Modality],
                    **rest: Any) -> "MultimodalData":
         """Modalities from .npy files, memory-mapped: only what a batch needs is ever read. `rest` as above."""
-        files = {}
+        files: dict[str, Any] = {}
         for name, path in paths.items():
             try:
-                files[name] = np.load(path, mmap_mode="c")  # PyTorch wants it writable; the file stays as it is
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be memory-mapped ({error}): write modality {name!r} there with "
-                                "numpy.save") from None
+                files[name] = read_array(Path(path), mmap_mode="c")  # PyTorch wants it writable; the file stays as is
+            except UserError as error:
+                raise UserError(f"{error}: write modality {name!r} there with numpy.save") from None
         return cls({name: torch.from_numpy(file) for name, file in files.items()}, specs, files=tuple(files.values()),
                    **rest)
 

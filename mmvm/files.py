@@ -4,14 +4,19 @@ Everything the project keeps of tensors is a safetensors file whose metadata hol
 metadata. It is checked at every read.
 """
 
+import gzip
 import hashlib
 import json
 import os
 import subprocess
+import tokenize
+import zlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
@@ -44,6 +49,8 @@ def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], wha
     if not path.exists():
         raise UserError(f"there is no {what} {path}: correct the path, or make one with {made_by}")
     try:
+        if not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise OSError("it is no file")
         content = path.read_bytes()  # at once: `safe_open` opens twice, and a writer may have moved another in place
         tensors = load(content)
         metadata = json.loads(content[8:8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
@@ -57,6 +64,26 @@ def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], wha
         raise UserError(f"{path} was changed after it was written, or its disk fails (it does not have the digest that "
                         "it states): delete it to start over, or copy it again")
     return tensors, metadata
+
+
+def read_array(path: Path, mmap_mode: Literal["r", "c"] | None = None) -> np.ndarray:
+    """The array of a .npy file, or of a .npy.gz, which cannot be memory-mapped. Raises `UserError` for whatever else
+    lies there, pickles included, which are not opened."""
+    try:
+        if not path.is_file():
+            raise OSError("it is no file")
+        if path.suffix != ".gz":
+            found = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        else:
+            with gzip.open(path) as file:
+                found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is an archive, no array")
+    except (OSError, EOFError, ValueError, zlib.error, SyntaxError, tokenize.TokenError, OverflowError, TypeError,
+            KeyError, RecursionError, MemoryError) as error:  # as the header has it
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as a numpy array ({why:.300}): copy it, or make it, anew") from None
+    return found
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:

@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -142,11 +143,50 @@ def arguments(functions: Mapping[str, Callable], settings: Sequence[str]) -> dic
     return chosen
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML as a reader expects it: a name has one value, and nothing stands for something else (nine lines of aliases
+    can stand for a billion words)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            names = [str(key.value) for key, _ in node.value]
+            name = next((name for name in names if names.count(name) > 1), "a name")
+            raise yaml.constructor.ConstructorError(problem=f"{name:.80} comes twice", problem_mark=node.start_mark)
+        return found
+
+
+def from_yaml(text: str) -> Any:
+    """Plain values of a YAML text. Raises `ValueError` or `yaml.YAMLError`."""
+    try:
+        return yaml.load(text, _Plain)
+    except (RecursionError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # PyYAML's own
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def read_yaml(path: Path, what: str, form: str) -> Any:
+    """The content of a YAML file; `what` it is and the `form` it should have are for the error, a `UserError`."""
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device read for ever
+        raise UserError(f"{what} is no file: {form}")
+    try:
+        return from_yaml(path.read_text())
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}," if mark else ""
+        why = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{what}{where} is not YAML ({why:.300}): {form}") from None
+
+
 def _of_type(text: str, name: str, hint: Any) -> Any:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
     try:
-        value = yaml.safe_load(text)
+        value = from_yaml(text)
     except (yaml.YAMLError, ValueError):
         value = text
     fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))

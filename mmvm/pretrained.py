@@ -1,4 +1,4 @@
-"""Trained models that ship with the project: `mmvm.pretrained("polymnist/mmvm")`.
+"""Trained models that ship with the project: `mmvm.pretrained("<study>/<method>")`.
 
 Each is three files of data/models: <study>/<method>.safetensors, the weights in bfloat16 and all that is needed to use
 them; .yaml, the parameters of its run, which `train <study> --profile <file>` takes; and .csv, what was measured with

@@ -3,7 +3,7 @@
     python tools/book.py              the committed outputs
     python tools/book.py --execute    every chapter run live; the committed notebooks stay as they are
 
-Jupyter Book reads a copy of _config.yml that differs in `execute_notebooks`, and in where the extensions lie.
+Jupyter Book reads a copy of _config.yml that differs in `execute_notebooks`, and in nothing else that a page shows.
 """
 
 import argparse
@@ -37,8 +37,9 @@ def main() -> int:
 
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "force" if arguments.execute else "off"
-    extensions = config["sphinx"]["local_extensions"]  # beside _config.yml, and the copy lies elsewhere
-    config["sphinx"]["local_extensions"] = {name: str(ROOT / place) for name, place in extensions.items()}
+    # paths of extensions count from the file's folder, and the copy lies in another one
+    sphinx = config["sphinx"]
+    sphinx["local_extensions"] = {name: str(ROOT / path) for name, path in sphinx["local_extensions"].items()}
     mode = BUILD / "config" / ("execute.yml" if arguments.execute else "render.yml")
     mode.parent.mkdir(parents=True, exist_ok=True)
     mode.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -10,7 +10,7 @@ MODULES = {
     "matplotlib": "matplotlib", "sklearn": "scikit-learn", "tqdm": "tqdm", "safetensors": "safetensors",
     "pooch": "pooch", "PIL": "pillow", "yaml": "pyyaml",
     "jupyter_book": "jupyter-book", "jupytext": "jupytext", "papermill": "papermill", "nbclient": "nbclient",
-    "nbstripout": "nbstripout", "ipykernel": "ipykernel",
+    "nbstripout": "nbstripout", "ipykernel": "ipykernel", "sphinx-mathjax-offline": "sphinx-mathjax-offline",
     "pytest": "pytest", "nbval": "nbval", "hypothesis": "hypothesis", "ruff": "ruff", "importlinter": "import-linter",
     "snakemake": "snakemake", "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
     "torchmetrics": "torchmetrics", "torch_fidelity": "torch-fidelity",

@@ -20,9 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from mmvm import paths
+from mmvm import options, paths
 from mmvm.errors import UserError
 from mmvm.study.registry import STUDIES
 from mmvm.study.study import Study
@@ -66,13 +64,7 @@ def read(path: str | Path) -> dict[str, Run]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no list {path}: name a YAML file of runs; workflow/lists/smoke.yaml shows the form")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}," if mark else ""
-        raise UserError(f"list {path}{where} is not YAML ({getattr(error, 'problem', None) or error}): "
-                        "workflow/lists/smoke.yaml shows the form") from None
+    content = options.read_yaml(path, f"list {path}", "workflow/lists/smoke.yaml shows the form")
     return expand(content, f"list {path}")
 
 

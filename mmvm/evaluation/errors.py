@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmvm.choose import best_constant
 from mmvm.data import Modality, MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_or_nan
@@ -42,7 +43,8 @@ def nats(modality: Modality, parameters: Tensor, x: Tensor, seen: Tensor) -> tup
 def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, seed: int = 0) -> np.ndarray:
     """-log p(x_m | a constant), (M,), nats per test sample, unweighted: what an imputation that looks at nothing costs.
     The constant is the median of `n` random training samples that have m, pixel by pixel, the best one for a Laplace
-    likelihood. NaN where a modality is tokens, or never observed.
+    likelihood; where a decoder gives more or other numbers than a location, as of counts, the most likely ones
+    (`mmvm.choose.best_constant`). NaN where a modality is tokens, or never observed.
 
     >>> mmvm.evaluation.constant_error(data, data).shape
     (2,)
@@ -52,19 +54,27 @@ def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, 
         rows, rows_test = (torch.nonzero(data.observed[m]).squeeze(1) for data in (train, test))
         if modality.likelihood.discrete or not len(rows) or not len(rows_test):
             continue
-        chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n]]
-        stored = train.modalities[modality.name].index_select(0, chosen)
-        known, seen = modality.prepare(stored), modality.seen(stored)
-        constant = (known.median(0) if seen is None else known.where(seen, math.nan).nanmedian(0)).values
-        if seen is not None:
-            constant = constant.nan_to_num()  # of an entry that no training sample has
+        location = (modality.likelihood.lowest == -math.inf
+                    and modality.likelihood.parameter_shape(modality.shape) == tuple(modality.shape))
+        constant = _median(train, m, n, seed) if location else best_constant(train, m, seed)
         total = 0.0
         for index in rows_test.split(BATCH):
             x = test.modalities[modality.name].index_select(0, index)
-            parts = modality.log_prob(constant.expand(x.shape), modality.prepare(x), modality.seen(x))
+            parts = modality.log_prob(constant.expand(len(x), *constant.shape), modality.prepare(x), modality.seen(x))
             total -= parts.double().sum().item()
         errors[m] = total / len(rows_test)
     return errors
+
+
+def _median(data: MultimodalData, m: int, n: int, seed: int) -> Tensor:
+    """Of `n` random samples that have modality m, entry by entry; 0 for an entry that none of them has."""
+    modality, rows = data.specs[m], torch.nonzero(data.observed[m]).squeeze(1)
+    chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n]]
+    stored = data.modalities[modality.name].index_select(0, chosen)
+    known, seen = modality.prepare(stored), modality.seen(stored)
+    if seen is None:
+        return known.median(0).values
+    return known.where(seen, math.nan).nanmedian(0).values.nan_to_num()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mmvm import options, paths
 from mmvm.errors import UserError
@@ -115,13 +114,7 @@ class Parameters:
         if not path.exists():
             raise UserError(f"there is no profile {path}; profiles of {cls.name}: {', '.join(there)}, or name a "
                             "YAML file")
-        try:
-            values = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}," if mark else ""
-            raise UserError(f"{path}{where} is not YAML ({getattr(error, 'problem', None) or error}): write lines of "
-                            "`name: value`") from None
+        values = options.read_yaml(path, str(path), "write lines of `name: value`")
         values = {} if values is None else values
         if not isinstance(values, dict):
             raise UserError(f"{path} must hold lines of `name: value`")

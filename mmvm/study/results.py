@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -80,8 +81,8 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
         raise UserError(f"result rows lack {sorted(set(COLUMNS) - set(new.columns))} and must not have "
                         f"{sorted(set(new.columns) - set(COLUMNS))}")
     new = new[list(COLUMNS)].astype({name: NUMBERS.get(name, str) for name in COLUMNS})
-    if new["value"].isna().any():
-        what = new.loc[new["value"].isna(), ["metric", "source", "target"]].iloc[0]
+    if (wrong := ~np.isfinite(new["value"])).any():
+        what = new.loc[wrong, ["metric", "source", "target"]].iloc[0]
         raise UserError(f"the value of {' '.join(filter(None, what))} is no number: a row needs one, leave it out")
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
@@ -105,7 +106,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
     path = Path(name_or_path)
     if path.suffix != ".csv":
         path = paths.results_root() / f"{name_or_path}.csv"
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"there are no results {path}: the committed ones are {', '.join(available()) or 'none'}; of a "
                         "run, name its results.csv")
     try:
@@ -129,7 +130,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name], errors="coerce")
         if kind is int:
             _refuse(path, table[name], numbers % 1 != 0, "a whole number")
-        _refuse(path, table[name], numbers.isna(), "a number")
+        _refuse(path, table[name], ~np.isfinite(numbers), "a number")
         table[name] = numbers.astype(kind)
     return table[list(COLUMNS)]
 

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from mmvm import keep, paths
 from mmvm.errors import UserError
-from mmvm.files import read_safetensors
+from mmvm.files import read_array, read_safetensors
 from mmvm.study.classifiers import CLASSIFIER
 from mmvm.training import checkpoint
 
@@ -45,10 +44,7 @@ def lines(path: str | os.PathLike) -> Iterator[str]:
 
 
 def _array(path: Path) -> list[str]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:  # as the header has it
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}): prepare the data again") from None
+    array = read_array(path, mmap_mode="r")
     fields = ", ".join(f"{name} {array.dtype[name]}" for name in array.dtype.names or ())
     return [f"{path}: array {array.shape} of {fields or array.dtype}, {array.nbytes / 1e6:,.1f} MB"]
 

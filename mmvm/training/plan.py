@@ -6,6 +6,7 @@ one by one for a few seconds; the text of the plan it finds is printed, kept in 
 
 import ctypes
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -73,7 +74,7 @@ class Plan:
                 plan = replace(plan, **{name: True})  # type: ignore[arg-type]
             elif name == "float32" and value in KINDS:
                 plan = replace(plan, float32=(*plan.float32, value))
-            elif name == "threads" and value.isdigit() and int(value) > 0:
+            elif name == "threads" and re.fullmatch("0*[1-9][0-9]{0,5}", value):
                 plan = replace(plan, threads=int(value))
             else:
                 raise UserError(f"plan {text!r}: {word!r} is no part of a plan; write plain, auto, or some of "

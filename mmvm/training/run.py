@@ -253,14 +253,17 @@ def read_history(folder: str | os.PathLike) -> list[dict]:
     [1, 2]
     """
     path = Path(folder) / HISTORY
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no file: delete it to start over")
     rows: list[dict] = []
     *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
             row = json.loads(line)
-            if type(row["epoch"]) is not int or rows and row["epoch"] <= rows[-1]["epoch"]:
+            if type(row["epoch"]) is not int or not math.isfinite(row["seconds"]) \
+                    or rows and row["epoch"] <= rows[-1]["epoch"]:
                 raise ValueError
-        except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, no dictionary, no epoch
+        except (ValueError, KeyError, TypeError, RecursionError):  # no JSON, no UTF-8, no dictionary, no epoch
             if number > len(lines):
                 break
             raise UserError(f"{path}, line {number} is no epoch of a run: the file was changed or its disk fails; copy "

@@ -1,7 +1,7 @@
 """Arrays that take a while to make, kept as .npy files beside the data and mapped into memory when read again.
 
-An entry is a folder with one file per array and `entry.json`, written last, which holds the key (a hash of the inputs)
-and every file's bytes. An entry of another key or with a file missing or cut is made anew.
+An entry is a folder with one file per array and `entry.json`, written last, which holds the key (a hash of the inputs),
+every file's bytes and CRC-32, and one of all that it says. An entry of another key, or that was changed, is made anew.
 """
 
 import fcntl
@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from mmvm import paths
+from mmvm.files import read_array
 
 ENTRY = "entry.json"
 
@@ -60,12 +62,27 @@ def _folder(root: Path) -> Path:
 
 def _read(folder: Path, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
     try:
-        entry = json.loads((folder / ENTRY).read_text())
-        if entry["key"] != key or any((folder / name).stat().st_size != size for name, size in entry["bytes"].items()):
+        if not (folder / ENTRY).is_file():
             return None
-        return {Path(name).stem: np.load(folder / name, mmap_mode="c") for name in entry["bytes"]}, entry["facts"]
-    except (OSError, ValueError, KeyError, TypeError):
+        entry = json.loads((folder / ENTRY).read_text())
+        said = entry.pop("check")
+        if entry["key"] != key or said != zlib.crc32(json.dumps(entry).encode()) or any(
+                _check(folder / name) != check for name, check in entry["files"].items()):
+            return None
+        return {Path(name).stem: read_array(folder / name, mmap_mode="c") for name in entry["files"]}, entry["facts"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _check(path: Path) -> list[int]:
+    """Bytes and CRC-32 of a file."""
+    if not path.is_file():
+        raise OSError("no file")  # a pipe would be waited for
+    check, size = 0, 0
+    with open(path, "rb") as file:
+        while part := file.read(2**22):
+            check, size = zlib.crc32(part, check), size + len(part)
+    return [size, check]
 
 
 def _write(folder: Path, key: str, arrays: dict[str, np.ndarray], facts: dict) -> None:
@@ -74,7 +91,10 @@ def _write(folder: Path, key: str, arrays: dict[str, np.ndarray], facts: dict) -
     part.mkdir()
     for name, array in arrays.items():
         np.save(part / f"{name}.npy", array)
-    sizes = {f"{name}.npy": (part / f"{name}.npy").stat().st_size for name in arrays}
-    (part / ENTRY).write_text(json.dumps({"key": key, "bytes": sizes, "facts": facts}))
+    checks = {f"{name}.npy": _check(part / f"{name}.npy") for name in arrays}
+    entry = json.loads(json.dumps({"key": key, "files": checks, "facts": facts}))
+    (part / ENTRY).write_text(json.dumps({**entry, "check": zlib.crc32(json.dumps(entry).encode())}))
     shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
     os.rename(part, folder)

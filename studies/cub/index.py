@@ -10,6 +10,7 @@ from mmvm.errors import UserError
 from mmvm.paths import data_root
 
 SPLITS = ("classes", "official")
+MOST_CLASSES = 1_000  # the release has 200; a copy of one's own may have more
 CLASS_LISTS = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
 WHERE = ("CUB_200_2011.tgz (1.1 GB, MD5 97eceeb196236b17998738112f37df78) from "
          "https://www.vision.caltech.edu/datasets/cub_200_2011/ and the folder text_c10 of cvpr2016_cub.tar.gz, which "
@@ -61,14 +62,22 @@ def read_index(root: Path) -> Index:
     if len(set(names)) < len(names):
         name = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{base / 'images.txt'} names {name} twice: restore the file")
-    classes = _numbers(base / "image_class_labels.txt", images, 1, 1_000)
+    classes = _numbers(base / "image_class_labels.txt", images, 1, MOST_CLASSES)
     path = base / "train_test_split.txt"
     official = _numbers(path, images, 0, 1).astype(bool) if path.is_file() else None
     path = base / "classes.txt"
     listed = {int(number): name for number, name in _pairs(path).items()} if path.is_file() else {}
+    if max(listed, default=0) > MOST_CLASSES:
+        raise UserError(f"{path} names class {max(listed)}, at most {MOST_CLASSES} were expected: correct it, or "
+                        "restore the file from CUB_200_2011.tgz")
     listed |= {int(c): name.split("/")[0] for c, name in zip(classes, names)}
     class_names = tuple(listed.get(c, f"{c:03d}") for c in range(1, max(listed) + 1))
     return Index(base, texts, np.array(numbers), names, classes, official, class_names)
+
+
+def _whole(text: str) -> bool:
+    """Whether this is a whole number as the release writes them: `str.isdigit` takes what `int` refuses."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _pairs(path: Path) -> dict[int, str]:
@@ -80,8 +89,8 @@ def _pairs(path: Path) -> dict[int, str]:
         number, _, word = line.strip().partition(" ")
         if not line.strip():
             continue
-        if not number.isdigit() or not word or int(number) in found:
-            what = "a number that came before" if number.isdigit() and int(number) in found else "not 'number value'"
+        if not _whole(number) or not word or int(number) in found:
+            what = "a number that came before" if _whole(number) and int(number) in found else "not 'number value'"
             raise UserError(f"{path}, row {row}: {line!r} is {what}: restore the file from CUB_200_2011.tgz")
         found[int(number)] = word.strip()
     if not found:
@@ -102,7 +111,7 @@ def _class_list(path: Path) -> set[int]:
     found = set()
     for row, line in enumerate(_text(path).splitlines(), 1):
         number = line.strip().split(".")[0]
-        if line.strip() and not (number.isascii() and number.isdigit()):
+        if line.strip() and not _whole(number):
             raise UserError(f"{path}, row {row}: {line!r} is no class such as 001.Laysan: correct it, or "
                             "restore the file from cvpr2016_cub.tar.gz")
         found |= {int(number)} if line.strip() else set()
@@ -114,10 +123,10 @@ def _numbers(path: Path, images: dict[int, str], low: int, high: int) -> np.ndar
     values = _pairs(path)
     for number in images:
         value = values.get(number, "")
-        if not value.isdigit() or not low <= int(value) <= high:
+        if not _whole(value) or not low <= int(value) <= high:
             what = f"gives image {number} the value {value!r}" if value else f"has no row for image {number}"
             raise UserError(f"{path} {what} ({images[number]}), a number from {low} to {high} was expected: restore "
-                            "the file from CUB_200_2011.tgz")
+                            "restore the file from CUB_200_2011.tgz")
     return np.array([int(values[number]) for number in images])
 
 

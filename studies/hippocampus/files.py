@@ -1,10 +1,8 @@
 """The recordings' files: a folder per animal in the layout of the release."""
 
-import gzip
 import os
 import string
 import unicodedata
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from mmvm import paths
 from mmvm.errors import UserError
+from mmvm.files import read_array
 
 LETTERS = string.ascii_uppercase    # names of classes 0, 1, ...; the release has A to E
 SAMPLES_PER_BIN = 10                # the release's values are means of ten 1-ms samples
@@ -125,10 +124,12 @@ def _read_session(folder: Path, name: str, starts: Mapping[str, int]) -> Session
     if info_path is None:
         raise UserError(f"{folder} has {path.name}, but no {folder.name.lower()}{INFO}: copy it there, it says which "
                         "odor each trial had")
-    spikes, info = _load(path), _load(info_path)
+    spikes, info = read_array(path), read_array(info_path)
     if info.ndim != 2 or info.shape[1] != 4:
         raise UserError(f"{info_path} is of shape {info.shape}, expected (trials, 4): correct, in-sequence, position, "
                         "odor")
+    if not spikes.ndim:
+        raise UserError(f"{path} holds one number, expected (trials, neurons, bins): replace it")
     if len(info) != len(spikes):
         raise UserError(f"{path} has {len(spikes)} trials, {info_path.name} {len(info)} rows: both must be of the same "
                         "session, replace the wrong one")
@@ -173,11 +174,3 @@ def _find(folder: Path, suffix: str) -> Path | None:
     there = {_composed(path.name.lower()): path for path in (folder.iterdir() if folder.is_dir() else ())
              if path.name.lower().endswith((suffix, f"{suffix}.gz")) and path.name[0] != "." and path.is_file()}
     return there.get(wanted) or there.get(f"{wanted}.gz") or (next(iter(there.values())) if len(there) == 1 else None)
-
-
-def _load(path: Path) -> np.ndarray:
-    try:
-        with (gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
-            return np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read as a numpy array ({error}): copy or download it again") from None

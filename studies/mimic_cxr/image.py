@@ -28,6 +28,8 @@ def read_image(path: str | os.PathLike, size: int, equalise: bool = False) -> np
     of the square flat before it is resized. Raises whatever Pillow raises, the file's name included: for code that
     lets no message out.
     """
+    if not os.path.isfile(path):    # a pipe would be waited for, a device read for ever
+        raise FileNotFoundError(errno.ENOENT, "no file", os.fspath(path))
     with Image.open(path) as image:
         image.draft("L", (DRAFT * size, DRAFT * size))
         if image.mode.startswith(("I", "F")):       # more than 8 bits: Pillow would cut values, not scale them

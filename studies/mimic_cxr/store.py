@@ -14,6 +14,7 @@ at most rows "to do"; pixels that a power failure may have lost are recognised b
 import fcntl
 import hmac
 import os
+import re
 import secrets
 import sys
 import zlib
@@ -25,6 +26,7 @@ import numpy as np
 
 from mmvm import paths
 from mmvm.errors import UserError
+from mmvm.files import read_array
 from studies.mimic_cxr.image import DONE, MISSING, UNREADABLE
 from studies.mimic_cxr.index import Index
 
@@ -69,10 +71,10 @@ def key_of(base: Path) -> bytes:
         finally:
             part.unlink(missing_ok=True)
         (folder / ".gitignore").write_text("*\n")
-    key = path.read_text().strip()
-    if len(key) != 64:
+    key = path.read_bytes().strip() if path.is_file() else b""  # a pipe would be waited for
+    if not re.fullmatch(rb"[0-9a-f]{64}", key):
         raise UserError(f"{path} holds no key of 64 digits: delete the folder {folder}, it can be made again")
-    return bytes.fromhex(key)
+    return bytes.fromhex(key.decode())
 
 
 def names_of(index: Index) -> np.ndarray:
@@ -103,9 +105,9 @@ class Store:
         self.rows = np.zeros(0, ROW)
         if self.rows_path.is_file():
             try:
-                self.rows = np.load(self.rows_path)
+                self.rows = read_array(self.rows_path)
                 whole = self.rows.dtype == ROW and os.stat(self.path).st_size >= HEADER + len(self.rows) * self.n_bytes
-            except (OSError, ValueError, EOFError):
+            except (OSError, UserError):
                 whole = False
             if not whole:
                 raise UserError(f"{self.path} and {self.rows_path.name} do not belong together or are cut: delete the "
@@ -127,9 +129,13 @@ class Store:
         """(rows, 1, size, size) uint8. Copy-on-write; read-only where the system does not allow as much, which it
         counts against the memory."""
         try:
-            return np.load(self.path, mmap_mode="c")
-        except OSError:
-            return np.load(self.path, mmap_mode="r")
+            found = read_array(self.path, mmap_mode="c")
+        except UserError:
+            found = read_array(self.path, mmap_mode="r")
+        if found.dtype != np.uint8 or found.shape != (len(self.rows), 1, self.size, self.size):
+            raise UserError(f"{self.path} holds {found.dtype} of shape {found.shape}, its rows are {len(self.rows)}: "
+                            f"delete the folder {self.path.parent} and prepare again")
+        return found
 
     # writing, under the lock -----------------------------------------------------------------------------------------
 

@@ -51,3 +51,17 @@ class Methods(Parameters):
     name: typing.ClassVar[str] = "methods"
 
     which: str = parameter("", "methods that are shown, with commas between them; empty: all")
+
+
+@dataclass(frozen=True)
+class YourData(Parameters):
+    """Parameters of the chapter `your-data`."""
+
+    name: typing.ClassVar[str] = "your-data"
+
+    objective: str = parameter("mmvm", "method and its options; python -m mmvm methods lists them")
+    beta: float = parameter(0.5, "weight of the regulariser", at_least=0)
+    latent_dim: int = parameter(16, "D, per modality", at_least=1)
+    epochs: int = parameter(60, "passes over the training samples, at most", at_least=1)
+    patience: int = parameter(8, "epochs without a better validation after which a training ends", at_least=1)
+    seed: int = parameter(0, "seed of splits, weights, order and draws")

@@ -10,6 +10,7 @@ from mmvm.errors import UserError
 
 SIDE = 28                       # pixels of a picture's edge
 N_CLASSES = 10
+MOST_BYTES = 2**28              # of an unpacked file; MNIST's largest has 47 million
 SPLITS = {"train": 0, "test": 1, "validation": 2}    # the number enters the seed
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
@@ -72,13 +73,15 @@ def _download(root: Path) -> None:
 
 
 def unpack(path: Path) -> bytes:
-    packed = path.read_bytes()
-    if path.suffix != ".gz":
-        return packed
+    """What an idx file holds, and not much more than it says of itself, whatever a packed one would unpack to."""
     try:
-        return gzip.decompress(packed)
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            head = file.read(16)
+            ndim = min(head[3], 3) if len(head) > 3 else 0
+            stated = int(np.prod(np.frombuffer(head[4:4 + 4 * ndim].ljust(4 * ndim, b"\0"), ">u4"), dtype=object))
+            return head + file.read(min(stated, MOST_BYTES) + 16)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} ({len(packed):,} bytes) is cut or damaged ({error}), a complete gzip file "
+        raise UserError(f"{path} ({path.stat().st_size:,} bytes) is cut or damaged ({error}), a complete gzip file "
                         "was expected: delete it and copy or download it again") from error
 
 

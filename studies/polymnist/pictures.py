@@ -110,6 +110,8 @@ def read_photos(folder: Path, n_modalities: int) -> list[np.ndarray]:
 def read_photo(path: Path) -> np.ndarray:
     """A photo as (H, W, 3) uint8."""
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
         with Image.open(path) as image:
             mode, photo = image.mode, np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

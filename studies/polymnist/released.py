@@ -60,6 +60,8 @@ def digit_of(path: Path) -> int:
 
 def read_released(path: Path, row: int) -> np.ndarray:
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
         with Image.open(path) as image:
             mode, picture = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:

@@ -21,9 +21,9 @@ from mmvm.errors import UserError
 from mmvm.evaluation import encodings
 from mmvm.evaluation.coherence import classifier_accuracy, coherence, summarise, train_classifier
 from mmvm.evaluation.encodings import encode_means
-from mmvm.evaluation.errors import imputation_error, log_likelihood, reconstruction_error
+from mmvm.evaluation.errors import constant_error, imputation_error, log_likelihood, reconstruction_error
 from mmvm.evaluation.probe import linear_probe
-from mmvm.likelihoods import Laplace, Normal
+from mmvm.likelihoods import Bernoulli, Laplace, NegativeBinomial, Normal, Poisson
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Aggregated, Independent
@@ -380,3 +380,24 @@ def test_classifier_accuracy_is_the_share_of_right_samples():
     labels[1_000:] = (labels[1_000:] + 1) % C
     assert encodings.BATCH < 1_000
     assert classifier_accuracy(CLASSIFIERS[0], data.modalities["image"], labels, SPECS[0]) == 1_000 / 1_100
+
+
+@pytest.mark.parametrize("likelihood", [Poisson(), Bernoulli(), NegativeBinomial(), Normal()])
+def test_the_constant_of_a_likelihood_is_one_in_the_decoders_own_numbers(likelihood):
+    """Of counts a log rate, of bits a logit, of several numbers an entry all of them; not the median of the values."""
+    generator = torch.Generator().manual_seed(0)
+    x = {"Bernoulli": torch.rand(400, 3, generator=generator).lt(0.2).float()}.get(
+        type(likelihood).__name__, torch.poisson(torch.full((400, 3), 6.0), generator=generator))
+    data = MultimodalData({"x": x}, (Modality("x", (3,), likelihood),))
+    found = constant_error(data, data)
+    if isinstance(likelihood, Poisson):
+        best = -torch.distributions.Poisson(x.mean(0)).log_prob(x).sum(1).mean()
+    elif isinstance(likelihood, Bernoulli):
+        best = -torch.distributions.Bernoulli(x.mean(0)).log_prob(x).sum(1).mean()
+    elif isinstance(likelihood, Normal):
+        best = -torch.distributions.Normal(x.median(0).values, 1.0).log_prob(x).sum(1).mean()
+    else:  # of a learned dispersion: no worse than a Poisson
+        best = -torch.distributions.Poisson(x.mean(0)).log_prob(x).sum(1).mean()
+        assert best - 0.5 < found[0] < best + 0.05
+        return
+    assert found[0] == pytest.approx(float(best), abs=1e-3)

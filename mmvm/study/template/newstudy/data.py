@@ -1,0 +1,84 @@
+"""Tables of new-study: one file a modality, one row a sample, and the files' labels.
+
+    <root>/first.csv    id, and one column a feature
+    <root>/second.csv   id, and one column a feature; a sample without a row here lacks the modality
+    <root>/labels.csv   id, label
+
+    python -m mmvm data new-study --simulate --root tables
+    python -m mmvm data new-study --check --root tables
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmvm import Modality, MultimodalData, Normal, UserError
+from mmvm.paths import home
+
+NAMES = ("first", "second")
+
+
+def read(root: str = "", seed: int = 0) -> dict[str, pd.DataFrame]:
+    """The tables by name, `labels` among them; those that `drawn` makes where `root` is empty."""
+    if not root:
+        return drawn(seed)
+    tables = {}
+    for name in (*NAMES, "labels"):
+        path = home(root) / f"{name}.csv"
+        if not path.exists():
+            raise UserError(f"{path} is missing: write it, or make a stand-in with --simulate")
+        tables[name] = pd.read_csv(path, index_col="id", dtype={"id": str})
+    return tables
+
+
+def drawn(seed: int = 0, n: int = 600) -> dict[str, pd.DataFrame]:
+    """A stand-in: two tables of 6 and 4 columns that share two numbers, of which the label is the sign of one. A tenth
+    of the samples lacks the second table."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, 2))
+    ids = pd.Index([f"s{i:04}" for i in range(n)], name="id")
+    tables = {name: pd.DataFrame(np.tanh(shared @ rng.normal(size=(2, width))) + 0.3 * rng.normal(size=(n, width)), ids,
+                                 [f"{name}{j}" for j in range(width)]) for name, width in zip(NAMES, (6, 4))}
+    tables["second"] = tables["second"][rng.random(n) > 0.1]
+    tables["labels"] = pd.DataFrame({"label": np.where(shared[:, 0] > 0, "high", "low")}, ids)
+    return tables
+
+
+def load(split: str, root: str = "", seed: int = 0, n_test: int = 100) -> MultimodalData:
+    """The "train" or the "test" samples; which is which is drawn by `seed`, over the ids and nothing else."""
+    tables = read(root, seed)
+    ids, labels = tables["first"].index, tables["labels"]["label"]
+    order = np.random.default_rng(seed).permutation(len(ids))
+    train, test = (ids[np.sort(rows)] for rows in (order[n_test:], order[:n_test]))
+
+    def described(rows, specs) -> MultimodalData:
+        x = {name: tables[name].reindex(rows) for name in NAMES}  # NaN in rows that a table lacks
+        return MultimodalData(x, specs, labels.loc[rows], label_names=tuple(sorted(labels.unique())))
+    specs = tuple(Modality(name, (tables[name].shape[1],), Normal(0.5), standardise=True, missing="nan")
+                  for name in NAMES)
+    data = described(train, specs)
+    # the test samples are standardised by the training samples' numbers
+    return data if split == "train" else described(test, data.specs)
+
+
+def simulate(root: str, seed: int = 0) -> Path:
+    """Writes the stand-in in the layout above; returns the folder."""
+    if not root:
+        raise UserError("name the folder that the stand-in is written to: --root tables")
+    home(root).mkdir(parents=True, exist_ok=True)
+    for name, table in drawn(seed).items():
+        table.to_csv(home(root) / f"{name}.csv")
+    return home(root)
+
+
+def check(root: str = "") -> list[str]:
+    """What the files hold, a line each."""
+    tables = read(root)
+    twice = [name for name, table in tables.items() if not table.index.is_unique]
+    if twice:
+        raise UserError(f"{twice[0]}.csv has an id twice: keep one row a sample")
+    strange = [name for name in tables["first"].index if name not in tables["labels"].index]
+    if strange:
+        raise UserError(f"sample {strange[0]} has no label ({len(strange)} such samples): add them to labels.csv")
+    return [line for split in ("train", "test") for line in load(split, root).inventory(split)]

@@ -1,0 +1,103 @@
+"""Sphinx extension: what makes the rendered pages whole by themselves (`local_extensions` in _config.yml).
+
+- MathJax comes with the build, from the package sphinx-mathjax-offline (MathJax 3.2.2, Apache License 2.0): of its
+  files those that the component `tex-chtml` may load, a third of the whole.
+- The scripts of Thebe are left out: no page starts a kernel, and they are declared twice, an error in every console.
+- Long code is folded, one click away.
+- The bibliography's roles, which today's standard no longer has, are left out.
+- Every page has a description, its address and a picture for those who link to it. The address is pyproject.toml's.
+"""
+
+import re
+import shutil
+import tomllib
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "sphinx-mathjax-offline"  # the module's name, too
+COMPONENT = "tex-chtml.js"
+LOADED = ("a11y/*.js", "input/tex/extensions/*.js", "output/chtml/fonts/*.js", "output/chtml/fonts/woff-v2/*.woff",
+          "sre/mathmaps/base.json", "sre/mathmaps/en.json", "sre/mathmaps/nemeth.json")
+FOLDED = 10  # lines of code above which a cell is folded; parameters always are
+DESCRIPTION = 200  # characters; search engines show about 160
+
+
+def mathjax() -> Path:
+    """The folder of MathJax's files."""
+    spec = find_spec(PACKAGE)
+    if spec is None:
+        raise ExtensionError(f"{PACKAGE} is not installed, so formulas would need a network: "
+                             "`make install`, or pip install -r requirements.lock")
+    return Path(spec.origin).parent / "static" / "mathjax"
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    mathjax()
+    config.mathjax_path = f"mathjax/{COMPONENT}"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    config.html_theme_options["navbar_persistent"] = []  # the search is in the sidebar, and once is enough
+    config.html_baseurl = project["urls"]["Book"].rstrip("/") + "/"
+
+
+def fold(app: Sphinx, doctree: nodes.document) -> None:
+    """Of a long cell only a line is seen that opens it."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") != "cell_code" or not cell.children or cell.get("hide_mode", "input") != "input":
+            continue
+        source = cell.children[0]
+        lines, parameters = len(source.astext().strip().splitlines()), "tag_parameters" in cell["classes"]
+        if source.get("nb_element") == "cell_code_source" and (lines > FOLDED or parameters or "hide_mode" in cell):
+            what = "parameters" if parameters else "code"
+            cell.attributes |= {"hide_mode": "input", "prompt_show": f"Show the {what}, lines: {lines}",
+                                "prompt_hide": f"Hide the {what}"}
+
+
+def copy_mathjax(app: Sphinx) -> None:
+    """Before the pages are written: their links to the script carry its checksum."""
+    source, target = mathjax(), Path(app.outdir) / "_static" / "mathjax"
+    for path in [source / COMPONENT, *(found for pattern in LOADED for found in sorted(source.glob(pattern)))]:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def description(doctree: nodes.document) -> str:
+    """The first sentences of a page."""
+    first = next(doctree.findall(nodes.paragraph), None)
+    text = re.sub(r"\s+", " ", first.astext().replace("\\", "")).strip() if first is not None else ""
+    if len(text) <= DESCRIPTION:
+        return text
+    return text[:DESCRIPTION].rsplit(" ", 1)[0].rstrip(",;:") + " …"
+
+
+def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    context["script_files"] = [script for script in context["script_files"] if "thebe" not in str(script).lower()
+                               and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))]
+    context["css_files"] = [style for style in context["css_files"] if "thebe" not in str(style).lower()]
+    if doctree is None:
+        return
+    context["body"] = context["body"].replace(' role="doc-biblioentry"', "").replace(
+        '<div role="list" class="citation-list">', '<div class="citation-list">')
+    picture = next((image["uri"] for image in doctree.findall(nodes.image)), None)
+    said = {"description": description(doctree), "og:type": "article", "og:site_name": app.config.html_title,
+            "og:title": re.sub("<[^>]+>", "", context.get("title", "")), "og:description": description(doctree),
+            "og:url": context.get("pageurl"),
+            "og:image": picture and f"{app.config.html_baseurl}_images/{Path(picture).name}"}
+    context["metatags"] = context.get("metatags", "") + "".join(
+        f'\n<meta {"property" if ":" in name else "name"}="{name}" content="{escape(str(value), quote=True)}" />'
+        for name, value in said.items() if value)
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("config-inited", configure)
+    app.connect("builder-inited", copy_mathjax)
+    app.connect("doctree-read", fold)
+    app.connect("html-page-context", describe, priority=900)  # after those who add scripts
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
