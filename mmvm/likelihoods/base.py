@@ -38,7 +38,8 @@ def where_seen(params: Tensor, x: Tensor, seen: Tensor | None) -> tuple[Tensor, 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Base class. `params` and x have the same event shape, except for `Categorical`.
+    """What all likelihoods can do. `params` and x have the same event shape, except for `Categorical` and those with
+    several numbers an entry.
 
     log_prob(params, x, event_ndim, seen)  (...,) nats, the event's dimensions summed; entries where `seen`, bool of x's
                                            shape, is false add exactly 0, whatever is there; None: all are seen

@@ -7,9 +7,16 @@ from mmvm.study import figures
 from mmvm.study.parameters import Parameters
 from mmvm.study.registry import STUDIES
 
+__all__ = ["ClaimFailed", "begin"]
+
 
 class ClaimFailed(AssertionError):
-    """A sentence of a page does not hold any more; names the page and the sentence."""
+    """A sentence of a page does not hold any more; names the page and the sentence.
+
+    >>> from mmvm.study import chapter
+    >>> issubclass(chapter.ClaimFailed, AssertionError)
+    True
+    """
 
 
 def begin(kind: type[Parameters] | str, namespace: Mapping) -> tuple[Parameters, Callable, Callable]:
@@ -23,6 +30,10 @@ def begin(kind: type[Parameters] | str, namespace: Mapping) -> tuple[Parameters,
 
     Unknown names and wrong types are a `UserError` that lists what exists; call this before the chapter defines
     anything of its own.
+
+    >>> from mmvm.study import chapter
+    >>> p, glue, claim = chapter.begin(Toy, {"beta": 0.5, "epochs": 1})
+    >>> claim("beta is below one", p.beta < 1)
     """
     kind = STUDIES[kind] if isinstance(kind, str) else kind
     p = kind.from_notebook(namespace)
