@@ -13,6 +13,7 @@ import pandas as pd
 
 from mmvm.errors import UserError
 from mmvm.objectives import Appearance, spec
+from mmvm.search import best_beta
 from mmvm.training import PREFIX, History
 
 INK = "#333333"      # text, axes, and whatever is exact
@@ -130,6 +131,38 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> plt.Fig
         ax.remove()
     fig.supylabel("nats per sample", fontsize="medium")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
+    """What a `mmvm.sweep` found against beta: a panel each for reconstruction, imputation, probe and rate, a line per
+    modality through the means over seeds, a point per run; the beta that is best by column `by` is marked."""
+    panels = {"error": "reconstruction error (nats)", "imputation": "imputation error (nats)", "probe": "linear probe",
+              "rate": "rate (nats)"}
+    found = {what: [name for name in table if name.startswith(f"{what}/") and table[name].notna().any()]
+             for what in panels}
+    found = {what: names for what, names in found.items() if names}
+    rows = -(-len(found) // 2)
+    fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.4), sharex=True, squeeze=False)
+    best, modalities = best_beta(table, by), [name.partition("/")[2] for name in found["error"]]
+    for ax, (what, names) in zip(axes.flat, found.items()):
+        for name in names:
+            m = modalities.index(name.partition("/")[2])
+            style = {"color": modality_colour(m), "marker": MODALITY_MARKERS[m % len(MODALITY_MARKERS)]}
+            ax.scatter(table["beta"], table[name], s=9, alpha=0.5, linewidths=0, **style)
+            means = table.groupby("beta")[name].mean()
+            ax.plot(means.index, means, linewidth=1.4, label=modalities[m], **style)
+        ax.axvline(best, color=MUTED, linestyle=":", label=rf"$\beta$={best:g}, best by {by}")
+        positive = table["beta"][table["beta"] > 0].min()
+        ax.set_xscale("symlog" if (table["beta"] == 0).any() else "log",
+                      **({"linthresh": positive} if (table["beta"] == 0).any() else {}))
+        ax.set(ylabel=panels[what])
+    for ax in axes.flat[len(found):]:
+        ax.remove()
+    for ax in axes.flat[max(len(found) - 2, 0):len(found)]:
+        ax.set_xlabel(r"$\beta$")
+        ax.tick_params(labelbottom=True)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
 
