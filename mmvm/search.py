@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 TABLE, SAID = "table.csv", "warnings.json"  # in the folder of the sweep, and of each run
 OWN = ("model", "data", "seed", "out", "config", "validation", "on_epoch")  # of `fit`: the sweep gives these
+PASSED_ON = tuple(name for name in inspect.signature(fit).parameters if name not in OWN)
 BETTER = {"error": -1, "imputation": -1, "probe": 1}  # what a beta may be chosen by: where smaller is better, -1
 # warnings that are not of one run: the values are looked at once before all of them
 PASSED_OVER = (ValueWarning, DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
@@ -191,18 +192,18 @@ def _probe(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) ->
 
 def _numbers(given, what: str, kind: type) -> list:
     given = list(given) if isinstance(given, Sequence | np.ndarray | torch.Tensor | range) else [given]
-    values = [kind(value) for value in given if isinstance(value, int | float | np.number | torch.Tensor)]
+    values = [float(x) for x in given if isinstance(x, int | float | np.number | torch.Tensor)]
     if not values or len(values) < len(given) or len(set(values)) < len(values) or not all(
-            math.isfinite(value) and value >= 0 for value in values):
-        raise UserError(f"{what} must be different numbers of at least 0, got {given}")
-    return values
+            math.isfinite(x) and x >= 0 and kind(x) == x for x in values):
+        raise UserError(f"{what} must be different {'whole ' * (kind is int)}numbers of at least 0, got {given}")
+    return [kind(x) for x in values]
 
 
 def _check_training(training: dict, objective) -> None:
-    known = [name for name in inspect.signature(fit).parameters if name not in OWN]
-    wrong = [name for name in training if name not in known]
+    wrong = [name for name in training if name not in PASSED_ON]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(known)}; it sets the rest itself")
+        raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; the rest it sets "
+                        "itself")
     if not isinstance(objective, str):
         raise UserError("objective must be a text, as in 'mmvm:gate=soft', of which every run makes its own: give "
                         "`build` for others")
