@@ -12,7 +12,7 @@ from mmvm.evaluation import encode_means
 from mmvm.modality import Modality
 
 
-def from_cells(cells, layers: Mapping[str, str] | str | None = None, labels: str | None = None,
+def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: str | None = None,
                say: Callable[[str], None] | None = print, **modalities: Mapping) -> MultimodalData:
     """A MuData or AnnData, or the path of its .h5mu or .h5ad, as data: cells are samples, variables features.
 
@@ -25,14 +25,13 @@ def from_cells(cells, layers: Mapping[str, str] | str | None = None, labels: str
     Raises `UserError`.
     """
     if isinstance(cells, str | os.PathLike):
-        whole = not str(cells).endswith(".h5mu")
-        cells = needs("anndata", "cells").read_h5ad(cells) if whole else needs("mudata", "cells").read_h5mu(cells)
+        several = str(cells).endswith(".h5mu")
+        cells = needs("mudata", "cells").read_h5mu(cells) if several else needs("anndata", "cells").read_h5ad(cells)
     parts = dict(getattr(cells, "mod", None) or {"cells": cells})
     layers = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(parts, layers)
     unknown = sorted({*layers, *modalities} - set(parts))
-    if unknown or not cells.obs_names.is_unique:
-        raise UserError(f"there is no modality {', '.join(unknown)}: there are {', '.join(parts)}" if unknown else
-                        "names of cells occur twice: call obs_names_make_unique() first")
+    if unknown:
+        raise UserError(f"there is no modality {', '.join(unknown)}: there are {', '.join(parts)}")
     if labels is not None and (labels not in cells.obs or cells.obs[labels].isna().any()):
         raise UserError(f"`obs` has no class of every cell in a column {labels!r}; its columns are "
                         f"{', '.join(cells.obs.columns)}: choose another, or drop the cells without")
@@ -43,19 +42,19 @@ def from_cells(cells, layers: Mapping[str, str] | str | None = None, labels: str
         values = part.X if layers.get(name) is None else part.layers[layers[name]]
         values = np.asarray(values.todense() if hasattr(values, "todense") else values, dtype=np.float32)
         rows = cells.obs_names.get_indexer(part.obs_names)
-        specs.append(Modality.guess(name, values, say, **{"features": tuple(map(str, part.var_names)),
-                                                          **modalities.get(name, {})}))
-        x[name], observed[name] = np.zeros((len(cells.obs), values.shape[1]), np.float32), np.zeros(len(cells.obs), bool)
-        x[name][rows], observed[name][rows] = values, True
+        chosen = {"features": tuple(map(str, part.var_names)), **modalities.get(name, {})}
+        specs.append(Modality.guess(name, values, say, **chosen))
+        x[name] = np.zeros((cells.n_obs, values.shape[1]), np.float32)
+        x[name][rows], observed[name] = values, np.isin(np.arange(cells.n_obs), rows)
     return MultimodalData(x, tuple(specs), None if labels is None else cells.obs[labels].astype("category"), observed,
                           list(cells.obs_names))
 
 
 def latents_into(cells, model, data: MultimodalData, key: str = "X_mmvm", how: str = "mixture") -> None:
-    """Writes latents (N, D) of the cells into `cells.obsm[key]`: of each cell from all it has, `model.shared(data, how)`;
-    of a MuData also each modality's own posterior means. `data` are its `from_cells`. Raises `UserError`."""
+    """Writes latents (N, D) into `cells.obsm[key]`: of each cell from all that it has, `model.shared(data, how)`; of a
+    MuData also each modality's own posterior means. `data` are its `from_cells`. Raises `UserError`."""
     if data.ids != list(map(str, cells.obs_names)):
-        raise UserError("these data are of other cells, or in another order: give those that from_cells(cells) made")
+        raise UserError("the data are of other cells, or in another order: give those that from_cells(cells) made")
     cells.obsm[key] = model.shared(data, how).mean.numpy()
     for name, means in zip(data.names, encode_means(model, data).numpy()):
         if hasattr(cells, "mod"):

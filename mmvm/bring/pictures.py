@@ -33,15 +33,16 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
         try:
             folder = ImageFolder(Path(root).expanduser(), allow_empty=True)
         except OSError as error:
-            raise UserError(f"{root} is no folder of pictures, one folder a class ({error}): correct the path") from None
+            raise UserError(f"{root} is no folder of one folder of pictures a class ({error}): correct it") from None
         paths = {Path(path).relative_to(folder.root).with_suffix("").as_posix(): path for path, _ in folder.samples}
         if len(paths) < len(folder.samples) or not paths:
-            raise UserError(f"{root} holds {len(folder.samples)} pictures, {len(paths)} of different names: one of each "
-                            "name, in folders of their class, is needed")
+            raise UserError(f"{root} holds {len(folder.samples)} pictures, of {len(paths)} different names: at least "
+                            "one is needed, and one of each name, in the folders of their classes")
         found[name] = {sample: _read(folder.loader, path, size, colour, functional) for sample, path in paths.items()}
     ids = sorted(set().union(*found.values()))
     nothing = np.zeros((3 if colour else 1, *size), np.uint8)
-    specs = [Modality.guess(name, nothing[None], None, **modalities.get(name, {})) for name in found]
+    specs = [Modality.guess(name, nothing[None], None, **{"scale": 1 / 255, **modalities.get(name, {})})
+             for name in found]
     return MultimodalData({name: torch.from_numpy(np.stack([own.get(sample, nothing) for sample in ids]))
                            for name, own in found.items()}, tuple(specs), [sample.split("/")[0] for sample in ids],
                           {name: np.array([sample in own for sample in ids]) for name, own in found.items()}, ids)

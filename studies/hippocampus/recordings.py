@@ -26,8 +26,8 @@ def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, 
     odor = np.unique(odor, return_inverse=True)[1] if odor.dtype.kind in "OUST" else odor
     first, last = (int(round(seconds * 1000 / bin_ms, 6)) for seconds in (before, after))
     if first < 0 or first + last < 1 or not len(units) or times.ndim != 1 or not np.isfinite(times).all():
-        raise UserError(f"{name}: {len(units)} units, {times.size} events, before={before} and after={after} s in bins of "
-                        f"{bin_ms} ms: give at least one unit, a finite time per trial, and at least one bin")
+        raise UserError(f"{name}: {len(units)} units, {times.size} events, before={before} and after={after} s in bins "
+                        f"of {bin_ms} ms: give at least one unit, a finite time per trial, and at least one bin")
     edges = times[:, None] + np.arange(-first, last + 1) * (bin_ms / 1000)                       # (trials, bins + 1)
     spikes = []
     for unit in units:
