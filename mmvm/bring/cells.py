@@ -16,8 +16,8 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
                say: Callable[[str], None] | None = print, **modalities: Mapping) -> MultimodalData:
     """A MuData or AnnData, or the path of its .h5mu or .h5ad, as data: cells are samples, variables features.
 
-    layers      the layer of every modality that is read, or of some by name (counts usually have one of their own);
-                otherwise X. A cell that a modality of a MuData lacks is not observed in it. Dense float32 in memory
+    layers      the layer of every modality that is read, or of some by name; otherwise X. Becomes dense float32. A cell
+                that a modality of a MuData lacks is not observed in it
     labels      column of `obs` with a class for every cell
     say         gets a line on each modality, as of `Modality.guess`
     modalities  what not to guess, by name: rna=dict(likelihood=NegativeBinomial()). An AnnData's is called "cells"
@@ -33,14 +33,15 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
     if unknown:
         raise UserError(f"there is no modality {', '.join(unknown)}: there are {', '.join(parts)}")
     if labels is not None and (labels not in cells.obs or cells.obs[labels].isna().any()):
-        raise UserError(f"`obs` has no class of every cell in a column {labels!r}; its columns are "
-                        f"{', '.join(cells.obs.columns)}: choose another, or drop the cells without")
+        raise UserError(f"`obs` has no class of every cell in {labels!r}: choose from {', '.join(cells.obs.columns)}")
     x, specs, observed = {}, [], {}
     for name, part in parts.items():
         if layers.get(name) is not None and layers[name] not in part.layers:
             raise UserError(f"{name!r} has no layer {layers[name]!r}; there are {', '.join(part.layers) or 'none'}")
         values = part.X if layers.get(name) is None else part.layers[layers[name]]
         values = np.asarray(values.todense() if hasattr(values, "todense") else values, dtype=np.float32)
+        if not cells.obs_names.is_unique:
+            raise UserError("names of cells occur twice: call obs_names_make_unique() first")
         rows = cells.obs_names.get_indexer(part.obs_names)
         chosen = {"features": tuple(map(str, part.var_names)), **modalities.get(name, {})}
         specs.append(Modality.guess(name, values, say, **chosen))
@@ -51,8 +52,8 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
 
 
 def latents_into(cells, model, data: MultimodalData, key: str = "X_mmvm", how: str = "mixture") -> None:
-    """Writes latents (N, D) into `cells.obsm[key]`: of each cell from all that it has, `model.shared(data, how)`; of a
-    MuData also each modality's own posterior means. `data` are its `from_cells`. Raises `UserError`."""
+    """Writes latents (N, D) into `cells.obsm[key]`: of each cell `model.shared(data, how)`; of a MuData also each
+    modality's own posterior means. `data` are its `from_cells`. Raises `UserError`."""
     if data.ids != list(map(str, cells.obs_names)):
         raise UserError("the data are of other cells, or in another order: give those that from_cells(cells) made")
     cells.obsm[key] = model.shared(data, how).mean.numpy()

@@ -101,10 +101,17 @@ def test_latents_go_back_to_their_cells(cells):
 @pytest.mark.parametrize("options, message", [
     (dict(layers={"rna": "raw"}), "'rna' has no layer 'raw'; there are counts"),
     (dict(layers={"protein": "counts"}), "no modality protein: there are rna, atac"),
-    (dict(protein={}), "no modality protein"), (dict(labels="celltype"), "column 'celltype'; its columns are")])
+    (dict(protein={}), "no modality protein"), (dict(labels="celltype"), "every cell in 'celltype': choose from type")])
 def test_mistakes_with_cells_are_one_clear_line(cells, options, message):
     with pytest.raises(UserError, match=message):
         bring.from_cells(cells, say=None, **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_names_of_cells_that_occur_twice_are_refused(cells):
+    cells["atac"].obs_names = ["x", *cells["atac"].obs_names[:-2], "x"]
+    with pytest.raises(UserError, match="obs_names_make_unique"):
+        bring.from_cells(cells["atac"], say=None)
 
 
 # pictures ------------------------------------------------------------------------------------------------------------
