@@ -18,8 +18,7 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
 
     layers      the layer of every modality that is read, or of some by name; otherwise X. Becomes dense float32. A cell
                 that a modality of a MuData lacks is not observed in it
-    labels      column of `obs` with a class for every cell
-    say         gets a line on each modality, as of `Modality.guess`
+    labels      column of `obs` with a class for every cell; `say`: as of `Modality.guess`
     modalities  what not to guess, by name: rna=dict(likelihood=NegativeBinomial()). An AnnData's is called "cells"
 
     Raises `UserError`.
@@ -29,9 +28,8 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
         cells = needs("mudata", "cells").read_h5mu(cells) if several else needs("anndata", "cells").read_h5ad(cells)
     parts = dict(getattr(cells, "mod", None) or {"cells": cells})
     layers = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(parts, layers)
-    unknown = sorted({*layers, *modalities} - set(parts))
-    if unknown:
-        raise UserError(f"there is no modality {', '.join(unknown)}: there are {', '.join(parts)}")
+    for name in sorted({*layers, *modalities} - set(parts)):
+        raise UserError(f"there is no modality {name}: there are {', '.join(parts)}")
     if labels is not None and (labels not in cells.obs or cells.obs[labels].isna().any()):
         raise UserError(f"`obs` has no class of every cell in {labels!r}: choose from {', '.join(cells.obs.columns)}")
     x, specs, observed = {}, [], {}

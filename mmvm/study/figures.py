@@ -166,6 +166,31 @@ def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
     return fig
 
 
+def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
+    """How to see what ails a run: a row per entry of `runs` (title -> history with the columns of
+    `mmvm.evaluation.diagnostics`); panels of rate, error, distance of the latents' centre from 0 over their spread,
+    and mixture weight, over the epochs, a line per modality."""
+    panels = {"rate/": "rate (nats)", "log_likelihood/": "error (nats)", "distance": "distance / spread",
+              "weight/": "mixture weight"}
+    fig, axes = plt.subplots(len(runs), len(panels), figsize=(1.3 * WIDTH, 1.8 * len(runs) + 0.4), squeeze=False)
+    for row, (title, run) in zip(axes, runs.items()):
+        epochs = run.epochs if isinstance(run, History) else run
+        if not epochs or "distance" not in epochs[-1]:
+            raise UserError(f"the history {title!r} has no column 'distance': train with on_epoch=lambda model, epoch: "
+                            "mmvm.evaluation.diagnostics(model, data)")
+        for ax, (column, label) in zip(row, panels.items()):
+            for m, name in enumerate(name for name in epochs[-1] if name.startswith(column)):
+                sign = -1 if column == "log_likelihood/" else 1
+                ax.plot([epoch["epoch"] for epoch in epochs], [sign * epoch[name] for epoch in epochs],
+                        color=INK if column == "distance" else modality_colour(m), label=name.partition("/")[2])
+            ax.set(ylabel=label, ylim={"rate/": (0, None), "distance": (0, None), "weight/": (0, 1)}.get(column))
+        row[0].set_title(title, loc="left")
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return fig
+
+
 def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits: tuple[float, float],
              fmt: str = ".2f") -> plt.Figure:
     """One (M, M) matrix per method, [source, target], the numbers written in."""

@@ -27,7 +27,7 @@ def test_spikes_are_counted_in_bins_around_the_events():
 
 
 def test_names_of_odors_are_numbered_and_windows_are_cut():
-    sessions = {name: from_spike_times(units(n), TIMES, ODORS, before=0.1, after=0.25) for name, n in (("A", 3), ("B", 2))}
+    sessions = {name: from_spike_times(units(n), TIMES, ODORS, before=0.1) for name, n in (("A", 3), ("B", 2))}
     windows = data.from_sessions(sessions, "train", odors="AB", n_folds=5)
     assert windows.modalities["A"].shape == (8 * 16, 3, 10) and windows.modalities["B"].shape == (8 * 16, 2, 10)
     trial = int(windows.trials[0, 0])
