@@ -51,3 +51,12 @@ class Methods(Parameters):
     name: typing.ClassVar[str] = "methods"
 
     which: str = parameter("", "methods that are shown, with commas between them; empty: all")
+
+
+@dataclass(frozen=True)
+class Diagnostics(Parameters):
+    """Parameters of the page of failing runs."""
+
+    name: typing.ClassVar[str] = "diagnostics"
+
+    seed: int = parameter(0, "seed of networks, draws and order of the samples")
