@@ -109,7 +109,7 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
     by, validation, split_seed   which rows are held back, as of `mmvm.split`: groups stay together, a share or a number
     build       build(data, beta=...) -> MultimodalVAE, called after the seed is set; for workers > 1 a function of a
                 module. None: `MultimodalVAE.for_data` with `latent_dim` and `objective`, the text of a method
-    threads     of each run; the last digits depend on it
+    threads     of each run; rounding depends on it
     say         gets a line when a run is done; None: nobody
     training    what `fit` takes besides: learning_rate, batch_size, patience, device, ...
 
