@@ -18,10 +18,11 @@ from mmvm.likelihoods import (
 from mmvm.model import MultimodalVAE, fit_latent_density
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 from mmvm.pretrained import pretrained
+from mmvm.search import best_beta, sweep
 from mmvm.training.loop import fit
 from mmvm.training.validation import split
 
 __all__ = ["Aggregated", "Batch", "Bernoulli", "Beta", "Categorical", "DiagonalGaussian", "Gated", "Independent",
            "Laplace", "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "NegativeBinomial",
-           "Normal", "Objective", "Poisson", "Schedule", "StudentT", "UserError", "ZeroInflatedNegativeBinomial", "fit",
-           "fit_latent_density", "pretrained", "split", "suggest_weights"]
+           "Normal", "Objective", "Poisson", "Schedule", "StudentT", "UserError", "ZeroInflatedNegativeBinomial",
+           "best_beta", "fit", "fit_latent_density", "pretrained", "split", "suggest_weights", "sweep"]

@@ -65,6 +65,11 @@ class DiagonalGaussian:
         prior fixes the scale."""
         return 0.5 * (self.mean.var(-2) / self.var.mean(-2)).log1p()
 
+    def centre_and_spread(self) -> tuple[float, float]:
+        """Of N Gaussians (N, D) together: how far their centre is from 0, and the root of their variance around it."""
+        centre = self.mean.mean(0)
+        return float(centre.norm()), float(((self.mean - centre).square() + self.var).sum(-1).mean().sqrt())
+
     def where(self, keep: Tensor) -> "DiagonalGaussian":
         """N(0, I) wherever `keep` (...) is false: what is absent can neither be read nor get a gradient."""
         keep = keep.unsqueeze(-1)

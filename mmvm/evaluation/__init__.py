@@ -1,6 +1,7 @@
 """What a trained model is worth: one file a measure, one way to walk over data (`encodings`)."""
 
 from mmvm.evaluation.coherence import classifier_accuracy, coherence, summarise, train_classifier
+from mmvm.evaluation.diagnostics import diagnostics
 from mmvm.evaluation.encodings import encode_means
 from mmvm.evaluation.errors import (
     LogLikelihood,
@@ -11,5 +12,6 @@ from mmvm.evaluation.errors import (
 )
 from mmvm.evaluation.probe import linear_probe
 
-__all__ = ["LogLikelihood", "classifier_accuracy", "coherence", "constant_error", "encode_means", "imputation_error",
-           "linear_probe", "log_likelihood", "reconstruction_error", "summarise", "train_classifier"]
+__all__ = ["LogLikelihood", "classifier_accuracy", "coherence", "constant_error", "diagnostics", "encode_means",
+           "imputation_error", "linear_probe", "log_likelihood", "reconstruction_error", "summarise",
+           "train_classifier"]

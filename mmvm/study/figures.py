@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from mmvm.errors import UserError
 from mmvm.objectives import Appearance, spec
+from mmvm.search import best_beta
 from mmvm.training import PREFIX, History
 
 INK = "#333333"      # text, axes, and whatever is exact
@@ -132,6 +133,63 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
         ax.remove()
     fig.supylabel("nats per sample", fontsize="medium")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
+    """What a `mmvm.sweep` found against beta: a panel each for reconstruction, imputation, probe and rate, a line per
+    modality through the means over seeds, a point per run; the beta that is best by column `by` is marked."""
+    panels = {"error": "reconstruction error (nats)", "imputation": "imputation error (nats)", "probe": "linear probe",
+              "rate": "rate (nats)"}
+    found = {what: [name for name in table if name.startswith(f"{what}/") and table[name].notna().any()]
+             for what in panels}
+    found = {what: names for what, names in found.items() if names}
+    rows = -(-len(found) // 2)
+    fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.4), sharex=True, squeeze=False)
+    best, modalities = best_beta(table, by), [name.partition("/")[2] for name in found["error"]]
+    for ax, (what, names) in zip(axes.flat, found.items()):
+        for name in names:
+            m = modalities.index(name.partition("/")[2])
+            style = {"color": modality_colour(m), "marker": MODALITY_MARKERS[m % len(MODALITY_MARKERS)]}
+            ax.scatter(table["beta"], table[name], s=9, alpha=0.5, linewidths=0, **style)
+            means = table.groupby("beta")[name].mean()
+            ax.plot(means.index, means, linewidth=1.4, label=modalities[m], **style)
+        ax.axvline(best, color=MUTED, linestyle=":", label=rf"$\beta$={best:g}, best by {by}")
+        positive = table["beta"][table["beta"] > 0].min()
+        ax.set_xscale("symlog" if (table["beta"] == 0).any() else "log",
+                      **({"linthresh": positive} if (table["beta"] == 0).any() else {}))
+        ax.set(ylabel=panels[what])
+    for ax in axes.flat[len(found):]:
+        ax.remove()
+    for ax in axes.flat[max(len(found) - 2, 0):len(found)]:
+        ax.set_xlabel(r"$\beta$")
+        ax.tick_params(labelbottom=True)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
+    """How to see what ails a run: a row per entry of `runs` (title -> history with the columns of
+    `mmvm.evaluation.diagnostics`); panels of rate, error, distance of the latents' centre from 0 over their spread,
+    and mixture weight, over the epochs, a line per modality."""
+    panels = {"rate/": "rate (nats)", "log_likelihood/": "error (nats)", "distance": "distance / spread",
+              "weight/": "mixture weight"}
+    fig, axes = plt.subplots(len(runs), len(panels), figsize=(1.3 * WIDTH, 1.8 * len(runs) + 0.4), squeeze=False)
+    for row, (title, run) in zip(axes, runs.items()):
+        epochs = run.epochs if isinstance(run, History) else run
+        if not epochs or "distance" not in epochs[-1]:
+            raise UserError(f"the history {title!r} has no column 'distance': train with on_epoch=lambda model, epoch: "
+                            "mmvm.evaluation.diagnostics(model, data)")
+        for ax, (column, label) in zip(row, panels.items()):
+            for m, name in enumerate(name for name in epochs[-1] if name.startswith(column)):
+                sign = -1 if column == "log_likelihood/" else 1
+                ax.plot([epoch["epoch"] for epoch in epochs], [sign * epoch[name] for epoch in epochs],
+                        color=INK if column == "distance" else modality_colour(m), label=name.partition("/")[2])
+            ax.set(ylabel=label, ylim={"rate/": (0, None), "distance": (0, None), "weight/": (0, 1)}.get(column))
+        row[0].set_title(title, loc="left")
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
 
 

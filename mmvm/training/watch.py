@@ -70,10 +70,7 @@ class Watch:
 
     def _adrift(self, q: DiagonalGaussian, observed: Tensor, step: int) -> dict[str, str]:
         """Latents that move away from 0, under an objective that does not hold them there."""
-        mean = q.mean[observed]
-        centre = mean.mean(0)
-        distance, before = float(centre.norm()), self.distance
-        spread = float(((mean - centre).square() + q.var[observed]).sum(-1).mean().sqrt())
+        (distance, spread), before = q[observed].centre_and_spread(), self.distance
         self.distance = distance
         if self.model.objective.anchored(step) or distance <= before or distance < ADRIFT * spread:
             return {}

@@ -65,3 +65,12 @@ class YourData(Parameters):
     epochs: int = parameter(60, "passes over the training samples, at most", at_least=1)
     patience: int = parameter(8, "epochs without a better validation after which a training ends", at_least=1)
     seed: int = parameter(0, "seed of splits, weights, order and draws")
+
+
+@dataclass(frozen=True)
+class Diagnostics(Parameters):
+    """Parameters of the page of failing runs."""
+
+    name: typing.ClassVar[str] = "diagnostics"
+
+    seed: int = parameter(0, "seed of networks, draws and order of the samples")

@@ -13,7 +13,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NOT_LOCKED = {"bench"}  # another library to compare with: nothing of the project imports it unasked
+NOT_LOCKED = {"bench", "cells", "xarray", "spikes"}  # others' libraries: nothing of the project imports them unasked
 LOCKED = [lines for extra, lines in EXTRAS.items() if extra not in NOT_LOCKED]
 REQUIREMENTS = [Requirement(line) for lines in [PROJECT["dependencies"], *LOCKED] for line in lines]
 

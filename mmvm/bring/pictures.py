@@ -1,0 +1,59 @@
+"""Folders of pictures, one folder a class, as torchvision's `ImageFolder` reads them: a modality each."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.modality import Modality
+
+
+def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, int] = 64, colour: bool = True,
+                 **modalities: Mapping) -> MultimodalData:
+    """Pictures ROOT/CLASS/NAME.png (jpg, ...), a root for each modality, as bytes (N, 3 or 1, H, W).
+
+    Pictures of the same CLASS/NAME are one sample, whatever their suffix; one that a root lacks is not observed there.
+    The classes are labels, CLASS/NAME are ids. Each is scaled so that its shorter side fits `size` and cut around its
+    middle. `modalities` describes them by name, photo=dict(likelihood=Normal(0.1)); otherwise it is the paper's Laplace
+    of values from 0 to 1. Raises `UserError`.
+    """
+    from torchvision.datasets import ImageFolder  # slow to import
+    from torchvision.transforms import functional
+
+    size = [size, size] if isinstance(size, int) else list(size)
+    if not roots or set(modalities) - set(roots):
+        raise UserError(f"modalities {sorted(modalities)} for roots {list(roots)}: give each root a name, and describe "
+                        "modalities by these names")
+    found = {}
+    for name, root in roots.items():
+        try:
+            folder = ImageFolder(Path(root).expanduser(), allow_empty=True)
+        except OSError as error:
+            raise UserError(f"{root} is no folder of one folder of pictures a class ({error}): correct it") from None
+        paths = {Path(path).relative_to(folder.root).with_suffix("").as_posix(): path for path, _ in folder.samples}
+        if len(paths) < len(folder.samples) or not paths:
+            raise UserError(f"{root} holds {len(folder.samples)} pictures, of {len(paths)} different names: at least "
+                            "one is needed, and one of each name, in the folders of their classes")
+        found[name] = {sample: _read(folder.loader, path, size, colour, functional) for sample, path in paths.items()}
+    ids = sorted(set().union(*found.values()))
+    nothing = np.zeros((3 if colour else 1, *size), np.uint8)
+    specs = [Modality.guess(name, nothing[None], None, **{"scale": 1 / 255, **modalities.get(name, {})})
+             for name in found]
+    return MultimodalData({name: torch.from_numpy(np.stack([own.get(sample, nothing) for sample in ids]))
+                           for name, own in found.items()}, tuple(specs), [sample.split("/")[0] for sample in ids],
+                          {name: np.array([sample in own for sample in ids]) for name, own in found.items()}, ids)
+
+
+def _read(loader, path: str, size: list[int], colour: bool, functional) -> np.ndarray:
+    try:
+        picture = loader(path).convert("RGB" if colour else "L")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}): replace it, or take it away") from None
+    scale = max(size[0] / picture.height, size[1] / picture.width)
+    picture = functional.resize(picture, [max(size[0], round(picture.height * scale)),
+                                          max(size[1], round(picture.width * scale))])
+    return np.atleast_3d(np.asarray(functional.center_crop(picture, size))).transpose(2, 0, 1)
