@@ -17,6 +17,6 @@ from mmvm.options import Option
 from mmvm.schedule import Schedule
 # isort: on
 
-__all__ = ["AVG", "METHODS", "MMVM", "MVTCAE", "Aggregated", "Appearance", "Gated", "Hellinger", "Independent", "MMVAEPlus",
-           "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool", "Schedule", "Shared", "build", "method", "mixture_kl_monte_carlo",
-           "mixture_kl_pairwise", "mixture_kl_variational"]
+__all__ = ["AVG", "METHODS", "MMVM", "MVTCAE", "Aggregated", "Appearance", "Gated", "Hellinger", "Independent",
+           "MMVAEPlus", "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool", "Schedule", "Shared", "build", "method",
+           "mixture_kl_monte_carlo", "mixture_kl_pairwise", "mixture_kl_variational"]

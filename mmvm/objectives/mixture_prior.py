@@ -15,7 +15,7 @@ from mmvm.schedule import Schedule, at, bounds_of
 
 BOUNDS = ("pairwise", "monte_carlo", "variational")
 EXPONENTS = {"mixture": 1.0, "geometric": 0.0, "hellinger": 0.5}  # of the priors that have names
-PRIORS, POOLS, AFFINITIES = (*EXPONENTS, "power"), ("exact", "matched"), ("joint", "per_dimension")
+PRIORS, POOLS, AFFINITIES = tuple(EXPONENTS), ("exact", "matched"), ("joint", "per_dimension")
 
 
 @method("mmvm", "MMVM", "#D55E00", "o", "paper, section 4, equation 3", [
@@ -31,10 +31,11 @@ PRIORS, POOLS, AFFINITIES = (*EXPONENTS, "power"), ("exact", "matched"), ("joint
     Option("temperature_updates", 0, "updates in which it falls to a tenth; 0: constant", at_least=0),
     Option("load_balance", 0.0, "weight of a gate's load-balancing term, nats", at_least=0),
     Option("n_experts", 0, "experts in the mixture; 0: all", at_least=0, paper="all"),
-    Option("prior", "mixture", "how the posteriors are pooled into h: their mixture, the normalised geometric mean, the "
-           "Hellinger pool, or the power mean of a given exponent", choices=PRIORS, paper="mixture"),
-    Option("exponent", None, "of prior=power: 1 is the mixture, 1/2 the Hellinger pool, 0 the geometric mean; closed "
-           "forms for 1/k, otherwise the normaliser is estimated from the draws", kind=float, at_least=0, at_most=1),
+    Option("prior", "mixture", "how the posteriors are pooled into h: their mixture, normalised geometric mean or "
+           "Hellinger pool", choices=PRIORS, paper="mixture"),
+    Option("exponent", None, "in place of prior, that of a power mean: 1 the mixture, 1/2 the Hellinger pool, 0 the "
+           "geometric mean; closed forms for these and 1/k, else the normaliser is estimated from the draws",
+           kind=float, at_least=0, at_most=1),
     Option("pool", "exact", "h itself, or one Gaussian with its mean and variance, to which KL has a closed form",
            choices=POOLS, paper="exact"),
     Option("bhattacharyya", "joint", "pool the densities of all latent dimensions, or each dimension on its own",
@@ -60,10 +61,10 @@ class MMVM(Objective):
     standard_normal_weight  alpha, a number in [0, 1] or a `Schedule`: R_total = (1 - alpha) R + alpha sum_m
                             KL(q_m || N(0, I)). 0 is the paper's method, 1 is `Independent`. With 0 nothing fixes
                             where the latents lie or how wide they are; only their agreement counts.
-    prior                   how h pools the posteriors: "mixture", "geometric", "hellinger", or "power" with an
-                            `exponent` in [0, 1] (`mmvm.objectives.pools`; the project's issue, not the paper). KL to the
-                            geometric pool has a closed form, whatever `bound` says; for the others `bound` is as above,
-                            over the pool's components. "pairwise" needs an exponent of 1/k
+    prior                   how h pools the posteriors: "mixture", "geometric" or "hellinger"; or, in its place, the
+    exponent                in [0, 1] of any power mean (`mmvm.objectives.pools`; the project's, not the paper's). KL to
+                            the geometric pool has a closed form, whatever `bound` says; for the others `bound` is as
+                            above, over the pool's components. "pairwise" needs an exponent of 1/k
     pool                    "exact": h itself; "matched": one Gaussian with h's mean and variance, KL in closed form
     bhattacharyya           "joint": the densities are pooled; "per_dimension": those of each latent dimension are
     n_experts               the mixture keeps the `n_experts` largest weights of each sample and renormalises them;
@@ -116,14 +117,13 @@ class MMVM(Objective):
         self.prior = one_of(prior, PRIORS, "prior")
         self.matched = one_of(pool, POOLS, "pool") == "matched"
         self.per_dimension = one_of(bhattacharyya, AFFINITIES, "bhattacharyya") == "per_dimension"
-        if (exponent is None) == (prior == "power"):
-            raise UserError("prior='power' needs an exponent in [0, 1], and no other prior has one: write "
-                            "mmvm:prior=power,exponent=0.25")
-        self.exponent = EXPONENTS.get(prior, exponent)
-        closed = order_of(self.exponent, 1) or not self.exponent  # any M: whether its components can be listed is seen then
-        if not closed and (self.matched or self.bound == "pairwise"):
-            raise UserError(f"with exponent={self.exponent:g} the prior is no mixture of Gaussians: add bound=variational "
-                            "or bound=monte_carlo with pool=exact, or use an exponent of 1/2, 1/3, 1/4, ...")
+        if exponent is not None and prior != "mixture":
+            raise UserError(f"prior={prior!r} has an exponent of its own: leave prior or exponent out")
+        self.exponent = EXPONENTS[prior] if exponent is None else exponent
+        if self.exponent and not order_of(self.exponent) and (self.matched or self.bound == "pairwise"):
+            raise UserError(f"with exponent={self.exponent:g} the prior is no mixture of Gaussians: add "
+                            "bound=variational or bound=monte_carlo with pool=exact, or use an exponent of 1/2, 1/3, "
+                            "1/4, ...")
         self.plain = self.exponent == 1 and not self.matched and not self.per_dimension  # the paper's mixture
         if self.gate is not None and not self.plain:
             raise UserError("a gate weighs the mixture of all dimensions: leave prior, pool and bhattacharyya out, or "

@@ -10,7 +10,7 @@ mean of the chosen, with weight proportional to
 a_m how often m is chosen and BC_a the affinity of the chosen, for a pair the Bhattacharyya coefficient. For two,
 with precisions l: precision (l_m + l_n) / 2, mean (l_m mu_m + l_n mu_n) / (l_m + l_n), weight w_m w_n BC_mn, twice for
 m != n. The sum of these weights is the normaliser Z, so log Z has a closed form for t = 1/k. For other exponents
-Z = E_h[(sum_m w_m q_m^t)^(1/t) / h], h the mixture, is estimated from one draw of each q_m: a ratio that never exceeds 1.
+Z = E_h[(sum_m w_m q_m^t)^(1/t) / h], h the mixture, is estimated from one draw of each q_m: a ratio of at most 1.
 
 Letters: M modalities, B batch, D latent, K components, R rows (B, or B D where every dimension is pooled on its own).
 """
@@ -25,7 +25,8 @@ from torch import Tensor
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 
-MOST_COMPONENTS = 500
+MOST_CHOSEN = 8        # k: beyond, the exponent's normaliser is estimated
+MOST_COMPONENTS = 2_000
 
 
 class Pool:
@@ -38,7 +39,7 @@ class Pool:
     """
 
     def __init__(self, q: DiagonalGaussian, log_weights: Tensor, exponent: float = 0.5, per_dimension: bool = False):
-        self.order = order_of(exponent, len(q.mean))
+        self.order = order_of(exponent)
         self.exponent = 1 / self.order if self.order else exponent
         self.shape, self.per_dimension = q.shape[1:], per_dimension
         if per_dimension:
@@ -64,8 +65,8 @@ class Pool:
         """Components, log-weights (K, R) that sum to Z, log-affinities (K, R)."""
         if self._parts is None:
             if not self.order:
-                raise UserError(f"the pool of exponent {self.exponent:g} is no mixture of Gaussians: use an exponent of "
-                                "1/2, 1/3, 1/4, ... or bound=variational or bound=monte_carlo")
+                raise UserError(f"the pool of exponent {self.exponent:g} is no mixture of Gaussians: use an exponent "
+                                "of 1/2, 1/3, 1/4, ...")
             chosen, ways = choices(len(self.q.mean), self.order)
             parts, affinity = geometric_means(self.q, chosen)
             weights = sum(self.log_weights[list(column)] for column in zip(*chosen))
@@ -148,18 +149,20 @@ class Pool:
         return torch.stack(moving, -1).reshape(self.shape)
 
 
-def order_of(exponent: float, n_modalities: int) -> int:
-    """k where the exponent is 1/k, to a part in a thousand (0.333 is 1/3), and the components are few enough to list;
-    otherwise 0."""
+def order_of(exponent: float) -> int:
+    """k where the exponent is 1/k, to two parts in a thousand (0.333 is 1/3); otherwise 0."""
     if not 0 <= exponent <= 1:
         raise UserError(f"the exponent of a pool must lie in [0, 1], got {exponent}")
     order = round(1 / exponent) if exponent else 0
-    listed = abs(order * exponent - 1) < 2e-3 and math.comb(n_modalities + order - 1, order) <= MOST_COMPONENTS
-    return order if listed else 0
+    return order if abs(order * exponent - 1) < 2e-3 and order <= MOST_CHOSEN else 0
 
 
 def choices(n_modalities: int, order: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """All choices of `order` modalities with repetition, and in how many ways each can be put in order."""
+    n = math.comb(n_modalities + order - 1, order)
+    if n > MOST_COMPONENTS:
+        raise UserError(f"a pool of {n_modalities} posteriors with exponent 1/{order} has {n:,} components: use an "
+                        "exponent of 1/2 or above, or 0")
     chosen = list(itertools.combinations_with_replacement(range(n_modalities), order))
     return chosen, [math.factorial(order) // math.prod(math.factorial(choice.count(m)) for m in set(choice))
                     for choice in chosen]
