@@ -10,7 +10,8 @@ mean of the chosen, with weight proportional to
 a_m how often m is chosen and BC_a the affinity of the chosen, for a pair the Bhattacharyya coefficient. For two,
 with precisions l: precision (l_m + l_n) / 2, mean (l_m mu_m + l_n mu_n) / (l_m + l_n), weight w_m w_n BC_mn, twice for
 m != n. The sum of these weights is the normaliser Z, so log Z has a closed form for t = 1/k. For other exponents
-Z = E_h[(sum_m w_m q_m^t)^(1/t) / h], h the mixture, is estimated from one draw of each q_m: a ratio of at most 1.
+Z = E_h[(sum_m w_m q_m^t)^(1/t) / h], h the mixture, is estimated from one draw of each q_m: a ratio of at most 1, whose
+logarithm is low on average, by nats where t is small and the posteriors are far apart. For small t take 1/k or 0.
 
 Letters: M modalities, B batch, D latent, K components, R rows (B, or B D where every dimension is pooled on its own).
 """

@@ -189,14 +189,16 @@ def test_single_draws_estimate_the_divergence(t):
 
 def test_the_family_runs_from_the_geometric_prior_to_the_mixture():
     q, log_w = gaussians(spread=1.5), weights()
-    exact = [quadrature(q, log_w, t).sum().item() for t in (0.0, 0.01, 0.25, 0.5, 0.75, 1.0)]
+    exact = [quadrature(q, log_w, t).sum().item() for t in (0.0, 1e-4, 0.25, 0.5, 0.75, 1.0)]
     assert all(a > b for a, b in zip(exact, exact[1:])) and exact[1] == pytest.approx(exact[0], rel=0.02)
     mixture, z = Pool(q, log_w, 1.0), q.sample()
     torch.testing.assert_close(mixture.kl("pairwise", z), mixture_kl_pairwise(q, log_w))
     torch.testing.assert_close(mixture.kl("variational", z), mixture_kl_variational(q, log_w))
     torch.testing.assert_close(mixture.kl("monte_carlo", z), q.log_prob(z) - q.mixture_log_prob(z, log_w))
     many = DiagonalGaussian(q.mean.expand(3, 20_000, 1), q.logvar.expand(3, 20_000, 1))
-    near = Pool(many, log_w.expand(3, 20_000), 1e-3).kl("variational", many.sample()).mean(1)
+    small, z = Pool(many, log_w.expand(3, 20_000), 1e-4), many.sample()
+    log_z = small.log_normaliser(z)  # of one draw each: its mean is biased, the logarithm of the mean of all is not
+    near = (small.kl("variational", z) - log_z).mean(1) + log_z.exp().mean().log()
     torch.testing.assert_close(near, Pool(q, log_w, 0.0).kl("variational", q.mean)[:, 0], rtol=0.02, atol=0.02)
 
 
@@ -254,7 +256,7 @@ def test_hellinger_is_the_divergence_of_its_own_density(text):
     expected = (torch.xlogy(h, h) - torch.xlogy(h, standard)).sum() * dz
     found = shared.regulariser
     assert abs(found.mean() - expected) < 5 * found.std() / math.sqrt(n) + 1e-6
-    moment = shared.reconstruction(shared.latents[..., 0].square().mean(1, keepdim=True))
+    moment = shared.reconstruction(shared.latents[..., 0].square()) / 3
     assert abs(moment.mean() - (h * z.square()).sum() * dz) < 5 * moment.std() / math.sqrt(n)
     assert (shared.latents == shared.latents[:, :1]).all()  # one z for all decoders
     ratio = objective.importance_draws(many, torch.ones(3, n, dtype=torch.bool), 1)[1][0, 0]
