@@ -15,7 +15,8 @@ import torch
 from mmvm import training
 from mmvm.study.registry import STUDIES
 
-RECORDINGS = [json.loads((Path(__file__).parent / f"losses_of_{name}.json").read_text()) for name in ("2522493", "pools")]
+RECORDINGS = [json.loads((Path(__file__).parent / f"losses_of_{name}.json").read_text())
+              for name in ("2522493", "pools")]
 DATA = {"polymnist": dict(n_train=48, n_test=16), "cub": dict(n_images=16, captions_per_image=3), "hippocampus": {},
         "mimic-cxr": dict(n_subjects=40)}
 
@@ -60,7 +61,8 @@ def test_the_first_losses_are_those_of_the_recording(recording, study, objective
     finally:
         torch.set_num_threads(threads)
     recorded = [float.fromhex(loss) for loss in recording["losses"][study][objective]]
-    if (recording["torch"], recording["cpu"], "1") == (torch.__version__, processor(), os.environ.get("OMP_NUM_THREADS")):
+    here = torch.__version__, processor(), os.environ.get("OMP_NUM_THREADS")
+    if (recording["torch"], recording["cpu"], "1") == here:
         assert losses[:3] == recorded
     else:
         assert losses[:3] == pytest.approx(recorded, rel=1e-4)
