@@ -47,7 +47,7 @@ class Pool:
             q = DiagonalGaussian.within_limits(self._rows(q.mean), self._rows(q.logvar))
             log_weights = log_weights.repeat_interleave(self.shape[1], 1)
         self.q, self.log_weights = q, log_weights                                          # (M, R, D or 1), (M, R)
-        self._parts = None
+        self._weights = None
 
     def _rows(self, z: Tensor) -> Tensor:
         return z.reshape(*z.shape[:-2], -1, 1) if self.per_dimension else z
@@ -59,26 +59,26 @@ class Pool:
     def components(self) -> tuple[DiagonalGaussian, Tensor]:
         """The K Gaussians (K, R, D or 1) whose mixture the pool is, and their log-weights (K, R), normalised. Raises
         `UserError` for an exponent that is not 1/k, of which there are none."""
-        parts, log_weights, _ = self._mixture()
+        log_weights, _ = self._mixture()
+        parts = geometric_means(self.q, choices(len(self.q.mean), self.order)[0])
         return parts, log_weights - log_weights.logsumexp(0)
 
-    def _mixture(self) -> tuple[DiagonalGaussian, Tensor, Tensor]:
-        """Components, log-weights (K, R) that sum to Z, log-affinities (K, R)."""
-        if self._parts is None:
+    def _mixture(self) -> tuple[Tensor, Tensor]:
+        """Log-weights of the components (K, R), which sum to Z, and their log-affinities (K, R)."""
+        if self._weights is None:
             if not self.order:
                 raise UserError(f"the pool of exponent {self.exponent:g} is no mixture of Gaussians: use an exponent "
                                 "of 1/2, 1/3, 1/4, ...")
             chosen, ways = choices(len(self.q.mean), self.order)
-            parts, affinity = geometric_means(self.q, chosen)
+            affinity = affinities(self.q, chosen)
             weights = sum(self.log_weights[list(column)] for column in zip(*chosen))
-            ways = weights.new_tensor(ways).log().unsqueeze(-1)
-            self._parts = parts, weights + ways + affinity, affinity
-        return self._parts
+            self._weights = weights + weights.new_tensor(ways).log().unsqueeze(-1) + affinity, affinity
+        return self._weights
 
     def log_normaliser(self, z: Tensor | None = None) -> Tensor:
         """log Z (R,), at most 0: closed form for exponents 0 and 1/k, else from draws z (M, R, .) of the posteriors."""
         if self.order:
-            return self._mixture()[1].logsumexp(0)
+            return self._mixture()[0].logsumexp(0)
         log_q = self.q.log_prob(self.q.sample().unsqueeze(-3) if z is None else z.unsqueeze(-3))  # (M drawn, M, R)
         ratio = self._log_mean(log_q, 1) - (self.log_weights + log_q).logsumexp(1)
         return (self.log_weights + ratio).logsumexp(0)
@@ -122,7 +122,7 @@ class Pool:
             return self._per_sample(self.q.log_prob(rows)) - self.log_prob(z, z)
         if bound == "variational":
             return self._per_sample(self.log_normaliser(rows) - self._log_mean(-self.q.pairwise_kl(), 1))
-        _, log_v, affinity = self._mixture()
+        log_v, affinity = self._mixture()
         v = (log_v - log_v.logsumexp(0)).exp()
         chosen = torch.tensor(choices(len(self.q.mean), self.order)[0], device=v.device)
         share = torch.nn.functional.one_hot(chosen, len(self.q.mean)).sum(1).to(v.dtype) / self.order   # (K, M)
@@ -178,21 +178,70 @@ def geometric(q: DiagonalGaussian, log_weights: Tensor) -> DiagonalGaussian:
     return DiagonalGaussian(centre + (precision * (q.mean - centre)).sum(0) / total, -total.log())
 
 
-def geometric_means(q: DiagonalGaussian, chosen: Sequence[tuple[int, ...]]) -> tuple[DiagonalGaussian, Tensor]:
-    """The normalised geometric means of chosen Gaussians, K choices of k each: (K, B, D), and the log-affinities of the
-    chosen, log of the integral of the geometric mean: (K, B), 0 where all are equal, otherwise negative.
+def geometric_means(q: DiagonalGaussian, chosen: Sequence[tuple[int, ...]]) -> DiagonalGaussian:
+    """The normalised geometric means of chosen Gaussians, K choices of k each: (K, B, D)."""
+    mean, share, total = _shares(q, chosen)
+    middle = mean[0] + sum(s * (other - mean[0]) for s, other in zip(share[1:], mean[1:]))
+    return DiagonalGaussian(middle, math.log(len(mean)) - total)
+
+
+def affinities(q: DiagonalGaussian, chosen: Sequence[tuple[int, ...]]) -> Tensor:
+    """log of the integral of the geometric mean of the chosen, K choices of k: (K, B), 0 where all are equal, otherwise
+    negative.
 
     With shares s_i of the precisions among the k chosen and their sum L, one dimension of it is
     1/2 [mean of log l_i - log(L / k)] - L / (2 k) sum_(i<j) s_i s_j (mu_i - mu_j)^2: nothing large is subtracted.
     """
-    k = len(chosen[0])
-    mean, log_precision = zip(*((q.mean[list(column)], -q.logvar[list(column)]) for column in zip(*chosen)))
-    total = log_precision[0]
-    for other in log_precision[1:]:
-        total = torch.logaddexp(total, other)
-    share = [(own - total).exp() for own in log_precision]
-    spread = sum((share[i] * share[j] * (mean[i] - mean[j]).square() for i in range(k) for j in range(i)),
-                 start=torch.zeros_like(total))
-    middle = mean[0] + sum(share[i] * (mean[i] - mean[0]) for i in range(1, k))
-    affinity = 0.5 * (sum(log_precision) / k - total + math.log(k) - total.exp() * spread / k).sum(-1)
-    return DiagonalGaussian(middle, math.log(k) - total), affinity
+    k, m = len(chosen[0]), len(q.mean)
+    if k == 1:
+        return q.mean.new_zeros(q.shape[:2])
+    if k == 2:
+        pairs, own = iter(_PairAffinities.apply(q.mean, q.logvar) if m > 1 else ()), q.mean.new_zeros(q.shape[1])
+        return torch.stack([own if i == j else next(pairs) for i, j in chosen])
+    mean, share, total = _shares(q, chosen)
+    spread = sum(share[i] * share[j] * (mean[i] - mean[j]).square() for i in range(k) for j in range(i))
+    log_precision = -sum(q.logvar[list(column)] for column in zip(*chosen)) / k
+    return 0.5 * (log_precision - total + math.log(k) - total.exp() * spread / k).sum(-1)
+
+
+def _shares(q: DiagonalGaussian, chosen: Sequence[tuple[int, ...]]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Means of the k chosen, shares of their precisions, each k times (K, B, D), and the log of the precisions' sum."""
+    columns = [list(column) for column in zip(*chosen)]
+    total = -q.logvar[columns[0]]
+    for column in columns[1:]:
+        total = torch.logaddexp(total, -q.logvar[column])
+    return [q.mean[column] for column in columns], [(-q.logvar[column] - total).exp() for column in columns], total
+
+
+class _PairAffinities(torch.autograd.Function):
+    """log BC of all pairs m < n of Gaussians (M, B, D): (M (M - 1) / 2, B), and its gradient. One dimension is
+    (log v_m + log v_n) / 4 - log((v_m + v_n) / 2) / 2 - (mu_m - mu_n)^2 / (4 (v_m + v_n)), v the variances. Pair after
+    pair, so that what one needs stays in the processor's cache: autograd would keep a dozen tensors of all pairs."""
+
+    @staticmethod
+    def forward(ctx, mean, logvar):
+        var, found = logvar.exp(), []
+        for m, n in itertools.combinations(range(len(mean)), 2):
+            total = var[m] + var[n]
+            distance = (mean[m] - mean[n]).square_().div_(total)
+            found.append(distance.add_(total.mul_(0.5).log_(), alpha=2).sub_(logvar[m]).sub_(logvar[n]).sum(-1))
+        ctx.save_for_backward(mean, var)
+        return torch.stack(found).mul_(-0.25)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        mean, var = ctx.saved_tensors
+        of_mean, of_var = torch.zeros_like(mean), torch.zeros_like(var)
+        of_logvar = torch.zeros_like(gradient[0]).expand(len(mean), -1).clone()
+        for g, (m, n) in zip(gradient, itertools.combinations(range(len(mean)), 2)):
+            inverse = (var[m] + var[n]).reciprocal_()
+            ratio, g = (mean[m] - mean[n]).mul_(inverse), g.unsqueeze(-1)
+            pull = ratio * (0.5 * g)
+            of_mean[m].sub_(pull)
+            of_mean[n].add_(pull)
+            both = ratio.square_().mul_(0.25).sub_(inverse, alpha=0.5).mul_(g)
+            of_var[m].add_(both)
+            of_var[n].add_(both)
+            of_logvar[[m, n]] += 0.25 * g.squeeze(-1)
+        return of_mean, of_var.mul_(var).add_(of_logvar.unsqueeze(-1))
