@@ -172,7 +172,7 @@ def choices(n_modalities: int, order: int) -> tuple[list[tuple[int, ...]], list[
 def geometric(q: DiagonalGaussian, log_weights: Tensor) -> DiagonalGaussian:
     """The normalised product of the powers q_m^w_m: (M, B, D), log-weights (M, B) -> (B, D), in O(M)."""
     w = log_weights.exp().unsqueeze(-1)
-    centre = (w * q.mean).sum(0)  # means are seen from here: what is far from the origin keeps its digits
+    centre = (w * q.mean).sum(0)  # means are seen from here: what is far from the origin loses nothing
     precision = w * (-q.logvar).exp()
     total = precision.sum(0)
     return DiagonalGaussian(centre + (precision * (q.mean - centre)).sum(0) / total, -total.log())

@@ -17,7 +17,7 @@ DATA_SETS = re.compile(
     r"radiograph|thorax|chest|patient|\bspikes?\b|neuron|phantom|\bspecies\b", re.IGNORECASE)
 LEGITIMATE = ("isdigit", "digits: int", "{digits}")  # of numbers: Python's, and how many are written
 # 5,200 held for the method alone; what checks, keeps and restores a lab's models came on top
-MOST_LINES, MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 8_400, 350, 60
+MOST_LINES, MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 8_450, 350, 60
 
 
 def name_of(path: Path) -> str:
