@@ -7,8 +7,9 @@ import time
 import torch
 
 from benchmarks import timing
-from benchmarks.training import LADDER, MODALITIES, images, memory, model_of, update_step
+from benchmarks.training import LADDER, LATENT, MODALITIES, images, memory, model_of, update_step
 from mmvm import DiagonalGaussian
+from mmvm.objectives import build
 from mmvm.training import plan as speed
 
 COUNTS, LATENTS = (2, 3, 5, 10, 20), (32, 128, 512)
@@ -32,6 +33,27 @@ def scaling(batch: int, rounds: int) -> list[dict]:
         if d == 512:
             found.append({**common, "arm": "update", "metric": "memory_bytes",
                           "value": memory("conv", batch, precision, plan, m)})
+    return found
+
+
+POOLS = ("mmvm:prior=geometric", "mmvm:prior=hellinger", "mmvm:bound=variational",
+         "mmvm:bound=variational,prior=hellinger", "mmvm:prior=hellinger,pool=matched", "hellinger",
+         "hellinger:bhattacharyya=joint")
+
+
+def pools(batch: int, rounds: int) -> list[dict]:
+    """Updates of the convolutional pair with pools of the posteriors at M = 5 and D = 512, each as a multiple of one
+    with MMVM's pairwise bound in the same turn."""
+    data, found = images(batch), []
+    for name in ("float32", FAST):
+        precision, plan = LADDER[name]
+        arms = {text: update_step("conv", data, precision, speed.Plan.parse(plan), build(text, LATENT, MODALITIES))
+                for text in ("mmvm", *POOLS)}
+        seconds = timing.interleaved(arms, rounds)
+        common = {"network": "conv", "batch": batch, "modalities": MODALITIES, "latent_dim": LATENT,
+                  "precision": precision}
+        found += [{**common, "arm": text, "metric": "ratio_to_mmvm",
+                   "value": [a / b for a, b in zip(seconds[text], seconds["mmvm"])]} for text in POOLS]
     return found
 
 

@@ -10,11 +10,13 @@ from mmvm.objectives.independent import Independent
 from mmvm.objectives.joint import AVG, Aggregated, MoE, MoPoE, PoE
 from mmvm.objectives.mmvaeplus import MMVAEPlus
 from mmvm.objectives.mvtcae import MVTCAE
+from mmvm.objectives.hellinger import Hellinger
+from mmvm.objectives.pools import Pool
 from mmvm.objectives.spec import METHODS, Appearance, build, method
 from mmvm.options import Option
 from mmvm.schedule import Schedule
 # isort: on
 
-__all__ = ["AVG", "METHODS", "MMVM", "MVTCAE", "Aggregated", "Appearance", "Gated", "Independent", "MMVAEPlus", "MoE",
-           "MoPoE", "Objective", "Option", "PoE", "Schedule", "Shared", "build", "method", "mixture_kl_monte_carlo",
-           "mixture_kl_pairwise", "mixture_kl_variational"]
+__all__ = ["AVG", "METHODS", "MMVM", "MVTCAE", "Aggregated", "Appearance", "Gated", "Hellinger", "Independent",
+           "MMVAEPlus", "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool", "Schedule", "Shared", "build", "method",
+           "mixture_kl_monte_carlo", "mixture_kl_pairwise", "mixture_kl_variational"]

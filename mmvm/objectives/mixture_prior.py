@@ -10,11 +10,14 @@ from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared, log_normalised, one_of
 from mmvm.objectives.gates import Gated, harden
 from mmvm.objectives.mixture import keep_largest, mixture_kl
+from mmvm.objectives.pools import Pool, order_of
 from mmvm.objectives.spec import Appearance, method
 from mmvm.options import Option
 from mmvm.schedule import Schedule, at, bounds_of
 
 BOUNDS = ("pairwise", "monte_carlo", "variational")
+EXPONENTS = {"mixture": 1.0, "geometric": 0.0, "hellinger": 0.5}  # of the priors that have names
+PRIORS, POOLS, AFFINITIES = tuple(EXPONENTS), ("exact", "matched"), ("joint", "per_dimension")
 
 
 @method("mmvm", "MMVM", "#D55E00", "o", "paper, section 4, equation 3", [
@@ -29,10 +32,21 @@ BOUNDS = ("pairwise", "monte_carlo", "variational")
     Option("temperature", 1.0, "of gate=gumbel, at the start", above=0),
     Option("temperature_updates", 0, "updates in which it falls to a tenth; 0: constant", at_least=0),
     Option("load_balance", 0.0, "weight of a gate's load-balancing term, nats", at_least=0),
-    Option("n_experts", 0, "experts in the mixture; 0: all", at_least=0, paper="all")], variants={
+    Option("n_experts", 0, "experts in the mixture; 0: all", at_least=0, paper="all"),
+    Option("prior", "mixture", "how the posteriors are pooled into h: their mixture, normalised geometric mean or "
+           "Hellinger pool", choices=PRIORS, paper="mixture"),
+    Option("exponent", None, "in place of prior, that of a power mean: 1 the mixture, 1/2 the Hellinger pool, 0 the "
+           "geometric mean; closed forms for these and 1/k, else the normaliser is estimated from the draws",
+           kind=float, at_least=0, at_most=1),
+    Option("pool", "exact", "h itself, or one Gaussian with its mean and variance, to which KL has a closed form",
+           choices=POOLS, paper="exact"),
+    Option("bhattacharyya", "joint", "pool the densities of all latent dimensions, or each dimension on its own",
+           choices=AFFINITIES)], variants={
     "mmvm:gate=soft": Appearance("MMVM, soft gate", "#E08D5B", "h"),  # gated priors: vermilion in steps
     "mmvm:gate=hard": Appearance("MMVM, hard gate", "#8F3F00", "p"),
-    "mmvm:gate=gumbel": Appearance("MMVM, Gumbel gate", "#F2B999", "8")})
+    "mmvm:gate=gumbel": Appearance("MMVM, Gumbel gate", "#F2B999", "8"),
+    "mmvm:prior=geometric": Appearance("MMVM, geometric prior", "#A6611A", "<"),
+    "mmvm:prior=hellinger": Appearance("MMVM, Hellinger prior", "#C51B7D", ">")})
 class MMVM(Objective):
     """The mixture-of-experts prior h(z | X) = sum_m w_m q_m(z | x_m) (paper, equation 3), w_m = 1/M by default.
 
@@ -49,6 +63,12 @@ class MMVM(Objective):
     standard_normal_weight  alpha, a number in [0, 1] or a `Schedule`: R_total = (1 - alpha) R + alpha sum_m
                             KL(q_m || N(0, I)). 0 is the paper's method, 1 is `Independent`. With 0 nothing fixes
                             where the latents lie or how wide they are; only their agreement counts.
+    prior                   how h pools the posteriors: "mixture", "geometric" or "hellinger"; or, in its place, the
+    exponent                in [0, 1] of any power mean (`mmvm.objectives.pools`; the project's, not the paper's). KL to
+                            the geometric pool has a closed form, whatever `bound` says; for the others `bound` is as
+                            above, over the pool's components. "pairwise" needs an exponent of 1/k
+    pool                    "exact": h itself; "matched": one Gaussian with h's mean and variance, KL in closed form
+    bhattacharyya           "joint": the densities are pooled; "per_dimension": those of each latent dimension are
     n_experts               the mixture keeps the `n_experts` largest weights of each sample and renormalises them;
                             equal weights keep the modalities that come first. None: all. Every modality is still
                             regularised towards the mixture, also one that is no expert.
@@ -74,10 +94,12 @@ class MMVM(Objective):
         if options["temperature_updates"]:
             temperature = Schedule(temperature, temperature / 10, options["temperature_updates"])
         weights = "uniform" if gate == "none" else Gated(latent_dim, gate, temperature, options["load_balance"])
-        return cls(options["bound"], weights, alpha, options["n_experts"] or None)
+        return cls(options["bound"], weights, alpha, options["n_experts"] or None, options["prior"],
+                   options["exponent"], options["pool"], options["bhattacharyya"])
 
     def __init__(self, bound: str = "pairwise", weights: str | Sequence[float] | Tensor | Gated = "uniform",
-                 standard_normal_weight: float | Schedule = 0.0, n_experts: int | None = None):
+                 standard_normal_weight: float | Schedule = 0.0, n_experts: int | None = None, prior: str = "mixture",
+                 exponent: float | None = None, pool: str = "exact", bhattacharyya: str = "joint"):
         super().__init__()
         self.bound = one_of(bound, self.BOUNDS, "bound")
         self.gate = weights if isinstance(weights, Gated) else None
@@ -96,7 +118,24 @@ class MMVM(Objective):
             raise UserError(f"n_experts must be at least 1, got {n_experts}")
         self.standard_normal_weight = standard_normal_weight
         self.n_experts = n_experts
+        self._set_prior(prior, exponent, pool, bhattacharyya)
         self.register_buffer("weights", given, persistent=False)
+
+    def _set_prior(self, prior: str, exponent: float | None, pool: str, bhattacharyya: str) -> None:
+        self.prior = one_of(prior, PRIORS, "prior")
+        self.matched = one_of(pool, POOLS, "pool") == "matched"
+        self.per_dimension = one_of(bhattacharyya, AFFINITIES, "bhattacharyya") == "per_dimension"
+        if exponent is not None and prior != "mixture":
+            raise UserError(f"prior={prior!r} has an exponent of its own: leave prior or exponent out")
+        self.exponent = EXPONENTS[prior] if exponent is None else exponent
+        if self.exponent and not order_of(self.exponent) and (self.matched or self.bound == "pairwise"):
+            raise UserError(f"with exponent={self.exponent:g} the prior is no mixture of Gaussians: add "
+                            "bound=variational or bound=monte_carlo with pool=exact, or use an exponent of 1/2, 1/3, "
+                            "1/4, ...")
+        self.plain = self.exponent == 1 and not self.matched and not self.per_dimension  # the paper's mixture
+        if self.gate is not None and not self.plain:
+            raise UserError("a gate weighs the mixture of all dimensions: leave prior, pool and bhattacharyya out, or "
+                            "the gate")
 
     @property
     def settled_at(self) -> int:
@@ -127,8 +166,11 @@ class MMVM(Objective):
         if self.gate is not None:
             parts.update(self.gate.parts(log_weights, observed))
             kl_mixture = self.gate.mixture_kl(self.bound, q, z, log_weights, step)
-        else:
+        elif self.plain:
             kl_mixture = mixture_kl(self.bound, q, z, log_weights)
+        else:
+            pool = Pool(q, log_weights, self.exponent, self.per_dimension)
+            kl_mixture = q.kl(pool.gaussian()) if self.matched else pool.kl(self.bound, z)
 
         absent = ~observed
         kl_mixture = kl_mixture.masked_fill(absent, 0.0).sum(0)

@@ -9,6 +9,7 @@ from mmvm.study.figures import (
     METHOD_NAMES,
     MODALITY_COLOURS,
     MUTED,
+    SEQUENTIAL,
     WIDTH,
     label_panels,
     modality_colour,
@@ -80,6 +81,31 @@ def schedules(steps, curves):
     axes[1].set(yscale="log", ylim=(1e-5, 2))
     axes[0].legend(loc="upper right")
     label_panels(axes)
+    return figure
+
+
+def pools(z, posteriors, densities, distance, values, exponents, costs, ceiling):
+    """Left: posteriors (M, n) over z (n,) and pools, exponent's name -> (n,). Middle: the cost of each prior, name ->
+    (m,), against distance (m,). Right: the cost against exponents (k,), distance -> (k,). Costs in nats."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.1))
+    _posteriors(left, z, posteriors, linewidth=0.9, alpha=0.5)
+    colour = dict(zip(densities, plt.get_cmap(SEQUENTIAL)(np.linspace(0.0, 0.85, len(densities)))))
+    for name, density in densities.items():
+        left.plot(z, density, color=colour[name], label=name)
+    left.set(xlabel="$z$", ylabel="density", ylim=(0, None))
+    others = dict(zip((name for name in values if name not in colour), ("--", ":")))
+    for name, value in values.items():
+        middle.plot(distance, value, color=colour.get(name, INK), linestyle=others.get(name, "-"), label=name)
+    middle.axhline(ceiling, color=MUTED, linewidth=1, zorder=0)
+    middle.set(xlabel="distance $d$", ylabel="cost (nats)", ylim=(0, 3 * ceiling))
+    figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=len(values), handlelength=1.4,
+                  columnspacing=1.2)
+    for (d, cost), style in zip(costs.items(), ("-", "--", "-.", ":")):
+        right.plot(exponents, cost, color=INK, linestyle=style, label=f"$d = {d:g}$")
+    right.axhline(ceiling, color=MUTED, linewidth=1, zorder=0)
+    right.set(xlabel="exponent $t$", ylabel="cost (nats)", ylim=(0, 3 * ceiling))
+    right.legend(loc="upper right")
+    label_panels((left, middle, right))
     return figure
 
 

@@ -170,7 +170,7 @@ def built(text):
     try:
         return spec.build(text, D, 3)
     except UserError as error:  # options that need another one beside them
-        for more in ("gate=gumbel", "kl=mixture"):
+        for more in ("gate=gumbel", "kl=mixture", "bhattacharyya=joint"):
             if more.split("=")[1] in str(error) or more.split("=")[0] in str(error):
                 return spec.build(f"{text},{more}", D, 3)
         raise

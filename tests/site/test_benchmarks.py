@@ -90,6 +90,18 @@ def test_every_way_of_the_ladder_can_be_computed(monkeypatch):
         assert scaling.mmvm_term(3, 4, 5, pairs)() > 0
 
 
+def test_pools_are_measured_against_mmvm_in_the_same_turn(monkeypatch):
+    monkeypatch.setattr(training, "CHANNELS", {"conv": 2})
+    monkeypatch.setattr(scaling, "LATENT", 4)
+    turns = []
+    monkeypatch.setattr(timing, "interleaved", lambda arms, rounds: {
+        name: [2.0 if name == "mmvm" else 3.0, turns.append(arm() > 0) or 4.0] for name, arm in arms.items()})
+    found = scaling.pools(4, 1)
+    assert {row["arm"] for row in found} == set(scaling.POOLS) and len(turns) == 2 * (1 + len(scaling.POOLS))
+    assert all(row["value"] == [1.5, 1.0] for row in found) and {row["precision"] for row in found} == {
+        "float32", "bfloat16"}
+
+
 def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="needs a CUDA device, and torch sees none"):

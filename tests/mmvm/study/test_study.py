@@ -44,6 +44,10 @@ OPTIONS = [
     ("mmvm:gate=hard,load_balance=0.5", {"gate.mode": "hard", "gate.load_balance": 0.5}),
     ("mmvm:gate=gumbel,temperature=2", {"gate.mode": "gumbel", "gate.temperature": 2.0}),
     ("mmvm:gate=gumbel,temperature_updates=9", {"gate.temperature": Schedule(1.0, 0.1, 9)}),
+    ("mmvm:prior=geometric", dict(exponent=0.0, plain=False)),
+    ("mmvm:exponent=0.25", dict(exponent=0.25)),
+    ("mmvm:pool=matched", dict(exponent=1.0, matched=True, plain=False)),
+    ("mmvm:prior=hellinger,bhattacharyya=per_dimension", dict(exponent=0.5, per_dimension=True)),
     ("independent:square_beta=true", dict(square_beta=True)),
     ("avg:average=deviation", dict(kind="avg", average="deviation")),
     ("avg:kl=drawn", dict(kind="avg", kl="drawn")),
@@ -60,6 +64,7 @@ OPTIONS = [
     ("mmvaeplus:learn_private_mean=true", {"private_mean.requires_grad": True}),
     ("mmvaeplus:kl_per_modality=true", dict(kl_per_modality=True)),
     ("mvtcae:alpha=0.5", dict(alpha=0.5)),
+    ("hellinger:pool=exact,bhattacharyya=joint", dict(pool="exact", bhattacharyya="joint")),
 ]
 
 
