@@ -32,7 +32,7 @@ else
 $(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
 endif
 
-.PHONY: help install book html notebooks test lock clean distclean active-environment
+.PHONY: help install book html notebooks test attack lock clean distclean active-environment
 
 help:  ## this list
 	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"

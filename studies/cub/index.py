@@ -68,8 +68,8 @@ def read_index(root: Path) -> Index:
     path = base / "classes.txt"
     listed = {int(number): name for number, name in _pairs(path).items()} if path.is_file() else {}
     if max(listed, default=0) > MOST_CLASSES:
-        raise UserError(f"{path} names class {max(listed)}, at most {MOST_CLASSES} was expected: correct it, or restore "
-                        "the file from CUB_200_2011.tgz")
+        raise UserError(f"{path} names class {max(listed)}, at most {MOST_CLASSES} was expected: correct it, or "
+                        "restore the file from CUB_200_2011.tgz")
     listed |= {int(c): name.split("/")[0] for c, name in zip(classes, names)}
     class_names = tuple(listed.get(c, f"{c:03d}") for c in range(1, max(listed) + 1))
     return Index(base, texts, np.array(numbers), names, classes, official, class_names)
