@@ -38,7 +38,7 @@ def counted(kind: str, name: str, first: int, cases: int) -> tuple[dict, list]:
 def append(row: dict, table: Path) -> None:
     new = not table.exists()
     with open(table, "a", newline="") as file:
-        out = csv.DictWriter(file, COLUMNS)
+        out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             out.writeheader()
         out.writerow(row)
