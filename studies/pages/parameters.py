@@ -51,3 +51,12 @@ class Methods(Parameters):
     name: typing.ClassVar[str] = "methods"
 
     which: str = parameter("", "methods that are shown, with commas between them; empty: all")
+
+
+@dataclass(frozen=True)
+class Trust(Parameters):
+    """Parameters of the page `trust`."""
+
+    name: typing.ClassVar[str] = "trust"
+
+    kind: str = parameter("", "files | kills | disturbances: attacks that the table shows; empty: all")
