@@ -64,7 +64,7 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, unit tests, README snippets, 
 	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
-attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (hours)
+attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (several hours)
 	@echo "At least 2,000 damaged inputs a reader, 200 kills and what else disturbs a writer; counts go to data/attacks.csv"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=tests:. $(PY) -m attacks
 
