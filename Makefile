@@ -32,7 +32,7 @@ else
 $(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
 endif
 
-.PHONY: help install book html notebooks test test-site lock clean distclean active-environment
+.PHONY: help install book html notebooks test test-site attack lock clean distclean active-environment
 
 help:  ## this list
 	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"
@@ -68,6 +68,10 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README sni
 test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (4 minutes)
 	@echo "Opening every page at three widths, light and dark; a few minutes"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q tests/browser
+
+attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (several hours)
+	@echo "At least 2,000 damaged inputs a reader, 200 kills and what else disturbs a writer; counts go to data/attacks.csv"
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=tests:. $(PY) -m attacks
 
 lock:  ## renew requirements.lock: the newest versions that pyproject.toml allows (needs uv: pip install uv)
 	@echo "Resolving for Linux, macOS and Python 3.11 and newer; seconds. Then: make test, make notebooks"

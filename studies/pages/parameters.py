@@ -74,3 +74,12 @@ class Diagnostics(Parameters):
     name: typing.ClassVar[str] = "diagnostics"
 
     seed: int = parameter(0, "seed of networks, draws and order of the samples")
+
+
+@dataclass(frozen=True)
+class Trust(Parameters):
+    """Parameters of the page `trust`."""
+
+    name: typing.ClassVar[str] = "trust"
+
+    kind: str = parameter("", "files | kills | disturbances: attacks that the table shows; empty: all")

@@ -38,7 +38,7 @@ def counted(kind: str, name: str, first: int, cases: int) -> tuple[dict, list]:
 def append(row: dict, table: Path) -> None:
     new = not table.exists()
     with open(table, "a", newline="") as file:
-        out = csv.DictWriter(file, COLUMNS)
+        out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             out.writeheader()
         out.writerow(row)
@@ -49,9 +49,8 @@ def main() -> int:
     known = {"files": TARGETS, "kills": kills.WORKS, "disturbances": disturbances.KINDS}
     parser.add_argument("--cases", type=int, default=2_000, help="damaged inputs of each reader (default: 2000)")
     parser.add_argument("--kills", type=int, default=200, help="kills, of all writers together (default: 200)")
-    parser.add_argument("--only", action="append", metavar="NAME",
-                        choices=[name for of in known.values() for name in of],
-                        help="one reader, writer or disturbance; repeatable")
+    parser.add_argument("--only", action="append", metavar="NAME", help="one reader, writer or disturbance; repeatable",
+                        choices=[name for of in known.values() for name in of])
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--dry", action="store_true", help="append nothing to the table")
     options = parser.parse_args()

@@ -43,7 +43,7 @@ from mmvm.study.registry import STUDIES
 KINDS = {"SIGTERM": 60, "files of limited size": 60, "full disk": 60, "read-only disk": 10, "two processes": 60,
          "clock set back": 60, "a file in the way": 5, "10,000 characters": 250}
 YEAR = 365 * 86_400
-LONG = [sign * 10_000 for sign in ("x", "9", "\u00e4", "[", "/")]
+LONG = [*(sign * 10_000 for sign in ("x", "9", "\u00e4", "[")), "a/" * 5_000]
 
 
 def after(work: Work, folder: Path, status: int | None, whole: Undisturbed, fine: tuple[int, ...]) -> str:

@@ -74,7 +74,7 @@ def trained(folder: Path) -> list:
 
 
 def fit_tiny(folder: Path) -> int:
-    fit(targets.tiny_model(), targets.tiny_data(), epochs=20, batch_size=4, out=folder / "out", checkpoint_seconds=0)
+    fit(targets.tiny_model(), targets.tiny_data(), epochs=5, batch_size=4, out=folder / "out", checkpoint_seconds=0)
     return 0
 
 
@@ -135,7 +135,7 @@ WORKS = {
 def place() -> Iterator[Path]:
     """A folder for the cases of a work, whose folder of runs lies inside."""
     before = os.environ.get("MMVM_RUNS")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         os.chmod(folder, 0o755)
         os.environ["MMVM_RUNS"] = str(Path(folder, "x", "runs"))
         try:
@@ -223,6 +223,10 @@ def files_of(folder: Path) -> set[str]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)} - {"calls"}
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    return {name: (folder / name).stat().st_size for name in files_of(folder)}
+
+
 def said_by(folder: Path, mark: str = "") -> str:
     return folder.with_name(f"stderr{mark}").read_text(errors="replace")
 
@@ -238,15 +242,19 @@ class Undisturbed:
     wanted: str         # the fingerprint of its result
     files: set[str]
     seconds: float
+    largest: int        # bytes of its largest file
+    bytes: int          # of all that it wrote
 
 
 def undisturbed(work: Work, folder: Path) -> Undisturbed:
     anew(work, folder)
+    before = sizes(folder)
     began = time.monotonic()
     status = finish(work, folder)
     assert status == 0, f"undisturbed it ends with {status}: {said_by(folder)}"
     seconds = time.monotonic() - began
-    return Undisturbed(fingerprint(quietly(work.result, folder)), files_of(folder), seconds)
+    new = [size for name, size in sizes(folder).items() if size != before.get(name)]
+    return Undisturbed(fingerprint(quietly(work.result, folder)), files_of(folder), seconds, max(new), sum(new))
 
 
 def next_call(work: Work, folder: Path, whole: Undisturbed, **options) -> str:

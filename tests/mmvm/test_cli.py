@@ -379,3 +379,14 @@ def test_papermill_ends_at_an_unknown_parameter(runs, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter bta; PolyMNIST has: profile, "):
         papermill.execute_notebook(str(tmp_path / "chapter.ipynb"), str(tmp_path / "x.ipynb"),
                                    parameters={"beta": 0.25, "bta": 0.5}, progress_bar=False)
+
+
+def test_a_name_of_ten_thousand_characters_is_one_line(call, tmp_path):
+    said = call("show", tmp_path / ("a/" * 5_000))
+    assert_mistake(said, "mmvm: ")
+    assert len(said[2]) < 4_000 and said[2].count("\n") == 1
+
+
+def test_a_pipe_in_place_of_a_profile_is_not_waited_for(call, tmp_path):
+    os.mkfifo(tmp_path / "x.yaml")
+    assert_mistake(call("train", "polymnist", "--profile", tmp_path / "x.yaml"), "x.yaml is no file")

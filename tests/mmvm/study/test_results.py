@@ -148,6 +148,7 @@ def test_processes_that_append_at_once_lose_nothing(path):
     ([row(colour="red")], r"must not have \['colour'\]"),
     ([], "result rows lack"),
     ([row(), row(source="m0", target="m1", value=float("nan"))], "the value of probe m0 m1 is no number"),
+    ([row(value=float("inf"))], "the value of probe mean is no number"),
     ([row(value=None)], "the value of probe mean is no number"),
 ])
 def test_append_refuses_incomplete_rows(rows, message, path):
@@ -163,6 +164,7 @@ def lines_of(path):
 
 @pytest.mark.parametrize("column, value, message", [
     ("value", "nan", "value is 'nan', not a number"),
+    ("value", "1e999", "value is '1e999', not a number"),
     ("value", "", "value is '', not a number"),
     ("value", "high", "value is 'high', not a number"),
     ("value", "True", "value is 'True', not a number"),

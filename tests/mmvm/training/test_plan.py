@@ -177,7 +177,7 @@ def test_a_plan_is_its_text(text):
 
 
 @pytest.mark.parametrize("text", ["fast", "channels_last,grouped", "float32", "float32:pool", "threads", "threads:0",
-                                  "threads:-1", "grouped:yes", ""])
+                                  "threads:-1", "grouped:yes", "", "threads:\u00b2"])
 def test_no_plan_is_named_with_what_exists(text):
     with pytest.raises(UserError, match=rf"plan {re.escape(repr(text))}: .* is no part of a plan; write plain, auto"):
         Plan.parse(text)

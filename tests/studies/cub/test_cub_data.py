@@ -430,3 +430,13 @@ def test_the_command_paints_and_checks(painted, copy, tmp_path, monkeypatch, cap
     shutil.rmtree(copy / "text_c10")
     assert main(["data", "cub", "--root", str(copy), "--check"]) == 2
     assert "holds no text_c10, the folder of captions: copy it there from cvpr2016" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, line, message", [
+    ("images.txt", "\u00b2 a/b.jpg", "is not 'number value'"), ("images.txt", "9" * 5_000 + " a", "is not 'number"),
+    ("classes.txt", "999999999 x", "names class 999999999, at most 1000 was expected")])
+def test_a_number_that_is_none_is_named(copy, name, line, message):
+    with open(copy / "CUB_200_2011" / name, "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=message):
+        cub.load("train", copy)

@@ -411,3 +411,9 @@ def test_truth_of_a_window_is_the_mean_of_its_bins(root, rats, sessions):
     assert np.allclose(found[1, sample], rats["Mitt"].odor[trial, first:first + 10].mean(0), atol=1e-2)
     (root / "truth.npz").unlink()
     assert not hippocampus_simulator.has_truth(load("test", root))
+
+
+def test_a_recording_of_one_number_is_named(root):
+    put(root, np.array(7.0))
+    with pytest.raises(UserError, match="holds one number, expected .trials, neurons, bins."):
+        load("train", root)

@@ -381,3 +381,11 @@ def test_mistakes_in_the_command_are_one_sentence(words, message, capsys):
     assert main(["data", *words]) == 2
     err = capsys.readouterr().err
     assert err.startswith("mmvm: ") and message in err and "Traceback" not in err
+
+
+def test_a_key_that_is_no_file_is_not_waited_for(copy):
+    mimic_cxr.prepare(copy, size=SIZE, any_size=True, workers=1)
+    (copy / "prepared" / "key").unlink()
+    os.mkfifo(copy / "prepared" / "key")
+    with pytest.raises(UserError, match="key holds no key of 64 digits: delete the folder"):
+        mimic_cxr.load("train", copy, size=SIZE)
