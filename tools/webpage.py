@@ -65,8 +65,30 @@ class Table(nodes.figure):
     """A table of HTML, as pandas writes it, with a caption."""
 
 
+class TableCaption(nodes.caption):
+    """The line above it."""
+
+
 def caption(node: nodes.Node) -> str:
-    return next((child.astext() for child in node.children if isinstance(child, nodes.caption)), "")
+    return next((child.astext() for child in node.children if isinstance(child, TableCaption)), "")
+
+
+def open_table(self: HTML5Translator, node: Table) -> None:
+    self.body.append(self.starttag(node, "figure", CLASS="align-default"))
+
+
+def close_table(self: HTML5Translator, node: Table) -> None:
+    self.body.append("</figure>\n")
+
+
+def open_caption(self: HTML5Translator, node: TableCaption) -> None:
+    self.body.append("<figcaption>\n<p>")
+    self.add_fignumber(node.parent)
+    self.body.append('<span class="caption-text">')
+
+
+def close_caption(self: HTML5Translator, node: TableCaption) -> None:
+    self.body.append("</span></p>\n</figcaption>\n")
 
 
 def name_tables(app: Sphinx, doctree: nodes.document) -> None:
@@ -75,7 +97,7 @@ def name_tables(app: Sphinx, doctree: nodes.document) -> None:
         for bundle in list(cell.findall(nodes.container)) if text else []:
             if bundle.get("nb_element") == "mime_bundle" and "<table" in bundle.astext():
                 number = sum(1 for _ in doctree.findall(Table)) + 1
-                table = Table("", nodes.caption("", text), ids=[f"table-{number}"], align="default")
+                table = Table("", TableCaption("", text), ids=[f"table-{number}"])
                 bundle.replace_self(table)
                 table.append(bundle)  # its caption is above it
                 break
@@ -122,6 +144,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", copy_mathjax)
     app.connect("doctree-read", fold)
     app.connect("doctree-read", name_tables, priority=400)  # before Sphinx counts
-    app.add_enumerable_node(Table, "table", caption, html=(HTML5Translator.visit_figure, HTML5Translator.depart_figure))
+    app.add_enumerable_node(Table, "table", caption, html=(open_table, close_table))
+    app.add_node(TableCaption, html=(open_caption, close_caption))
     app.connect("html-page-context", describe, priority=900)  # after those who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}
