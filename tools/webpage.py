@@ -99,7 +99,8 @@ def name_tables(app: Sphinx, doctree: nodes.document) -> None:
                 number = sum(1 for _ in doctree.findall(Table)) + 1
                 table = Table("", TableCaption("", text), ids=[f"table-{number}"])
                 bundle.replace_self(table)
-                table.append(bundle)  # its caption is above it
+                # in a box of the class whose wide contents the theme makes reachable by keyboard
+                table.append(nodes.container("", bundle, classes=["cell_output"]))
                 break
 
 

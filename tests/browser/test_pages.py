@@ -162,7 +162,7 @@ def test_every_picture_has_an_alternative_text_of_its_own():
 def test_every_figure_and_table_says_what_to_see(name):
     bare = [element for element in soup(name).select(".cell_output img, .cell_output table")
             if not (element.find_parent("figure") and element.find_parent("figure").figcaption)]
-    assert not bare, said(name, [f"{element.name} has no caption (of its cell: `mystnb: figure: caption`, `mystnb: table`): "
+    assert not bare, said(name, [f"{element.name} has no caption (`mystnb: figure: caption`, `mystnb: table`): "
                                  f"{element.get_text(' ', strip=True)[:80]}" for element in bare])
 
 
