@@ -4,6 +4,7 @@
   files those that the component `tex-chtml` may load, a third of the whole.
 - The scripts of Thebe are left out: no page starts a kernel, and they are declared twice, an error in every console.
 - Long code is folded, one click away.
+- A table has the caption that its cell's metadata name, `mystnb: table: "..."`, and a number.
 - The bibliography's roles, which today's standard no longer has, are left out.
 - Every page has a description, its address and a picture for those who link to it. The address is pyproject.toml's.
 """
@@ -19,6 +20,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+from sphinx.writers.html5 import HTML5Translator
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "sphinx-mathjax-offline"  # the module's name, too
@@ -57,6 +59,49 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
             what = "parameters" if parameters else "code"
             cell.attributes |= {"hide_mode": "input", "prompt_show": f"Show the {what}, lines: {lines}",
                                 "prompt_hide": f"Hide the {what}"}
+
+
+class Table(nodes.figure):
+    """A table of HTML, as pandas writes it, with a caption."""
+
+
+class TableCaption(nodes.caption):
+    """The line above it."""
+
+
+def caption(node: nodes.Node) -> str:
+    return next((child.astext() for child in node.children if isinstance(child, TableCaption)), "")
+
+
+def open_table(self: HTML5Translator, node: Table) -> None:
+    self.body.append(self.starttag(node, "figure", CLASS="align-default"))
+
+
+def close_table(self: HTML5Translator, node: Table) -> None:
+    self.body.append("</figure>\n")
+
+
+def open_caption(self: HTML5Translator, node: TableCaption) -> None:
+    self.body.append("<figcaption>\n<p>")
+    self.add_fignumber(node.parent)
+    self.body.append('<span class="caption-text">')
+
+
+def close_caption(self: HTML5Translator, node: TableCaption) -> None:
+    self.body.append("</span></p>\n</figcaption>\n")
+
+
+def name_tables(app: Sphinx, doctree: nodes.document) -> None:
+    for cell in list(doctree.findall(nodes.container)):
+        text = cell.get("cell_metadata", {}).get("mystnb", {}).get("table")
+        for bundle in list(cell.findall(nodes.container)) if text else []:
+            if bundle.get("nb_element") == "mime_bundle" and "<table" in bundle.astext():
+                number = sum(1 for _ in doctree.findall(Table)) + 1
+                table = Table("", TableCaption("", text), ids=[f"table-{number}"])
+                bundle.replace_self(table)
+                # in a box of the class whose wide contents the theme makes reachable by keyboard
+                table.append(nodes.container("", bundle, classes=["cell_output"]))
+                break
 
 
 def copy_mathjax(app: Sphinx) -> None:
@@ -99,5 +144,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", configure)
     app.connect("builder-inited", copy_mathjax)
     app.connect("doctree-read", fold)
+    app.connect("doctree-read", name_tables, priority=400)  # before Sphinx counts
+    app.add_enumerable_node(Table, "table", caption, html=(open_table, close_table))
+    app.add_node(TableCaption, html=(open_caption, close_caption))
     app.connect("html-page-context", describe, priority=900)  # after those who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,6 @@
 """Every built page in a real browser, at three widths, in light and in dark. Messages name the page and the element."""
 
+import functools
 import re
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -45,6 +46,7 @@ TOO_WIDE = """() => {
 }"""
 
 
+@functools.cache
 def soup(name: str) -> BeautifulSoup:
     return BeautifulSoup((HTML / name).read_text(encoding="utf-8"), "html.parser")
 
@@ -128,15 +130,14 @@ def test_no_link_or_anchor_is_dead(name):
             path, anchor = unquote(target.path).lstrip("/"), unquote(target.fragment)
             if not (HTML / path).is_file():
                 dead.append(f"{element.name} {value}: there is no such file")
-            elif anchor and path.endswith(".html") and not soup_has(path, anchor):
+            elif anchor and path.endswith(".html") and anchor not in places(path):
                 dead.append(f"{element.name} {value}: there is no such place")
     assert not dead, said(name, dead)
 
 
-def soup_has(name: str, anchor: str, known: dict[str, set[str]] = {}) -> bool:  # noqa: B006  (a page is read once)
-    if name not in known:
-        known[name] = {element["id"] for element in soup(name).find_all(id=True)}
-    return anchor in known[name]
+@functools.cache
+def places(name: str) -> set[str]:
+    return {element["id"] for element in soup(name).find_all(id=True)}
 
 
 def test_every_picture_has_an_alternative_text_of_its_own():
@@ -155,6 +156,14 @@ def test_every_picture_has_an_alternative_text_of_its_own():
                 wrong.append(f"{place}: only repeats its caption: `{text[:60]}`")
             seen.setdefault(text, place)
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_figure_and_table_says_what_to_see(name):
+    bare = [element for element in soup(name).select(".cell_output img, .cell_output table")
+            if not (element.find_parent("figure") and element.find_parent("figure").figcaption)]
+    assert not bare, said(name, [f"{element.name} has no caption (`mystnb: figure: caption`, `mystnb: table`): "
+                                 f"{element.get_text(' ', strip=True)[:80]}" for element in bare])
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("book/")])
