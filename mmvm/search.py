@@ -12,13 +12,13 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class _Job:
             ours = [str(warning.message) for warning in said if not issubclass(warning.category, PASSED_OVER)]
             return list(dict.fromkeys([*before, *ours, *more]))
 
-        def keep(*_) -> None:  # a run that goes on, or is done, warns of nothing again
+        def keep(*_: object) -> None:  # a run that goes on, or is done, warns of nothing again
             if folder and sentences() != before:
                 write_text(folder / SAID, json.dumps(sentences()))
         try:
@@ -97,10 +97,10 @@ class _Job:
 
 
 def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (0,), *, epochs: int,
-          workers: int = 1, out: str | os.PathLike | None = None, by=None, validation: float = 0.1,
+          workers: int = 1, out: str | os.PathLike | None = None, by: Any = None, validation: float = 0.1,
           split_seed: int = 0, build: Callable[..., MultimodalVAE] | None = None, latent_dim: int = 16,
           objective: str = "mmvm", threads: int = 1, say: Callable[[str], None] | None = print,
-          **training) -> "pd.DataFrame":
+          **training: Any) -> "pd.DataFrame":
     """One model for every beta and seed, trained on most rows of `data` and measured on the others: a row each.
 
     workers     processes that train at the same time; 1: none but this one. The table does not depend on it
@@ -183,14 +183,14 @@ def measured(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) 
 
 def _probe(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) -> np.ndarray:
     """(M,): accuracy, or the mean over labels of the AUROC."""
-    if held.labels.ndim == 1:
+    if held.labels is not None and held.labels.ndim == 1:
         return evaluation.linear_probe(model, train, held)
     from mmvm.evaluation import multilabel
 
     return np.nanmean(multilabel.linear_probe(model, train, held)["auroc"], 1)
 
 
-def _numbers(given, what: str, kind: type) -> list:
+def _numbers(given: Any, what: str, kind: type) -> list:
     given = list(given) if isinstance(given, Sequence | np.ndarray | torch.Tensor | range) else [given]
     values = [float(x) for x in given if isinstance(x, int | float | np.number | torch.Tensor)]
     if not values or len(values) < len(given) or len(set(values)) < len(values) or not all(
@@ -199,7 +199,7 @@ def _numbers(given, what: str, kind: type) -> list:
     return [kind(x) for x in values]
 
 
-def _check_training(training: dict, objective) -> None:
+def _check_training(training: dict, objective: Any) -> None:
     wrong = [name for name in training if name not in PASSED_ON]
     if wrong:
         raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; the rest it sets "
@@ -217,15 +217,16 @@ def _line(row: dict, n: int, of: int) -> str:
 
 # workers -------------------------------------------------------------------------------------------------------------
 
-def _one_after_the_other(job: _Job, wanted: list[tuple]):
+def _one_after_the_other(job: _Job, wanted: list[tuple]) -> Iterator[dict]:
     for beta, seed in wanted:
         yield job.run(beta, seed)
 
 
-def _side_by_side(job: _Job, wanted: list[tuple], workers: int):
+def _side_by_side(job: _Job, wanted: list[tuple], workers: int) -> Iterator[dict]:
     """The same rows in the same order. Processes are started anew, not forked: a fork of PyTorch's threads hangs."""
-    others, job = set(multiprocessing.active_children()), _picklable(job)
-    pool = ProcessPoolExecutor(min(workers, len(wanted)), multiprocessing.get_context("spawn"), _receive, (job,))
+    others, sent = set(multiprocessing.active_children()), _picklable(job)
+    pool = ProcessPoolExecutor(min(workers, len(wanted)), multiprocessing.get_context("spawn"), initializer=_receive,
+                               initargs=(sent,))
     try:
         for future in [pool.submit(_run, beta, seed) for beta, seed in wanted]:
             yield future.result()
@@ -255,11 +256,21 @@ def _picklable(job: _Job) -> bytes:
         raise UserError(f"build={own!r} cannot be sent to a worker ({error}): {cure}") from None
 
 
+_job: _Job  # in a worker
+
+
 def _receive(job: bytes) -> None:
     """In a worker, before its first run. It ends with the process that started it, whose next sweep then goes on."""
     global _job
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _job = pickle.loads(job)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(beta: float, seed: int) -> dict:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import encode_means
 from mmvm.modality import Modality
+from mmvm.model import MultimodalVAE
 
 
-def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: str | None = None,
+def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, labels: str | None = None,
                say: Callable[[str], None] | None = print, **modalities: Mapping) -> MultimodalData:
     """A MuData or AnnData, or the path of its .h5mu or .h5ad, as data: cells are samples, variables features.
 
@@ -27,16 +29,17 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
         several = str(cells).endswith(".h5mu")
         cells = needs("mudata", "cells").read_h5mu(cells) if several else needs("anndata", "cells").read_h5ad(cells)
     parts = dict(getattr(cells, "mod", None) or {"cells": cells})
-    layers = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(parts, layers)
-    for name in sorted({*layers, *modalities} - set(parts)):
+    chosen_layers = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(parts, layers)
+    for name in sorted({*chosen_layers, *modalities} - set(parts)):
         raise UserError(f"there is no modality {name}: there are {', '.join(parts)}")
     if labels is not None and (labels not in cells.obs or cells.obs[labels].isna().any()):
         raise UserError(f"`obs` has no class of every cell in {labels!r}: choose from {', '.join(cells.obs.columns)}")
     x, specs, observed = {}, [], {}
     for name, part in parts.items():
-        if layers.get(name) is not None and layers[name] not in part.layers:
-            raise UserError(f"{name!r} has no layer {layers[name]!r}; there are {', '.join(part.layers) or 'none'}")
-        values = part.X if layers.get(name) is None else part.layers[layers[name]]
+        layer = chosen_layers.get(name)
+        if layer is not None and layer not in part.layers:
+            raise UserError(f"{name!r} has no layer {layer!r}; there are {', '.join(part.layers) or 'none'}")
+        values = part.X if layer is None else part.layers[layer]
         values = np.asarray(values.todense() if hasattr(values, "todense") else values, dtype=np.float32)
         if not cells.obs_names.is_unique:
             raise UserError("names of cells occur twice: call obs_names_make_unique() first")
@@ -49,7 +52,8 @@ def from_cells(cells, /, layers: Mapping[str, str] | str | None = None, labels: 
                           list(cells.obs_names))
 
 
-def latents_into(cells, model, data: MultimodalData, key: str = "X_mmvm", how: str = "mixture") -> None:
+def latents_into(cells: Any, model: MultimodalVAE, data: MultimodalData, key: str = "X_mmvm",
+                 how: str = "mixture") -> None:
     """Writes latents (N, D) into `cells.obsm[key]`: of each cell `model.shared(data, how)`; of a MuData also each
     modality's own posterior means. `data` are its `from_cells`. Raises `UserError`."""
     if data.ids != list(map(str, cells.obs_names)):

@@ -1,6 +1,7 @@
 """Imputations as an xarray `Dataset`, which knows sample, feature, channel, row and column of every number."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -8,13 +9,18 @@ from mmvm.bring.extra import needs
 from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH
+from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import evaluating
+
+if TYPE_CHECKING:
+    import xarray
 
 AXES = {1: ("feature",), 3: ("channel", "row", "column")}
 
 
 @torch.no_grad()
-def imputed(model, data: MultimodalData, targets: str | Sequence[str] | None = None, seed: int = 0):
+def imputed(model: MultimodalVAE, data: MultimodalData, targets: str | Sequence[str] | None = None,
+            seed: int = 0) -> "xarray.Dataset":
     """`model.impute` of all samples from what each has: an `xarray.Dataset` with a variable per target modality.
 
     A variable is (sample, feature) of vectors, (sample, channel, row, column) of pictures, otherwise (sample, axis_1,
@@ -23,14 +29,14 @@ def imputed(model, data: MultimodalData, targets: str | Sequence[str] | None = N
     there; `label` (sample) the names or numbers of the classes. Values are in the units of `model.impute`. Seeded.
     Raises `UserError`.
     """
-    xarray = needs("xarray", "xarray")
+    library = needs("xarray", "xarray")
     check_units(model, data)
     pieces = []
     with evaluating(model, seed) as device:
         for batch in data.batches(BATCH):
             pieces.append(model.impute([x.to(device) for x in batch.x], batch.observed.to(device), targets))
     variables = {}
-    coordinates = {"sample": list(data.ids or range(len(data)))}
+    coordinates: dict[str, Any] = {"sample": list(data.ids or range(len(data)))}
     for spec, observed in zip(data.specs, data.observed.cpu()):
         if spec.name not in pieces[0]:
             continue
@@ -47,4 +53,4 @@ def imputed(model, data: MultimodalData, targets: str | Sequence[str] | None = N
     if data.labels is not None and data.labels.ndim == 1:
         labels = data.labels.tolist()
         coordinates["label"] = ("sample", [data.label_names[i] for i in labels] if data.label_names else labels)
-    return xarray.Dataset(variables, coordinates, {"seed": seed, "made by": "mmvm.bring.imputed"})
+    return library.Dataset(variables, coordinates, {"seed": seed, "made by": "mmvm.bring.imputed"})

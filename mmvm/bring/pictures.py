@@ -1,8 +1,9 @@
 """Folders of pictures, one folder a class, as torchvision's `ImageFolder` reads them: a modality each."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
     from torchvision.datasets import ImageFolder  # slow to import
     from torchvision.transforms import functional
 
-    size = [size, size] if isinstance(size, int) else list(size)
+    sides = [size, size] if isinstance(size, int) else list(size)
     if not roots or set(modalities) - set(roots):
         raise UserError(f"modalities {sorted(modalities)} for roots {list(roots)}: give each root a name, and describe "
                         "modalities by these names")
@@ -38,9 +39,9 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
         if len(paths) < len(folder.samples) or not paths:
             raise UserError(f"{root} holds {len(folder.samples)} pictures, of {len(paths)} different names: at least "
                             "one is needed, and one of each name, in the folders of their classes")
-        found[name] = {sample: _read(folder.loader, path, size, colour, functional) for sample, path in paths.items()}
+        found[name] = {sample: _read(folder.loader, path, sides, colour, functional) for sample, path in paths.items()}
     ids = sorted(set().union(*found.values()))
-    nothing = np.zeros((3 if colour else 1, *size), np.uint8)
+    nothing = np.zeros((3 if colour else 1, *sides), np.uint8)
     specs = [Modality.guess(name, nothing[None], None, **{"scale": 1 / 255, **modalities.get(name, {})})
              for name in found]
     return MultimodalData({name: torch.from_numpy(np.stack([own.get(sample, nothing) for sample in ids]))
@@ -48,7 +49,7 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
                           {name: np.array([sample in own for sample in ids]) for name, own in found.items()}, ids)
 
 
-def _read(loader, path: str, size: list[int], colour: bool, functional) -> np.ndarray:
+def _read(loader: Callable, path: str, size: list[int], colour: bool, functional: ModuleType) -> np.ndarray:
     try:
         picture = loader(path).convert("RGB" if colour else "L")
     except OSError as error:

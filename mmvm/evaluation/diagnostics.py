@@ -32,9 +32,9 @@ def diagnostics(model: MultimodalVAE, data: MultimodalData) -> dict[str, float]:
             weights.append(model.objective.log_weights(q, observed).exp().float())
     q = DiagonalGaussian.within_limits(torch.cat([q.mean for q in posteriors], 1).double(),
                                        torch.cat([q.logvar for q in posteriors], 1).double())
-    observed, weights = torch.cat(masks, 1), torch.cat(weights, 1)
+    observed, shares = torch.cat(masks, 1), torch.cat(weights, 1)
     distance, spread = q[observed].centre_and_spread()
     return {**{f"rate/{name}": float(q[m, seen].information().sum()) if int(seen.sum()) > 1 else float("nan")
                for m, (name, seen) in enumerate(zip(data.names, observed))},
-            **{f"weight/{name}": float(own.mean()) for name, own in zip(data.names, weights)},
+            **{f"weight/{name}": float(own.mean()) for name, own in zip(data.names, shares)},
             "distance": distance / spread}

@@ -62,7 +62,7 @@ class Hellinger(Objective):
         z = joint.sample()
         return z, joint.log_prob(z) - standard_normal_log_prob(z)
 
-    def forward(self, q, observed, step=0):
+    def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         pool, weights = self.pooled(q, observed), None
         if self.pool == "matched":
             joint = pool.gaussian()
@@ -78,11 +78,11 @@ class Hellinger(Objective):
         regulariser = regulariser.masked_fill(~observed.any(0), 0.0)
         return Shared(z.unsqueeze(1).expand(-1, len(observed), -1, -1), regulariser, {"kl_joint": regulariser}, weights)
 
-    def impute_latents(self, q, observed):
+    def impute_latents(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         z = self._draw(self.pooled(q, observed))[0]
         return z.expand(len(observed), *z.shape)
 
-    def importance_draws(self, q, observed, n):
+    def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         pool = self.pooled(q, observed)
         z, ratio = zip(*(self._draw(pool) for _ in range(n)))
         return torch.stack(z).unsqueeze(1).expand(-1, len(observed), -1, -1), -torch.stack(ratio).unsqueeze(1)

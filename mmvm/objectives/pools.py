@@ -19,6 +19,8 @@ Letters: M modalities, B batch, D latent, K components, R rows (B, or B D where 
 import itertools
 import math
 from collections.abc import Sequence
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +49,7 @@ class Pool:
             q = DiagonalGaussian.within_limits(self._rows(q.mean), self._rows(q.logvar))
             log_weights = log_weights.repeat_interleave(self.shape[1], 1)
         self.q, self.log_weights = q, log_weights                                          # (M, R, D or 1), (M, R)
-        self._weights = None
+        self._weights: tuple[Tensor, Tensor] | None = None
 
     def _rows(self, z: Tensor) -> Tensor:
         return z.reshape(*z.shape[:-2], -1, 1) if self.per_dimension else z
@@ -71,7 +73,7 @@ class Pool:
                                 "of 1/2, 1/3, 1/4, ...")
             chosen, ways = choices(len(self.q.mean), self.order)
             affinity = affinities(self.q, chosen)
-            weights = sum(self.log_weights[list(column)] for column in zip(*chosen))
+            weights = reduce(torch.add, (self.log_weights[list(column)] for column in zip(*chosen)))
             self._weights = weights + weights.new_tensor(ways).log().unsqueeze(-1) + affinity, affinity
         return self._weights
 
@@ -219,7 +221,7 @@ class _PairAffinities(torch.autograd.Function):
     pair, so that what one needs stays in the processor's cache: autograd would keep a dozen tensors of all pairs."""
 
     @staticmethod
-    def forward(ctx, mean, logvar):
+    def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
         var, found = logvar.exp(), []
         for m, n in itertools.combinations(range(len(mean)), 2):
             total = var[m] + var[n]
@@ -230,7 +232,7 @@ class _PairAffinities(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         mean, var = ctx.saved_tensors
         of_mean, of_var = torch.zeros_like(mean), torch.zeros_like(var)
         of_logvar = torch.zeros_like(gradient[0]).expand(len(mean), -1).clone()
