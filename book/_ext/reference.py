@@ -219,16 +219,18 @@ def setup(app) -> dict:
             lines += [f"Source: `{file} <{address}>`__", ""]
 
     def link(app, doctree):
-        """The first mention of each public name on a page, in backticks, leads to its entry."""
+        """The first mention of each public name on a page, in backticks, leads to its entry; of `mmvm` to the page."""
         if app.env.docname == app.config.api_page:
             return
         seen = set()
         for literal in list(doctree.findall(nodes.literal)):
-            path = known().get(literal.astext().removesuffix("()"))
+            text = literal.astext()
+            path = "mmvm" if text == "mmvm" else known().get(text.removesuffix("()"))
             if path is None or path in seen or isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)):
                 continue
             seen.add(path)
-            reference = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=path, refexplicit=True,
+            domain, kind, target = ("std", "doc", f"/{app.config.api_page}") if path == "mmvm" else ("py", "obj", path)
+            reference = addnodes.pending_xref("", refdomain=domain, reftype=kind, reftarget=target, refexplicit=True,
                                               refdoc=app.env.docname, refwarn=True)
             literal.replace_self(reference)
             reference += literal
