@@ -121,6 +121,10 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
     diverged has NaN.
 
     Then `best_beta(table, by="imputation")`, and a model of all rows. Raises `UserError`, `TrainingInterrupted`.
+
+    >>> table = sweep(data, betas=[0.1, 1.0], epochs=1, latent_dim=2, say=None)
+    >>> table["beta"].tolist(), "imputation/b" in table
+    ([0.1, 1.0], True)
     """
     betas, seeds = _numbers(betas, "betas", float), _numbers(seeds, "seeds", int)
     if workers < 1 or threads < 1:
@@ -149,7 +153,12 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
 def best_beta(table: "pd.DataFrame", by: str = "imputation") -> float:
     """The beta of a sweep whose column `by` is best in the mean over seeds: "error", "imputation", "probe" or that of
     one modality ("imputation/NAME"); of equals the larger. A beta of which a run has no number is left out. Raises
-    `UserError`."""
+    `UserError`.
+
+    >>> import pandas as pd
+    >>> best_beta(pd.DataFrame({"beta": [0.1, 1.0], "imputation": [3.0, 2.5]}))
+    1.0
+    """
     known = [name for name in table if name.partition("/")[0] in BETTER]
     if by not in known:
         raise UserError(f"the table has no column {by!r} to choose by: use one of {', '.join(known)}")

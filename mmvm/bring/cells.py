@@ -24,6 +24,8 @@ def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, lab
     modalities  what not to guess, by name: rna=dict(likelihood=NegativeBinomial()). An AnnData's is called "cells"
 
     Raises `UserError`.
+
+    >>> data = mmvm.bring.from_cells("multiome.h5mu", layers={"rna": "counts"})  # doctest: +SKIP
     """
     if isinstance(cells, str | os.PathLike):
         several = str(cells).endswith(".h5mu")
@@ -55,7 +57,10 @@ def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, lab
 def latents_into(cells: Any, model: MultimodalVAE, data: MultimodalData, key: str = "X_mmvm",
                  how: str = "mixture") -> None:
     """Writes latents (N, D) into `cells.obsm[key]`: of each cell `model.shared(data, how)`; of a MuData also each
-    modality's own posterior means. `data` are its `from_cells`. Raises `UserError`."""
+    modality's own posterior means. `data` are its `from_cells`. Raises `UserError`.
+
+    >>> mmvm.bring.latents_into(cells, model, mmvm.bring.from_cells(cells))  # doctest: +SKIP
+    """
     if data.ids != list(map(str, cells.obs_names)):
         raise UserError("the data are of other cells, or in another order: give those that from_cells(cells) made")
     cells.obsm[key] = model.shared(data, how).mean.numpy()

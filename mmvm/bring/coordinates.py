@@ -28,6 +28,8 @@ def imputed(model: MultimodalVAE, data: MultimodalData, targets: str | Sequence[
     numbers; NAME_feature the features' names, where there are some; NAME_observed (sample) whether the modality was
     there; `label` (sample) the names or numbers of the classes. Values are in the units of `model.impute`. Seeded.
     Raises `UserError`.
+
+    >>> mmvm.bring.imputed(model, data, "b").sel(sample=3)  # doctest: +SKIP
     """
     library = needs("xarray", "xarray")
     check_units(model, data)

@@ -21,6 +21,8 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
     The classes are labels, CLASS/NAME are ids. Each is scaled so that its shorter side fits `size` and cut around its
     middle. `modalities` describes them by name, photo=dict(likelihood=Normal(0.1)); otherwise it is the paper's Laplace
     of values from 0 to 1. Raises `UserError`.
+
+    >>> data = mmvm.bring.from_folders({"photo": "photos", "sketch": "sketches"}, size=32)  # doctest: +SKIP
     """
     from torchvision.datasets import ImageFolder  # slow to import
     from torchvision.transforms import functional

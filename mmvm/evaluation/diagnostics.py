@@ -20,6 +20,9 @@ def diagnostics(model: MultimodalVAE, data: MultimodalData) -> dict[str, float]:
 
     NaN for a modality that fewer than two samples have. Use: fit(..., on_epoch=lambda model, epoch: diagnostics(model,
     data)), and `mmvm.study.figures.diagnostics` of the history.
+
+    >>> sorted(mmvm.evaluation.diagnostics(model, data))
+    ['distance', 'rate/a', 'rate/b', 'weight/a', 'weight/b']
     """
     check_units(model, data)
     posteriors, masks, weights = [], [], []

@@ -41,6 +41,9 @@ class Hellinger(Objective):
     on it: the mixture itself with joint affinities, a sum over all components in training, and private latents with
     hierarchical inference, which are not here. The formulas were derived for this module; where else it differs from
     theirs is not known.
+
+    >>> mmvm.objectives.Hellinger()(q, observed).latents.shape  # one z for both decoders
+    torch.Size([1, 2, 60, 2])
     """
 
     def __init__(self, pool: str = "matched", bhattacharyya: str = "per_dimension"):

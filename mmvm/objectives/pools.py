@@ -39,6 +39,9 @@ class Pool:
     per_dimension  pool each latent dimension on its own, a product of D pools of one-dimensional Gaussians: the weights
                    know one dimension's affinity. Otherwise the densities of all D are pooled: one set of weights a
                    sample, from affinities that are products over D and nearly 0 where D is large
+
+    >>> mmvm.objectives.Pool(q, torch.full((2, 60), 0.5).log()).sample().shape  # equal weights
+    torch.Size([60, 2])
     """
 
     def __init__(self, q: DiagonalGaussian, log_weights: Tensor, exponent: float = 0.5, per_dimension: bool = False):

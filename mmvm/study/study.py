@@ -56,7 +56,8 @@ class Study(Parameters):
     older: typing.ClassVar[Mapping[str, tuple[str, str]]] = {}
     # what a checkpoint may differ in and still be continued: nothing the weights depend on
     free: typing.ClassVar[tuple[str, ...]] = ("epochs",)
-    n_modalities: typing.ClassVar[Any]  # M, or a property that knows it
+    if typing.TYPE_CHECKING:  # a dataclass would take it for its first field
+        n_modalities: Any  # M, or a property that knows it
     curve_every = 0  # a parameter where there is a `curve`
 
     profile: str = parameter("smoke", "label of the result rows")

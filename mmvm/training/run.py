@@ -260,7 +260,7 @@ def read_history(folder: str | os.PathLike) -> list[dict]:
     for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
             row = json.loads(line)
-            if type(row["epoch"]) is not int or not math.isfinite(row["seconds"]) \
+            if type(row["epoch"]) is not int or not math.isfinite(row.get("seconds", 0)) \
                     or rows and row["epoch"] <= rows[-1]["epoch"]:
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):  # no JSON, no UTF-8, no dictionary, no epoch

@@ -60,35 +60,36 @@ def unbounded(folder: Path):
     return len(gzip.decompress((folder / "x.npy").read_bytes()))
 
 
-CARELESS = {
-    "a wrong value": (Target(make, lambda folder: np.load(folder / "x.npy").tolist(), vouched=True), 60,
-                      "a changed file was read"),
-    "an error of a library": (Target(make, lambda folder: np.load(folder / "x.npy").tolist()), 30, "ValueError"),
-    "two lines": (Target(make, lambda folder: _raise("one\ntwo")), 1, "one clear line"),
-    "a secret": (Target(make, lambda folder: _raise("of patient 7"), secrets=(b"patient 7",)), 1,
-                 "a secret in the message"),
-    "a file left behind": (Target(make, lambda folder: (folder / "new").write_text("x")), 1, "files changed"),
-    "its own death": (Target(make, lambda folder: os.abort()), 1, "died"),
-}
+def _when_damaged(act):
+    """A reader that acts so at every reading but the first, which is of a sound folder."""
+    calls = []
+
+    def read(folder: Path):
+        calls.append(folder)
+        return act() if len(calls) > 1 else "sound"
+    return read
 
 
 def _raise(sentence: str):
     raise harness.UserError(sentence)
 
 
+CARELESS = {
+    "a wrong value": (Target(make, lambda folder: np.load(folder / "x.npy").tolist(), vouched=True), 18,
+                      "a changed file was read"),
+    "an error of a library": (Target(make, lambda folder: np.load(folder / "x.npy").tolist()), 6, "ValueError"),
+    "a secret": (Target(make, _when_damaged(lambda: _raise("of patient 7")), secrets=(b"patient 7",)), 1,
+                 "a secret in the message"),
+    "a file left behind": (Target(make, lambda folder: (folder / "new").write_text("x")), 1, "files changed"),
+    "its own death": (Target(make, _when_damaged(lambda: os._exit(3))), 1, "died"),
+}
+
+
 @pytest.mark.parametrize("what", CARELESS)
 def test_the_harness_catches(what, monkeypatch):
     target, cases, outcome = CARELESS[what]
     monkeypatch.setitem(TARGETS, what, target)
-    if outcome == "died":
-        monkeypatch.setitem(TARGETS, what, Target(make, _dies_when_damaged))
     assert harness.run(what, cases)[outcome] >= 1
-
-
-def _dies_when_damaged(folder: Path):
-    if os.environ.get("MMVM_RUNS") and folder.parent.name == "cell" and getattr(_dies_when_damaged, "called", 0):
-        os._exit(3)
-    _dies_when_damaged.called = 1
 
 
 def test_damage_is_the_same_for_the_same_seed(tmp_path):

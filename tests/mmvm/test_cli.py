@@ -65,7 +65,9 @@ def checkpoint_step(folder):
 
 def test_help_names_the_commands(call):
     status, out, _ = call("--help")
-    assert status == 0 and "train | data | results | studies | methods | show | queue" in out
+    assert status == 0
+    assert all(f" {name} " in f"{out} " for name in ("train", "data", "results", "studies", "new-study", "methods",
+                                                     "show", "queue"))
     assert all(line in out for line in ("train and evaluate one run", "verify it", "print the committed results",
                                       "train a list of runs"))
 

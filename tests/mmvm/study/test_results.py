@@ -13,6 +13,7 @@ from mmvm.errors import UserError
 from mmvm.objectives import spec
 from mmvm.options import canonical
 from mmvm.study import results
+from mmvm.training import PREFIX
 
 ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "profile": "smoke", "metric": "probe",
        "source": "", "target": "mean", "value": 0.5, "n_train": 100, "epochs": 2, "updates": 20, "device": "cpu",
@@ -353,6 +354,9 @@ OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence"
                              *(f"reliability_{part}" for part in ("confidence", "count", "frequency")),
                              "classifier_auroc", "coherence_by_label", "constant_average_precision",
                              "imputation_constant", "label_efficiency"}}
+MODALITIES["hippocampus_long"] = MODALITIES["hippocampus"]
+OWN_METRICS["hippocampus_long"] = {prefix + name for name in OWN_METRICS["hippocampus"] | METRICS
+                                   for prefix in ("", PREFIX)}
 OWN_METHODS = {"mimic-cxr": {"supervised"}}
 OWN_OPTIONS = {"mimic-cxr": {"lateral_missing"}}
 

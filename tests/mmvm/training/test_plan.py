@@ -307,7 +307,8 @@ def test_a_subset_looks_into_the_same_files(mapped):
 def test_a_file_that_is_no_array_is_named(tmp_path):
     (tmp_path / "x.npy").write_text("no array")
     for path in (tmp_path / "x.npy", tmp_path / "absent.npy"):
-        with pytest.raises(UserError, match=f"{path.name} cannot be memory-mapped .*: write modality 'm0' there with"):
+        with pytest.raises(UserError, match=f"{path.name} cannot be read as a numpy array .*: write modality 'm0' "
+                                            "there with"):
             MultimodalData.from_files({"m0": path}, SPECS[:1])
 
 

@@ -434,7 +434,7 @@ def test_the_command_paints_and_checks(painted, copy, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize("name, line, message", [
     ("images.txt", "\u00b2 a/b.jpg", "is not 'number value'"), ("images.txt", "9" * 5_000 + " a", "is not 'number"),
-    ("classes.txt", "999999999 x", "names class 999999999, at most 1000 was expected")])
+    ("classes.txt", "999999999 x", "names class 999999999, at most 1000 were expected")])
 def test_a_number_that_is_none_is_named(copy, name, line, message):
     with open(copy / "CUB_200_2011" / name, "a") as file:
         file.write(line + "\n")
