@@ -121,7 +121,7 @@ def to_rst(lines: list[str]) -> list[str]:
     out: list[str] = []
     for block in _blocks(lines):
         if block[0].startswith(">>>"):
-            out += block
+            out += [line.partition("  # doctest:")[0] for line in block]  # tests read that, people need not
         elif block[0].startswith("    "):
             out += [".. code-block:: none", "", *block]
         else:
