@@ -54,18 +54,18 @@ notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md,
 	@echo "Making the notebooks from their text twins; under 10 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
-test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README snippets, every notebook against its outputs (7 minutes)
+test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README snippets, every notebook against its outputs (15 to 25 minutes)
 	@echo "1/3 style, that imports go down only, types (seconds; types half a minute the first time)"
 	@$(PY) -m ruff check .
 	@$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
 	@$(PY) -m mypy --no-error-summary --cache-dir _build/mypy
-	@echo "2/3 unit tests, README snippets, the book's files (a few minutes)"
+	@echo "2/3 unit tests, README snippets, the book's files (8 to 15 minutes)"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
-	@echo "3/3 every notebook run again and compared with its stored outputs (a few minutes)"
+	@echo "3/3 every notebook run again and compared with its stored outputs (5 to 10 minutes)"
 	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
-test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (4 minutes)
+test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (5 to 10 minutes)
 	@echo "Opening every page at three widths, light and dark; a few minutes"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q tests/browser
 
