@@ -92,6 +92,11 @@ def test_the_harness_catches(what, monkeypatch):
     assert harness.run(what, cases)[outcome] >= 1
 
 
+def test_the_page_says_the_bounds_that_hold():
+    page = (Path(__file__).resolve().parents[2] / "book" / "text" / "trust.md").read_text()
+    assert f'glue("seconds", {harness.SECONDS}, ' in page and f'glue("megabytes", {harness.MEMORY // 2**20}, ' in page
+
+
 def test_damage_is_the_same_for_the_same_seed(tmp_path):
     said = []
     for name in ("a", "b"):
