@@ -1,9 +1,66 @@
-"""The figure of the landing page."""
+"""The figures of the landing page, and the frontier that its verdict speaks of."""
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgb
 
-from mmvm.study.figures import INK, METHOD_COLOURS, MUTED, WIDTH, label_panels, modality_colour
+from mmvm.study.figures import (
+    INK,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    WIDTH,
+    label_panels,
+    modality_colour,
+)
+
+HALF = 4.4  # inches at 80 pixels each: beside its neighbour at a desk, below it on a phone, with text of 11 pixels
+# where the name of a method stands from the point that it names: in points, to the right and up
+HERE = {"mmvm": (-14, -26), "independent": (19, 31), "avg": (-34, -20), "poe": (24, -24), "moe": (-17, -30),
+        "mopoe": (-10, 10), "mmvaeplus": (12, 10), "mvtcae": (-24, 10)}
+PAPER = {"mmvm": (34, 2), "independent": (18, -18), "avg": (-12, 10), "poe": (2, -19), "moe": (-6, 10), "mopoe": (0, 10),
+         "mmvaeplus": (0, 10)}
+
+
+def frontier(board: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a scoreboard with a better probe than every line of less error, by their error."""
+    board = board.sort_values("reconstruction")
+    return board[board["probe"] > board["probe"].cummax().shift(fill_value=-np.inf)].reset_index(drop=True)
+
+
+def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mapping[str, tuple[float, float]],
+                        limits: Mapping) -> plt.Figure:
+    """The linear probe against the reconstruction error, a line per method over beta, its name at its line of `named`.
+
+    Both hold the columns method, beta, reconstruction and probe; where "probe sd" is a number, a bar is drawn. The broad
+    grey line is the best that a method reaches at this error or less. `limits` of the axes, as of `Axes.set`.
+    """
+    fig, ax = plt.subplots(figsize=(HALF, 3.5), dpi=160)
+    best = frontier(board)
+    ax.step([*best["reconstruction"], 1e6], [*best["probe"], best["probe"].iloc[-1]], where="post", color=MUTED,
+            linewidth=7, alpha=0.22, solid_capstyle="butt", zorder=1)
+    for method in sorted(set(board["method"]), key=list(METHOD_NAMES).index, reverse=True):
+        line, mine = board[board["method"] == method].sort_values("beta"), method == "mmvm"
+        spread = {axis: line.get(f"{name} sd") for axis, name in (("xerr", "reconstruction"), ("yerr", "probe"))}
+        ax.errorbar(line["reconstruction"], line["probe"], **spread, color=METHOD_COLOURS[method],
+                    marker=METHOD_MARKERS[method], linewidth=2.4 if mine else 1.1, markersize=7 if mine else 5.5,
+                    elinewidth=1, capsize=2, zorder=4 if mine else 3)
+    for _, point in named.iterrows():
+        method = point["method"]
+        colour = np.multiply(to_rgb(METHOD_COLOURS[method]), 0.72)  # as text on white a little darker than as a line
+        ax.annotate(METHOD_NAMES[method], (point["reconstruction"], point["probe"]), xytext=offsets[method],
+                    textcoords="offset points", color=colour, fontsize=11, ha="center", zorder=5,
+                    fontweight="bold" if method == "mmvm" else "normal",
+                    arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4})
+    ax.set(xlabel="reconstruction error (nats)", ylabel="linear probe", **limits)
+    ax.tick_params(labelsize=10.5)
+    for label in (ax.xaxis.label, ax.yaxis.label):
+        label.set_size(11)
+    return fig
 
 
 def idea() -> plt.Figure:

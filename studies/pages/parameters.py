@@ -13,7 +13,7 @@ class Intro(Parameters):
 
     name: typing.ClassVar[str] = "intro"
 
-    profile: str = parameter("laptop", "the committed runs that the table shows")
+    profile: str = parameter("laptop", "the committed runs that the page shows")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""Pictures of chapters on other pages: the same file, cut to a corner by the page's style.
+
+    ```{excerpt} book/cub fig-cub-images
+    :alt: what is seen
+    ```
+
+puts the picture of that figure here. It is looked up when pages are written, so it is always the one that the chapter
+shows in the same build. A name that the chapter does not have is a warning.
+"""
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+
+class pending(nodes.General, nodes.Element):
+    """Stands where the picture will be."""
+
+
+class Excerpt(SphinxDirective):
+    required_arguments, has_content = 2, False
+    option_spec = {"alt": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        page, name = self.arguments
+        node = pending(page=page, figure=name, alt=self.options["alt"])
+        self.set_source_info(node)
+        return [node]
+
+
+def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for place in list(doctree.findall(pending)):
+        chapter = app.env.get_doctree(place["page"]) if place["page"] in app.env.found_docs else nodes.section()
+        images = [image for figure in chapter.findall(nodes.figure) if place["figure"] in figure["ids"] + figure["names"]
+                  for image in figure.findall(nodes.image)]
+        if not images:
+            logging.getLogger(__name__).warning("%s has no figure %s", place["page"], place["figure"], location=place)
+            place.replace_self([])
+            continue
+        image = images[0].deepcopy()
+        image["alt"], image["classes"] = place["alt"], ["excerpt"]
+        place.replace_self(image)
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_node(pending)
+    app.add_directive("excerpt", Excerpt)
+    app.connect("doctree-resolved", put)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
