@@ -15,7 +15,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 
-class pending(nodes.General, nodes.Element):
+class place_of_excerpt(nodes.General, nodes.Element):
     """Stands where the picture will be."""
 
 
@@ -25,13 +25,13 @@ class Excerpt(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         page, name = self.arguments
-        node = pending(page=page, figure=name, alt=self.options["alt"])
+        node = place_of_excerpt(page=page, figure=name, alt=self.options["alt"])
         self.set_source_info(node)
         return [node]
 
 
 def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    for place in list(doctree.findall(pending)):
+    for place in list(doctree.findall(place_of_excerpt)):
         chapter = app.env.get_doctree(place["page"]) if place["page"] in app.env.found_docs else nodes.section()
         images = [image for figure in chapter.findall(nodes.figure) if place["figure"] in figure["ids"] + figure["names"]
                   for image in figure.findall(nodes.image)]
@@ -45,7 +45,7 @@ def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def setup(app: Sphinx) -> dict:
-    app.add_node(pending)
+    app.add_node(place_of_excerpt)
     app.add_directive("excerpt", Excerpt)
     app.connect("doctree-resolved", put)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
