@@ -306,7 +306,7 @@ const betaAt = place => place === 0 ? 0 : 2 ** ((place - 50) / 12.5);
 
 function pull(root) {
   const state = {means: [...TARGETS.means], sds: [...TARGETS.sds]}, still = matchMedia("(prefers-reduced-motion: reduce)");
-  const stage = new Stage(250, [-4, 4], 1.3, ""), name = `gs-${++ids}`;
+  const stage = new Stage(240, [-4, 4], 1, ""), name = `gs-${++ids}`;
   let prior = "mmvm", frame = 0, sweep = null, settled = false;
   const {line, tell} = announcer();
   const beta = slider("β", "beta", 0, 100, 1, 0), cost = number("cost"), term = element("span"), most = element("span");

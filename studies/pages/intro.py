@@ -18,7 +18,7 @@ from mmvm.study.figures import (
     modality_colour,
 )
 
-HALF = 4.4  # inches at 80 pixels each: beside its neighbour at a desk, below it on a phone, with text of 11 pixels
+HALF = 4.0  # inches at 80 pixels each: beside its neighbour at a desk, below it on a phone, with text of 11 pixels
 # where the name of a method stands from the point that it names: in points, to the right and up
 HERE = {"mmvm": (-14, -26), "independent": (19, 31), "avg": (-34, -20), "poe": (24, -24), "moe": (-17, -30),
         "mopoe": (-10, 10), "mmvaeplus": (12, 10), "mvtcae": (-24, 10)}
@@ -39,7 +39,7 @@ def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mappi
     Both hold the columns method, beta, reconstruction and probe; where "probe sd" is a number, a bar is drawn. The broad
     grey line is the best that a method reaches at this error or less. `limits` of the axes, as of `Axes.set`.
     """
-    fig, ax = plt.subplots(figsize=(HALF, 3.5), dpi=160)
+    fig, ax = plt.subplots(figsize=(HALF, 3.4), dpi=160)
     best = frontier(board)
     ax.step([*best["reconstruction"], 1e6], [*best["probe"], best["probe"].iloc[-1]], where="post", color=MUTED,
             linewidth=7, alpha=0.22, solid_capstyle="butt", zorder=1)
