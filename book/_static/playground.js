@@ -42,7 +42,7 @@ function product(means, sds) {
 
 const POOLS = [
   {key: "mixture", label: "mixture h", note: "MMVM’s prior; MoE’s joint posterior", log: (means, sds) => z => logMean(z, means, sds, 1)},
-  {key: "hellinger", label: "Hellinger pool", note: "(mean of √qₘ)², normalised", log: hellinger},
+  {key: "hellinger", label: "Hellinger pool", note: "between mixture and product", log: hellinger},
   {key: "product", label: "product", note: "PoE’s joint posterior", log: (means, sds) => {
     const [mean, sd] = product(means, sds);
     return z => logNormal(z, mean, sd);
@@ -123,6 +123,7 @@ const sub = text => {  // "KL(q_m ‖ h)": what follows _ is set lower
   text.split(/(_\w)/).forEach(part => made.append(part.startsWith("_") ? element("sub", {}, part.slice(1)) : part));
   return made;
 };
+const hidden = text => element("span", {class: "gs-hidden"}, text);
 const number = name => element("span", {class: "gs-number", "data-name": name});
 function say(place, value, digits = 3) {
   place.dataset.value = String(value);
@@ -132,7 +133,7 @@ function say(place, value, digits = 3) {
 function slider(label, name, min, max, step, value) {
   const id = `gs-${++ids}`, input = element("input", {type: "range", id, min, max, step, value, "data-name": name});
   const shown = element("span", {class: "gs-value"});
-  return {input, shown, row: element("div", {class: "gs-slider"}, element("label", {for: id}, label), input, shown)};
+  return {input, shown, row: element("div", {class: "gs-slider"}, element("label", {for: id}, ...label), input, shown)};
 }
 
 /* The plane of z and density, redrawn at the width that it has; layers in the order of painting */
@@ -200,11 +201,11 @@ const START = [[-1.4, 0.2, 1.8], [0.8, 0.6, 1]];
 
 function pool(root) {
   const state = {means: [...START[0]], sds: [...START[1]]}, shown = new Set(["mixture"]);
-  const stage = new Stage(290, [-6, 6], 0.95, "");
+  const stage = new Stage(290, [-6.3, 6.3], 0.95, "");
   const {line, tell} = announcer();
   const controls = NAMES.map((name, m) => ({
-    mean: slider(`mean of ${name}`, `mean-${m}`, -5, 5, 0.05, state.means[m]),
-    sd: slider(`width of ${name}`, `sd-${m}`, 0.45, 2, 0.05, state.sds[m]),
+    mean: slider(["mean", hidden(` of ${name}`)], `mean-${m}`, -5, 5, 0.05, state.means[m]),
+    sd: slider(["width", hidden(` of ${name}, a standard deviation`)], `sd-${m}`, 0.45, 2, 0.05, state.sds[m]),
     kl: number(`kl-${m}`)}));
   const bars = [["R", "exact R = Σ KL(q_m ‖ h)"], ["variational", "variational bound"], ["pairwise", "pairwise bound"]].map(
     ([key, label]) => ({key, value: number(key), fill: element("span"), label}));
@@ -284,15 +285,15 @@ function pool(root) {
     element("div", {class: "gs-columns"}, ...controls.map(({mean, sd, kl}, m) => element("div", {class: `gs-card gs-q${m}`},
       mean.row, sd.row, element("p", {}, sub(`KL(q_${m + 1} ‖ h) = `), kl, " nats")))),
     element("div", {class: "gs-columns gs-two"},
-      element("div", {class: "gs-bars"}, element("p", {class: "gs-title"}, "The regulariser and what is trained for it (nats)"),
+      element("div", {class: "gs-bars"}, element("p", {class: "gs-title"}, "R and what is trained for it (nats)"),
         ...bars.map(({label, value, fill}) => element("div", {class: "gs-bar"}, sub(label), value,
           element("div", {class: "gs-track"}, fill, element("i")))),
         element("p", {}, "R = 3 JS, JS = ", js, `; the mark is at 3 log 3 = ${CEILING.toFixed(3)}`)),
-      element("div", {class: "gs-pools"}, element("p", {class: "gs-title"}, sub("Draw, and its cost as a prior, Σ KL(q_m ‖ ·)")),
+      element("div", {class: "gs-pools"}, element("p", {class: "gs-title"}, "Pools, and their cost as a prior (nats)"),
         ...choices))],
-  [element("b", {}, "Drag the three Gaussians: "), "sideways moves one, down widens it. Exact R levels off at its ceiling "
-    + "while the pairwise bound grows with the square of the distance; no prior for all three costs less than the mixture. "
-    + "KLs to the mixture and to the Hellinger pool are integrated numerically."]);
+  [element("b", {}, "Drag the three Gaussians: "), "sideways moves one, down widens it. Exact R levels off at its ceiling, "
+    + "the pairwise bound grows with the square of the distance. The cost of a pool is the sum of the three KLs to it; none is "
+    + "below that of the mixture. KLs without a closed form are integrated numerically."]);
   watch(stage, draw);
 }
 
@@ -306,10 +307,10 @@ const betaAt = place => place === 0 ? 0 : 2 ** ((place - 50) / 12.5);
 
 function pull(root) {
   const state = {means: [...TARGETS.means], sds: [...TARGETS.sds]}, still = matchMedia("(prefers-reduced-motion: reduce)");
-  const stage = new Stage(240, [-4, 4], 1, ""), name = `gs-${++ids}`;
+  const stage = new Stage(240, [-4.2, 4.2], 1, ""), name = `gs-${++ids}`;
   let prior = "mmvm", frame = 0, sweep = null, settled = false;
   const {line, tell} = announcer();
-  const beta = slider("β", "beta", 0, 100, 1, 0), cost = number("cost"), term = element("span"), most = element("span");
+  const beta = slider(["β"], "beta", 0, 100, 1, 0), cost = number("cost"), term = element("span"), most = element("span");
   const gauge = element("span"), button = element("button", {type: "button", class: "gs-play"});
 
   function draw() {

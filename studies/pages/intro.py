@@ -20,7 +20,7 @@ from mmvm.study.figures import (
 
 HALF = 4.0  # inches at 80 pixels each: beside its neighbour at a desk, below it on a phone, with text of 11 pixels
 # where the name of a method stands from the point that it names: in points, to the right and up
-HERE = {"mmvm": (-14, -26), "independent": (19, 31), "avg": (-34, -20), "poe": (24, -24), "moe": (-17, -30),
+HERE = {"mmvm": (-14, -26), "independent": (30, -66), "avg": (-27, -15), "poe": (24, -24), "moe": (-17, -30),
         "mopoe": (-10, 10), "mmvaeplus": (12, 10), "mvtcae": (-24, 10)}
 PAPER = {"mmvm": (34, 2), "independent": (18, -18), "avg": (-12, 10), "poe": (2, -19), "moe": (-6, 10), "mopoe": (0, 10),
          "mmvaeplus": (0, 10)}
