@@ -33,8 +33,8 @@ class Excerpt(SphinxDirective):
 def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for place in list(doctree.findall(place_of_excerpt)):
         chapter = app.env.get_doctree(place["page"]) if place["page"] in app.env.found_docs else nodes.section()
-        images = [image for figure in chapter.findall(nodes.figure) if place["figure"] in figure["ids"] + figure["names"]
-                  for image in figure.findall(nodes.image)]
+        images = [image for figure in chapter.findall(nodes.figure)
+                  if place["figure"] in figure["ids"] + figure["names"] for image in figure.findall(nodes.image)]
         if not images:
             logging.getLogger(__name__).warning("%s has no figure %s", place["page"], place["figure"], location=place)
             place.replace_self([])

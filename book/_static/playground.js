@@ -177,9 +177,9 @@ class Stage {
 }
 
 function place(root, body, caption) {
-  const figure = element("figure", {class: "gaussians"}, ...body, element("figcaption", {}, ...caption));
-  root.replaceChildren(figure);
-  const still = document.getElementById(root.dataset.still ?? "");
+  const still = document.getElementById(root.dataset.still ?? ""), number = still?.querySelector(".caption-number");
+  root.replaceChildren(element("figure", {class: "gaussians"}, ...body,
+    element("figcaption", {}, ...(number ? [number.cloneNode(true)] : []), ...caption)));
   (still?.closest(".cell") ?? still)?.classList.add("gs-still");
 }
 

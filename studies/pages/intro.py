@@ -22,8 +22,8 @@ HALF = 4.0  # inches at 80 pixels each: beside its neighbour at a desk, below it
 # where the name of a method stands from the point that it names: in points, to the right and up
 HERE = {"mmvm": (-14, -26), "independent": (30, -66), "avg": (-27, -15), "poe": (24, -24), "moe": (-17, -30),
         "mopoe": (-10, 10), "mmvaeplus": (12, 10), "mvtcae": (-24, 10)}
-PAPER = {"mmvm": (34, 2), "independent": (18, -18), "avg": (-12, 10), "poe": (2, -19), "moe": (-6, 10), "mopoe": (0, 10),
-         "mmvaeplus": (0, 10)}
+PAPER = {"mmvm": (34, 2), "independent": (18, -18), "avg": (-12, 10), "poe": (2, -19), "moe": (-6, 10),
+         "mopoe": (0, 10), "mmvaeplus": (0, 10)}
 
 
 def frontier(board: pd.DataFrame) -> pd.DataFrame:
@@ -36,8 +36,8 @@ def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mappi
                         limits: Mapping) -> plt.Figure:
     """The linear probe against the reconstruction error, a line per method over beta, its name at its line of `named`.
 
-    Both hold the columns method, beta, reconstruction and probe; where "probe sd" is a number, a bar is drawn. The broad
-    grey line is the best that a method reaches at this error or less. `limits` of the axes, as of `Axes.set`.
+    Both hold the columns method, beta, reconstruction and probe; where "probe sd" is a number, a bar is drawn. The
+    broad grey line is the best that a method reaches at this error or less. `limits` of the axes, as of `Axes.set`.
     """
     fig, ax = plt.subplots(figsize=(HALF, 3.4), dpi=160)
     best = frontier(board)

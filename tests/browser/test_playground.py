@@ -1,5 +1,5 @@
-"""The playgrounds: they answer to mouse and keyboard, their numbers are those of the package, and a still picture stands
-in for them in print and without JavaScript."""
+"""The playgrounds answer to mouse and keyboard, their numbers are those of the package, and a still picture stands in for
+them in print and without JavaScript."""
 
 import random
 
