@@ -3,6 +3,8 @@
 - MathJax comes with the build, from the package sphinx-mathjax-offline (MathJax 3.2.2, Apache License 2.0): of its
   files those that the component `tex-chtml` may load, a third of the whole.
 - The scripts of Thebe are left out: no page starts a kernel, and they are declared twice, an error in every console.
+- A page without a formula does not load MathJax, and none the theme's script of all icons, 1.5 MB: the theme's fonts have
+  them, too.
 - Long code is folded, one click away.
 - A table has the caption that its cell's metadata name, `mystnb: table: "..."`, and a number.
 - The bibliography's roles, which today's standard no longer has, are left out.
@@ -27,6 +29,7 @@ PACKAGE = "sphinx-mathjax-offline"  # the module's name, too
 COMPONENT = "tex-chtml.js"
 LOADED = ("a11y/*.js", "input/tex/extensions/*.js", "output/chtml/fonts/*.js", "output/chtml/fonts/woff-v2/*.woff",
           "sre/mathmaps/base.json", "sre/mathmaps/en.json", "sre/mathmaps/nemeth.json")
+ICONS = re.compile(r'<script [^>]*src="[^"]*scripts/fontawesome\.js[^"]*"[^>]*></script>\s*')
 FOLDED = 10  # lines of code above which a cell is folded; parameters always are
 DESCRIPTION = 200  # characters; search engines show about 160
 
@@ -128,6 +131,8 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     context["css_files"] = [style for style in context["css_files"] if "thebe" not in str(style).lower()]
     if doctree is None:
         return
+    if not any(True for kind in (nodes.math, nodes.math_block) for _ in doctree.findall(kind)):
+        context["script_files"] = [script for script in context["script_files"] if COMPONENT not in str(script)]
     context["body"] = context["body"].replace(' role="doc-biblioentry"', "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">')
     picture = next((image["uri"] for image in doctree.findall(nodes.image)), None)
@@ -140,6 +145,14 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
         for name, value in said.items() if value)
 
 
+def leave_out_icons(app: Sphinx, exception: Exception | None) -> None:
+    """Of the theme's template, which offers no way to do so."""
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        if (less := ICONS.sub("", text)) != text:
+            path.write_text(less, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", configure)
     app.connect("builder-inited", copy_mathjax)
@@ -148,4 +161,5 @@ def setup(app: Sphinx) -> dict:
     app.add_enumerable_node(Table, "table", caption, html=(open_table, close_table))
     app.add_node(TableCaption, html=(open_caption, close_caption))
     app.connect("html-page-context", describe, priority=900)  # after those who add scripts
+    app.connect("build-finished", leave_out_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -74,7 +74,7 @@ function divergences(means, sds) {
 
 /* The toy of the landing page: sum_m KL(q_m || t_m) + beta times the prior's term, t_m what modality m alone wants.
  * Its slope by means and by logarithms of standard deviations. */
-const TARGETS = {means: [-1.75, 0.15, 1.7], sds: [0.6, 0.45, 0.7]};
+const TARGETS = {means: [-0.7, 1.2, 2.75], sds: [0.6, 0.45, 0.7]};
 function slope(state, beta, prior) {
   const {means, sds} = state, log = z => logMean(z, means, sds, 1);
   const of = means.map((mean, m) => {
@@ -164,7 +164,8 @@ class Stage {
   z(x) { return this.range[0] + x / this.width * (this.range[1] - this.range[0]); }
   density(y) { return (this.floor - y) / (this.floor - 10) * this.top; }
   curve(key, classes, log, closed = false) {
-    const path = this.paths[key] ??= this.curves.appendChild(element("path", {class: classes}));
+    const path = this.paths[key] ??= this.curves.appendChild(element("path"));
+    path.setAttribute("class", classes);
     const [low, high] = this.range, n = 240, points = [];
     for (let i = 0; i <= n; i++) {
       const z = low + (high - low) * i / n;
@@ -307,7 +308,7 @@ const betaAt = place => place === 0 ? 0 : 2 ** ((place - 50) / 12.5);
 
 function pull(root) {
   const state = {means: [...TARGETS.means], sds: [...TARGETS.sds]}, still = matchMedia("(prefers-reduced-motion: reduce)");
-  const stage = new Stage(240, [-4.2, 4.2], 1, ""), name = `gs-${++ids}`;
+  const stage = new Stage(240, [-3.2, 5.2], 1, ""), name = `gs-${++ids}`;
   let prior = "mmvm", frame = 0, sweep = null, settled = false;
   const {line, tell} = announcer();
   const beta = slider(["β"], "beta", 0, 100, 1, 0), cost = number("cost"), term = element("span"), most = element("span");
@@ -319,7 +320,8 @@ function pull(root) {
     if (prior === "mmvm") stage.curve("prior", "gs-prior gs-mixture", z => logMean(z, means, sds, 1), true);
     else stage.curve("prior", "gs-prior gs-standard", z => logNormal(z, 0, 1), true);
     NAMES.forEach((_, m) => stage.curve(`t${m}`, `gs-target gs-q${m}`, z => logNormal(z, TARGETS.means[m], TARGETS.sds[m])));
-    NAMES.forEach((_, m) => stage.curve(`q${m}`, `gs-line gs-q${m}`, z => logNormal(z, means[m], sds[m])));
+    NAMES.forEach((_, m) => stage.curve(`q${m}`, `gs-line gs-${prior === "joint" ? "product" : `q${m}`}`,
+      z => logNormal(z, means[m], sds[m])));
     const kl = prior === "mmvm" ? means.map((mean, m) => klTo(z => logMean(z, means, sds, 1), mean, sds[m]))
       : means.map((mean, m) => klNormal(mean, sds[m], 0, 1));
     const total = prior === "joint" ? sum(kl) / M : sum(kl);
