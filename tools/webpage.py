@@ -3,8 +3,8 @@
 - MathJax comes with the build, from the package sphinx-mathjax-offline (MathJax 3.2.2, Apache License 2.0): of its
   files those that the component `tex-chtml` may load, a third of the whole.
 - The scripts of Thebe are left out: no page starts a kernel, and they are declared twice, an error in every console.
-- A page without a formula does not load MathJax, and none the theme's script of all icons, 1.5 MB: the theme's fonts have
-  them, too.
+- A page without a formula does not load MathJax, and none the theme's script of all icons, 1.5 MB: the theme's fonts
+  have them, too.
 - Long code is folded, one click away.
 - A table has the caption that its cell's metadata name, `mystnb: table: "..."`, and a number.
 - The bibliography's roles, which today's standard no longer has, are left out.

@@ -175,3 +175,13 @@ def test_a_still_picture_stands_in_for_it(browser, intro):
     page.goto(HTML.as_uri() + "/book/intro.html")
     assert page.locator("#fig-idea img").is_visible()
     context.close()
+
+
+def test_the_landing_page_is_light(browser, address):
+    context = browser.new_context(viewport={"width": 1250, "height": 900})
+    page, sizes = context.new_page(), {}
+    page.on("response", lambda answer: sizes.setdefault(answer.url, len(answer.body())))
+    page.goto(address + "book/intro.html", wait_until="networkidle")
+    heaviest = sorted(sizes.items(), key=lambda pair: -pair[1])[:5]
+    assert len(sizes) > 10 and sum(sizes.values()) < 1_500_000, heaviest
+    context.close()
