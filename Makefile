@@ -64,7 +64,7 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README sni
 	@echo "2/3 unit tests, README snippets, the book's files (8 to 15 minutes)"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
 	@echo "3/3 every notebook run again and compared with its stored outputs (5 to 10 minutes)"
-	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
 test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (5 to 10 minutes)
@@ -78,8 +78,11 @@ test-extras: $(ENVIRONMENT)  ## what mmvm.bring takes from anndata, mudata, xarr
 	@$(PY) -m venv $(EXTRAS)
 	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 		"$$($(EXTRAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/under.pth"
-	@$(EXTRAS)/bin/python -m pip install --no-color --disable-pip-version-check --quiet '.[cells,xarray,spikes]'
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -q -rs tests/mmvm/test_bring.py tests/studies/hippocampus/test_recordings.py
+	@$(PY) -c 'import tomllib; extra = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+		print(*extra["cells"], *extra["xarray"], *extra["spikes"], sep="\n")' > $(EXTRAS)/requirements.txt
+	@$(EXTRAS)/bin/python -m pip install --no-color --disable-pip-version-check --quiet -r $(EXTRAS)/requirements.txt
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=. $(EXTRAS)/bin/python -m pytest -q -rs \
+		tests/mmvm/test_bring.py tests/studies/hippocampus/test_recordings.py tests/book/test_api.py
 
 attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (several hours)
 	@echo "At least 2,000 damaged inputs a reader, 200 kills and what else disturbs a writer; counts go to data/attacks.csv"
