@@ -27,7 +27,7 @@ def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, lab
 
     >>> data = mmvm.bring.from_cells("multiome.h5mu", layers={"rna": "counts"}, say=None)
     >>> data.names, data.specs[0].likelihood
-    (['rna', 'atac'], NegativeBinomial())
+    (['rna', 'atac'], NegativeBinomial(dispersion=None, library=None))
     """
     if isinstance(cells, str | os.PathLike):
         several = str(cells).endswith(".h5mu")
