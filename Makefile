@@ -13,6 +13,8 @@ CHAPTERS ?=
 # IPython profile or kernels (the profile made here also keeps ipykernel's remark about TCP off the terminal).
 export OMP_NUM_THREADS := 2
 export MKL_NUM_THREADS := 2
+# threads that wait sleep: when something else wants a core, spinning ones make small networks forty times slower
+export OMP_WAIT_POLICY := PASSIVE
 export PYTHONHASHSEED := 0
 export IPYTHONDIR := $(CURDIR)/_build/ipython
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -32,7 +34,7 @@ else
 $(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
 endif
 
-.PHONY: help install book html notebooks test test-site attack lock clean distclean active-environment
+.PHONY: help install book html notebooks test test-site test-extras attack lock clean distclean active-environment
 
 help:  ## this list
 	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"
@@ -62,12 +64,25 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README sni
 	@echo "2/3 unit tests, README snippets, the book's files (8 to 15 minutes)"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
 	@echo "3/3 every notebook run again and compared with its stored outputs (5 to 10 minutes)"
-	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout 1800 \
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
 
 test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (5 to 10 minutes)
 	@echo "Opening every page at three widths, light and dark; a few minutes"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q tests/browser
+
+# anndata asks for an older pandas than the book's: a layer over .venv holds what the extras need and nothing else
+EXTRAS := _build/extras
+test-extras: $(ENVIRONMENT)  ## what mmvm.bring takes from anndata, mudata, xarray, pynapple, in a layer over the environment (2 minutes)
+	@echo "Installing the extras cells, xarray and spikes into $(EXTRAS), over the environment's packages; then their tests"
+	@$(PY) -m venv $(EXTRAS)
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(EXTRAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/under.pth"
+	@$(PY) -c 'import tomllib; extra = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+		print(*extra["cells"], *extra["xarray"], *extra["spikes"], sep="\n")' > $(EXTRAS)/requirements.txt
+	@$(EXTRAS)/bin/python -m pip install --no-color --disable-pip-version-check --quiet -r $(EXTRAS)/requirements.txt
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=. $(EXTRAS)/bin/python -m pytest -q -rs \
+		tests/mmvm/test_bring.py tests/studies/hippocampus/test_recordings.py tests/book/test_api.py
 
 attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (several hours)
 	@echo "At least 2,000 damaged inputs a reader, 200 kills and what else disturbs a writer; counts go to data/attacks.csv"

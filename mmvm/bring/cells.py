@@ -25,7 +25,9 @@ def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, lab
 
     Raises `UserError`.
 
-    >>> data = mmvm.bring.from_cells("multiome.h5mu", layers={"rna": "counts"})  # doctest: +SKIP
+    >>> data = mmvm.bring.from_cells("multiome.h5mu", layers={"rna": "counts"}, say=None)
+    >>> data.names, data.specs[0].likelihood
+    (['rna', 'atac'], NegativeBinomial(dispersion=None, library=None))
     """
     if isinstance(cells, str | os.PathLike):
         several = str(cells).endswith(".h5mu")
@@ -59,7 +61,10 @@ def latents_into(cells: Any, model: MultimodalVAE, data: MultimodalData, key: st
     """Writes latents (N, D) into `cells.obsm[key]`: of each cell `model.shared(data, how)`; of a MuData also each
     modality's own posterior means. `data` are its `from_cells`. Raises `UserError`.
 
-    >>> mmvm.bring.latents_into(cells, model, mmvm.bring.from_cells(cells))  # doctest: +SKIP
+    >>> data = mmvm.bring.from_cells(cells, say=None)
+    >>> mmvm.bring.latents_into(cells, MultimodalVAE.for_data(data, latent_dim=2, say=None), data)
+    >>> cells.obsm["X_mmvm"].shape
+    (30, 2)
     """
     if data.ids != list(map(str, cells.obs_names)):
         raise UserError("the data are of other cells, or in another order: give those that from_cells(cells) made")

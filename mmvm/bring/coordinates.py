@@ -29,7 +29,8 @@ def imputed(model: MultimodalVAE, data: MultimodalData, targets: str | Sequence[
     there; `label` (sample) the names or numbers of the classes. Values are in the units of `model.impute`. Seeded.
     Raises `UserError`.
 
-    >>> mmvm.bring.imputed(model, data, "b").sel(sample=3)  # doctest: +SKIP
+    >>> mmvm.bring.imputed(model, data, "b")["b"].dims
+    ('sample', 'b_feature')
     """
     library = needs("xarray", "xarray")
     check_units(model, data)

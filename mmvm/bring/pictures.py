@@ -22,7 +22,9 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
     middle. `modalities` describes them by name, photo=dict(likelihood=Normal(0.1)); otherwise it is the paper's Laplace
     of values from 0 to 1. Raises `UserError`.
 
-    >>> data = mmvm.bring.from_folders({"photo": "photos", "sketch": "sketches"}, size=32)  # doctest: +SKIP
+    >>> data = mmvm.bring.from_folders({"photo": "photos", "sketch": "sketches"}, size=32)
+    >>> data.names, data.specs[0].shape
+    (['photo', 'sketch'], (3, 32, 32))
     """
     from torchvision.datasets import ImageFolder  # slow to import
     from torchvision.transforms import functional

@@ -87,7 +87,7 @@ def disk(work: Work, folder: Path) -> Iterator:
 
     def mount(options: str) -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)
-    mount("size=64m")
+    mount("size=256m")
     try:
         work.make(folder)
         yield lambda options: mount(f"remount,{options}")
@@ -102,7 +102,7 @@ def full(work: Work, folder: Path, draw: random.Random, whole: Undisturbed) -> s
         used = (space.f_blocks - space.f_bfree) * space.f_frsize
         mount(f"size={used + int(draw.random() * whole.bytes)}")
         status = finish(work, folder)
-        mount("size=64m")
+        mount("size=256m")
         return after(work, folder, status, whole, (1, 2))
 
 

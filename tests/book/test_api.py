@@ -6,8 +6,10 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -34,10 +36,35 @@ def test_every_public_name_is_on_the_page_once():
     assert sorted(shown) == NAMES
 
 
+def pictures(folder: Path) -> dict:
+    """photos/ and sketches/ with a picture of each of two classes."""
+    for path in (folder / root / kind / "1.png" for root in ("photos", "sketches") for kind in ("cat", "dog")):
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (40, 32), (9, 90, 200)).save(path)
+    return {}
+
+
+def multiome(folder: Path) -> dict:
+    """`cells`, 30 of two modalities with the layer "counts", and multiome.h5mu, which holds them."""
+    anndata, mudata = pytest.importorskip("anndata"), pytest.importorskip("mudata")
+    counts = np.random.default_rng(0).negative_binomial(1, 0.1, (30, 5)).astype(np.float32)
+    cells = mudata.MuData({name: anndata.AnnData(counts, layers={"counts": counts}) for name in ("rna", "atac")})
+    cells.write(folder / "multiome.h5mu")
+    return {"cells": cells}
+
+
+# what an example finds besides: name -> what puts it there and gives its names
+BESIDES = {"mmvm.bring.from_folders": pictures, "mmvm.bring.from_cells": multiome, "mmvm.bring.latents_into": multiome,
+           "mmvm.bring.imputed": lambda folder: {"xarray": pytest.importorskip("xarray")}}
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_says_what_it_shows(name, before, tmp_path):
+def test_an_example_says_what_it_shows(name, before, tmp_path, monkeypatch):
     text = reference.docstring(name)
-    test = doctest.DocTestParser().get_doctest(text, {**before, "folder": tmp_path}, name, None, None)
+    monkeypatch.chdir(tmp_path)
+    found = {**before, "folder": tmp_path, **BESIDES.get(name, lambda folder: {})(tmp_path)}
+    test = doctest.DocTestParser().get_doctest(text, found, name, None, None)
     assert text.split(">>>")[0].strip(), "say what it is"
     assert test.examples, "add an example of two lines"
     said: list[str] = []
