@@ -289,7 +289,7 @@ function pool(root) {
       element("div", {class: "gs-bars"}, element("p", {class: "gs-title"}, "R and what is trained for it (nats)"),
         ...bars.map(({label, value, fill}) => element("div", {class: "gs-bar"}, sub(label), value,
           element("div", {class: "gs-track"}, fill, element("i")))),
-        element("p", {}, "R = 3 JS, JS = ", js, `; the mark is at 3 log 3 = ${CEILING.toFixed(3)}`)),
+        element("p", {}, "R = 3 JS, JS = ", js, `; the mark is at 3\u00a0log\u00a03\u00a0=\u00a0${CEILING.toFixed(3)}`)),
       element("div", {class: "gs-pools"}, element("p", {class: "gs-title"}, "Pools, and their cost as a prior (nats)"),
         ...choices))],
   [element("b", {}, "Drag the three Gaussians: "), "sideways moves one, down widens it. Exact R levels off at its ceiling, "
@@ -384,7 +384,7 @@ function pull(root) {
   });
   function head() {
     term.replaceChildren(sub(`${PRIORS[prior].text} = `));
-    most.textContent = PRIORS[prior].ceiling ? ` nats, at most 3 log 3 = ${CEILING.toFixed(2)}` : " nats, without a ceiling";
+    most.textContent = PRIORS[prior].ceiling ? ` nats, at most 3\u00a0log\u00a03\u00a0=\u00a0${CEILING.toFixed(2)}` : " nats, without a ceiling";
   }
   beta.input.addEventListener("input", () => { stop(); run(); });
   button.addEventListener("click", play);
