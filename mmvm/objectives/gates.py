@@ -121,8 +121,8 @@ class Gated(nn.Module):
         most = max(used, key=used.__getitem__)
         warnings = []
         if len(used) > 1 and used[most] > COLLAPSED:
-            warnings.append(f"the gate has collapsed: modality {most}, counted from 0, holds more than {COLLAPSED:.0%} of "
-                            "the weight, so the prior is that one posterior. Try load_balance=1 (or more), gate=gumbel "
+            warnings.append(f"the gate has collapsed: modality {most}, counted from 0, holds more than {COLLAPSED:.0%} "
+                            "of the weight, so the prior is that one posterior. Try load_balance=1 (or more), gate=gumbel "
                             "with a temperature that falls slowly, or gate=none")
         if means["gate_margin"] > EXPLODED:
             warnings.append(f"the gate's log-weights differ by more than {EXPLODED:g} nats: it is saturated and "
