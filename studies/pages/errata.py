@@ -98,7 +98,8 @@ DIFFERENCES = (
                "draws offsets from 0 to 20, where 7 is the most that fits, and stops with an error otherwise",
                "here: 0 to 7", effects.digits_that_fit),
     Difference("order of files", "data", "tuples of one digit",
-               "pairs files in the order in which the disk lists them, and takes the label from the first modality", "here: sorted, and digits compared",
+               "pairs files in the order in which the disk lists them, and takes the label "
+               "from the first modality", "here: sorted, and digits compared",
                because="the order is the disk's: on some it is right, on others every tuple is wrong"),
     Difference("weight of the text", "data", "not mentioned", "a text's log-likelihood counts 16 times (CelebA) or 128 "
                "times (CUB)", "cub: text_weight=128",
@@ -107,7 +108,8 @@ DIFFERENCES = (
                "counts padding in the likelihood, and masks another word in place of it", "cub: pads_counted=true",
                because="there are no committed runs with it; masking another word is not offered"),
     Difference("missing pieces", "data", "the code of the experiments is released",
-               "imports a deleted module, reads settings that do not exist, calls functions without arguments that they need",
+               "imports a deleted module, reads settings that do not exist, calls functions without arguments "
+               "that they need",
                because="it does not start, so nothing can be compared with it"),
     Difference("rats: in sample", "other releases", "not stated (appendix B.8)", "trains and tests on the same trials",
                "hippocampus: in_sample=true", effects.in_sample),
