@@ -1,20 +1,26 @@
-"""When a factor is dropped: linear Gaussian VAEs with M modalities, a shared and a private factor each, whose optimum is
-known in closed form for most methods, and found by L-BFGS for all.
+"""When a factor is dropped: linear Gaussian VAEs with M modalities, a shared and a private factor each, whose optimum
+is known in closed form for most methods, and found by L-BFGS for all.
 
     x_m = (a s + t e_m1, b u_m + t e_m2),    s, u_m, e ~ N(0, 1),    decoders with noise variance sigma^2
 
 Encoders q_m(z | x_m) = N(W_m x_m, V_m) with diagonal V_m, decoders C_m z. The regularisers are the project's own
 (`mmvm.objectives`), so that what is derived also tests the code. Everything is float64 and in nats.
 
-Letters: M modalities, K components of a joint posterior, B points, D latent.
+`python -m studies.pages.collapse data/collapse.csv` makes the points of the phase diagram again, in some minutes.
+
+Letters: M modalities, K components of a joint posterior, B points, D latent, P private factors.
 """
 
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy import optimize
+from scipy import optimize, special
 from torch import Tensor
 
 from mmvm import DiagonalGaussian
@@ -22,7 +28,7 @@ from mmvm.objectives import build, mixture_kl_monte_carlo
 from mmvm.objectives.joint import Aggregated
 
 METHODS = ("independent", "mmvm", "mmvm:bound=monte_carlo", "poe", "moe")
-KEPT = 1e-3  # nats about a factor above which it counts as kept
+KEPT = 5e-3  # nats about a factor above which it counts as kept
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ def distortion(mean: Tensor, var: Tensor, weights: Tensor, x: Tensor) -> Tensor:
     """E |x - C z|^2 for the best linear decoder C of x (B, n) from z, which is N(mean_k, var_k) with probability
     `weights` (K), mean and var (K, B, D)."""
     n = x.shape[0]
-    zz = torch.einsum("k,kbd,kbe->de", weights, mean, mean) / n + torch.diag((weights[:, None, None] * var).sum((0, 1)) / n)
+    zz = torch.einsum("k,kbd,kbe->de", weights, mean, mean) / n
+    zz = zz + torch.diag((weights[:, None, None] * var).sum((0, 1)) / n)
     xz = torch.einsum("k,bi,kbd->id", weights, x, mean) / n
     return x.square().sum() / n - (xz * torch.linalg.solve(zz, xz.T).T).sum()
 
@@ -177,3 +184,46 @@ def about(q: DiagonalGaussian, factor: Tensor) -> float:
     zz = mean.T @ mean / n + torch.diag(q.var[0].mean(0))
     c = mean.T @ factor / n
     return float(-0.5 * torch.log1p(-(c @ torch.linalg.solve(zz, c)).clamp(max=1 - 1e-12)))
+
+
+# the ceiling of the exact mixture -------------------------------------------------------------------------------------
+
+def mean_mixture_kl(t: float, p: int, nodes: int = 60) -> float:
+    """E sum_m KL(q_m || h) of M = 2 modalities with P private factors that are each kept at a signal-to-noise ratio t:
+    unit Gaussians at a squared distance of 2 t chi^2_P."""
+    half, weights = special.roots_genlaguerre(nodes, p / 2 - 1)
+    distance = np.sqrt(4 * t * half)[:, None]
+    x, of_x = special.roots_hermitenorm(nodes)
+    inner = math.log(2) - np.logaddexp(0, distance * x - distance**2 / 2) @ of_x / math.sqrt(2 * math.pi)
+    return float(2 * (weights @ inner) / special.gamma(p / 2))
+
+
+def exact_keeps_below(p: int) -> tuple[float, float]:
+    """beta, in units of lambda / sigma^2, below which M = 2 modalities under the exact mixture are better off with
+    their P private factors of variance lambda than without, all kept alike: the largest ratio of what they explain to
+    what they cost; and the signal-to-noise ratio t at which it is reached."""
+    found = optimize.minimize_scalar(lambda u: -p * math.exp(u) / (1 + math.exp(u)) / mean_mixture_kl(math.exp(u), p),
+                                     bounds=(-9, 9), method="bounded")
+    return -float(found.fun), math.exp(found.x)
+
+
+# the phase diagram ----------------------------------------------------------------------------------------------------
+
+SHARED, BETAS = np.logspace(-2, 0.5, 8), np.logspace(0, 3, 8)
+
+
+def diagram(methods: Sequence[str] = METHODS, shared: Sequence[float] = SHARED, betas: Sequence[float] = BETAS,
+            starts: int = 2) -> pd.DataFrame:
+    """A line a method, variance a^2 of the shared factor, and beta: the least loss and the nats kept of each factor."""
+    lines = []
+    for method in methods:
+        for a in shared:
+            for beta in betas:
+                loss, kept = LinearVAE(method, Factors(shared=float(a)), float(beta)).minimise(starts)
+                lines.append((method, a, beta, loss, *kept))
+    return pd.DataFrame(lines, columns=["method", "shared", "beta", "loss", "about_shared", "about_private"])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    diagram().to_csv(Path(sys.argv[1]), index=False, float_format="%.10g")
