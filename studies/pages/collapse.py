@@ -207,6 +207,18 @@ def exact_keeps_below(p: int) -> tuple[float, float]:
     return -float(found.fun), math.exp(found.x)
 
 
+def correlations(x: Tensor, labels: Tensor, d: int) -> Tensor:
+    """How far modalities that share the class alone correlate, (d,): the share of the variance along each of the d
+    leading principal directions of x (N, F) that lies between classes (N,), corrected for the classes' sizes."""
+    x = x - x.mean(0)
+    torch.manual_seed(0)
+    z = x @ torch.pca_lowrank(x, d, center=False)[2]
+    of = torch.nn.functional.one_hot(labels).to(x.dtype)
+    means = (of.T @ z) / of.sum(0)[:, None]
+    within = (z - of @ means).square().sum(0) / (len(x) - of.shape[1])
+    return 1 - within / z.var(0)
+
+
 # the phase diagram ----------------------------------------------------------------------------------------------------
 
 SHARED, BETAS = np.logspace(-2, 0.5, 8), np.logspace(0, 3, 8)

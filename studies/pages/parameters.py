@@ -92,3 +92,12 @@ class Errata(Parameters):
     name: typing.ClassVar[str] = "errata"
 
     seeds: int = parameter(3, "seeds of each small model that the page trains", at_least=2)
+
+
+@dataclass(frozen=True)
+class Collapse(Parameters):
+    """Parameters of the chapter `collapse`."""
+
+    name: typing.ClassVar[str] = "collapse"
+
+    starts: int = parameter(2, "random starts of each optimisation", at_least=1)
