@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from mmvm.study.figures import INK, MUTED, WIDTH
 from studies.pages import errata_effects as effects
@@ -128,7 +129,8 @@ DIFFERENCES = (
 
 def measured(seeds: int, only: Sequence[Difference] = DIFFERENCES) -> dict[str, tuple[Effect, ...]]:
     """Name -> what it changes, of those that can be measured; some train small models, one for each of `seeds`."""
-    return {difference.name: difference.effect(seeds) for difference in only if difference.effect}
+    with threadpool_limits(1):  # models as small as these gain nothing from more
+        return {difference.name: difference.effect(seeds) for difference in only if difference.effect}
 
 
 def table(found: Mapping[str, tuple[Effect, ...]], group: str) -> pd.DataFrame:
@@ -155,10 +157,10 @@ def changes_of_scores(found: Mapping[str, tuple[Effect, ...]]) -> Figure:
         ax.plot(effect.mean, y, MARKERS[group[name]], color=colour, markersize=7, markeredgecolor=INK,
                 markeredgewidth=0.6)
     ax.set_yticks(range(len(lines)), [f"{name}: {effect.what}" for name, effect in lines])
-    ax.set(xlabel="score with what the released code does, less the score without", ylim=(-0.7, len(lines) - 0.3))
+    ax.set(xlabel="change of the score by the released code's choice", ylim=(-0.7, len(lines) - 0.3))
     ax.grid(axis="y", color="#eeeeee", linewidth=0.6)
     ax.set_axisbelow(True)
-    handles = [plt.Line2D([], [], marker=MARKERS[name], linestyle="", color=colour, markeredgecolor=INK, markersize=7)
-               for name, colour in COLOURS.items()]
-    ax.legend(handles, list(COLOURS), loc="lower right")
+    drawn = [name for name in COLOURS if name in {group[line[0]] for line in lines}]
+    ax.legend([plt.Line2D([], [], marker=MARKERS[name], linestyle="", color=COLOURS[name], markeredgecolor=INK,
+                          markersize=7) for name in drawn], drawn, loc="lower right")
     return figure
