@@ -28,7 +28,7 @@ from mmvm.objectives import build, mixture_kl_monte_carlo
 from mmvm.objectives.joint import Aggregated
 
 METHODS = ("independent", "mmvm", "mmvm:bound=monte_carlo", "poe", "moe")
-KEPT = 5e-3  # nats about a factor above which it counts as kept
+KEPT = 2e-3  # nats about a factor above which it counts as kept
 
 
 @dataclass(frozen=True)
