@@ -74,7 +74,7 @@ def digits(table: pd.DataFrame) -> Figure:
         for ax, column in zip(axes, ("probe", "reconstruction")):
             ax.plot(own["beta"], own[column], color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
                     label=METHOD_NAMES[method])
-    for ax, label in zip(axes, ("linear probe: what is shared", "own error (nats): what is private")):
+    for ax, label in zip(axes, ("linear probe", "own error (nats)")):
         ax.set(xscale="log", xlabel="$\\beta$", ylabel=label)
         ax.set_xscale("log", base=2)
     axes[0].legend(loc="lower left")

@@ -134,13 +134,15 @@ def measured(seeds: int, only: Sequence[Difference] = DIFFERENCES) -> dict[str, 
 
 
 def table(found: Mapping[str, tuple[Effect, ...]], group: str) -> pd.DataFrame:
-    """A line a difference of one group."""
+    """A line a difference of one group, as HTML: what is said and done, and what that changes."""
     lines = []
     for difference in (d for d in DIFFERENCES if d.group == group):
         said = "<br>".join(effect.text() for effect in found.get(difference.name, ()))
-        lines.append((f"<b>{difference.name}</b>", difference.paper, difference.code, difference.option,
-                      said or f"{NO_RUN} {difference.because}"))
-    return pd.DataFrame(lines, columns=["", "paper", "released code", "repeated here by", "what it changes here"])
+        by = f"<br><i>by</i> {difference.option}" if difference.option else ""
+        cells = (f"<b>{difference.name}</b>", f"<i>paper:</i> {difference.paper}<br><i>code:</i> {difference.code}",
+                 (said or f"{NO_RUN} {difference.because}") + by)
+        lines.append([f'<div style="text-align: left">{cell}</div>' for cell in cells])
+    return pd.DataFrame(lines, columns=["", "paper and released code", "what it changes here"])
 
 
 def changes_of_scores(found: Mapping[str, tuple[Effect, ...]]) -> Figure:

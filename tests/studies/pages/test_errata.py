@@ -74,6 +74,6 @@ def test_tables_and_figure_have_a_line_for_each():
     found = {"offsets": errata_effects.digits_that_fit(3), "self pairs": errata_effects.self_pairs(3)}
     table = errata.table(found, "evaluation")
     assert len(table) == sum(d.group == "evaluation" for d in errata.DIFFERENCES)
-    assert "coherence, mmvm" in table.iloc[0, 4] and errata.NO_RUN in table.to_string()
+    assert "coherence, mmvm" in table.iloc[0, 2] and table.iloc[:, 2].str.contains(errata.NO_RUN).any()
     figure = errata.changes_of_scores(found)
     assert len(figure.axes[0].get_yticklabels()) == 2  # scores alone: two methods' coherence
