@@ -12,8 +12,7 @@ from studies.pages import collapse
 from studies.pages.collapse import KEPT, Factors, LinearVAE, least_loss, thresholds
 
 CLOSED = ("independent", "mmvm", "poe", "moe")
-CASES = {"two": Factors(), "weak": Factors(shared=0.2, private=1.0), "noisy": Factors(2.0, 0.5, 0.3, 0.2),
-         "three": Factors(shared=0.5, m=3)}
+CASES = {"two": Factors(), "noisy": Factors(2.0, 0.5, 0.3, 0.2), "three": Factors(shared=0.5, m=3)}
 
 
 @pytest.mark.parametrize("method", CLOSED)
@@ -21,7 +20,7 @@ CASES = {"two": Factors(), "weak": Factors(shared=0.2, private=1.0), "noisy": Fa
 def test_the_optimum_is_the_derived_one(method, case):
     f = CASES[case]
     beta = 0.6 * max(thresholds(method, f))
-    found, _ = LinearVAE(method, f, beta).minimise(starts=3)
+    found, _ = LinearVAE(method, f, beta).minimise(starts=2)
     assert found == pytest.approx(least_loss(method, f, beta), abs=1e-7)
 
 
@@ -30,13 +29,13 @@ def test_the_optimum_is_the_derived_one(method, case):
 def test_a_factor_is_dropped_at_its_threshold(method, which):
     f = Factors(shared=0.7, private=1.3, noise=0.2, likelihood=0.15)
     beta = thresholds(method, f)[which]
-    below, above = (LinearVAE(method, f, share * beta).minimise(starts=2)[1][which] for share in (0.9, 1.1))
+    below, above = (LinearVAE(method, f, share * beta).minimise(starts=1)[1][which] for share in (0.9, 1.2))
     assert below > KEPT and above < 1e-6
 
 
 def test_no_encoder_of_three_modalities_beats_the_pairwise_optimum():
     f = CASES["three"]
-    for share in (0.2, 0.8, 1.1):
+    for share in (0.2, 0.8):
         beta = share * thresholds("mmvm", f)[1]
         found, _ = LinearVAE("mmvm", f, beta).minimise(starts=1, seed=1)  # may end in a local optimum above
         assert found > least_loss("mmvm", f, beta) - 1e-7
