@@ -23,11 +23,11 @@ import torch
 from scipy import optimize, special
 from torch import Tensor
 
-from mmvm import DiagonalGaussian
-from mmvm.objectives import build, mixture_kl_monte_carlo
-from mmvm.objectives.joint import Aggregated
+from mmvm import MMVM, Aggregated, DiagonalGaussian, Independent
 
-METHODS = ("independent", "mmvm", "mmvm:bound=monte_carlo", "poe", "moe")
+OBJECTIVES = {"independent": Independent(), "mmvm": MMVM(), "mmvm:bound=monte_carlo": MMVM(bound="monte_carlo"),
+              "poe": Aggregated("poe"), "moe": Aggregated("moe")}
+METHODS = tuple(OBJECTIVES)
 KEPT = 2e-3  # nats about a factor above which it counts as kept
 
 
@@ -122,7 +122,7 @@ class LinearVAE:
     def __init__(self, method: str, factors: Factors, beta: float, latent_dim: int | None = None):
         self.method, self.f, self.beta = method, factors, beta
         self.d = latent_dim or 1 + factors.m
-        self.objective = build(method, self.d, factors.m)
+        self.objective = OBJECTIVES[method]
         if method == "mmvm:bound=monte_carlo":
             self.values, self.x, self.noise = normal_points(factors, self.d)
         else:
@@ -147,7 +147,8 @@ class LinearVAE:
         q = self.posteriors(parameters)
         if self.method == "mmvm:bound=monte_carlo":
             log_weights = q.mean.new_full(q.shape[:2], -math.log(self.f.m))
-            regulariser = mixture_kl_monte_carlo(q, log_weights, q.mean + q.std * self.noise).sum(0).mean()
+            z = q.mean + q.std * self.noise  # the bound's own draws would move from one evaluation to the next
+            regulariser = (q.log_prob(z) - q.mixture_log_prob(z, log_weights)).sum(0).mean()
         else:
             regulariser = self.objective(q, self.observed).regulariser.mean()
         error = sum(distortion(parts.mean, parts.var, weights, x) for (parts, weights), x in zip(self.read(q), self.x))

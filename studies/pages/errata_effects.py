@@ -11,12 +11,10 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from mmvm import DiagonalGaussian, MultimodalData, MultimodalVAE, evaluation, fit
+from mmvm import Aggregated, DiagonalGaussian, MultimodalData, MultimodalVAE, evaluation, fit
 from mmvm.evaluation import multilabel
 from mmvm.evaluation.forest import forest
 from mmvm.evaluation.probe import logistic_regression
-from mmvm.networks import MLPDecoder, MLPEncoder
-from mmvm.objectives import PoE
 from mmvm.study import results
 from studies.pages.diagnostics import halves
 
@@ -120,7 +118,7 @@ def spread_over_seeds(seeds: int) -> tuple[Effect, ...]:
 
 def counted_m_times(seeds: int, m: int = 3, beta: float = 0.25) -> tuple[Effect, ...]:
     """What one nat of a joint model's KL costs, over beta; then as `trained`."""
-    factor = PoE(kl_per_modality=True).effective_beta(beta, m) / beta
+    factor = Aggregated("poe", kl_per_modality=True).effective_beta(beta, m) / beta
     return (Effect("weight of the KL over beta", (factor,), f"exact, M = {m}", False),
             *trained("poe:kl_per_modality=true", "poe", beta)(seeds))
 
@@ -154,10 +152,7 @@ def model(seed: int, epochs: int = 12) -> tuple[MultimodalVAE, np.ndarray, np.nd
     train = digits()[0]
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        found = MultimodalVAE.for_data(
-            train, LATENT_DIM, "mmvm", beta=0.5, say=None,
-            encoders={name: MLPEncoder((32,), LATENT_DIM, widths=(64,)) for name in train.names},
-            decoders={name: MLPDecoder((32,), LATENT_DIM, widths=(64,)) for name in train.names})
+        found = MultimodalVAE.for_data(train, LATENT_DIM, "mmvm", beta=0.5, say=None)
     row_of = [{row.numpy().tobytes(): i for i, row in enumerate(x)} for x in train.modalities.values()]
     seen: list[list] = [[] for _ in train.specs]
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmvm import paths
+from mmvm.objectives import mixture_kl_monte_carlo
 from studies.pages import collapse
 from studies.pages.collapse import KEPT, Factors, LinearVAE, least_loss, thresholds
 
@@ -110,6 +111,17 @@ def test_the_exact_mixture_is_cheaper_than_its_bound_and_keeps_more():
         index=["shared", "beta"], columns="method", values=["loss", "about_shared", "about_private"])
     assert (found["loss"]["mmvm:bound=monte_carlo"] < found["loss"]["mmvm"] + 0.05).all()
     assert (found["about_private"]["mmvm:bound=monte_carlo"] > found["about_private"]["mmvm"] - 0.01).all()
+
+
+def test_the_exact_mixture_is_that_of_the_objective():
+    f = Factors()
+    model = LinearVAE("mmvm:bound=monte_carlo", f, beta=2.0)
+    parameters = torch.linspace(-0.4, 0.6, 3 * f.m * model.d, dtype=torch.float64)
+    q = model.posteriors(parameters)
+    log_weights = q.mean.new_full(q.shape[:2], -math.log(f.m))
+    kl = mixture_kl_monte_carlo(q, log_weights, q.mean + q.std * model.noise).sum(0).mean()
+    without = LinearVAE("mmvm:bound=monte_carlo", f, beta=0.0)
+    assert float(model.loss(parameters) - without.loss(parameters)) == pytest.approx(2 * float(kl))
 
 
 def test_correlations_of_class_means_and_of_noise():
