@@ -40,7 +40,7 @@ DIFFERENCES = (
                "mmvm:bound=pairwise (default); the paper's: bound=monte_carlo",
                trained("mmvm", "mmvm:bound=monte_carlo", 1.0)),
     Difference("alpha", "objective", "not mentioned", "a second pull to N(0, I), whose weight falls from 1 to 0 over "
-               "150,000 updates, or is 0, by script", "mmvm:alpha_updates=150000; measured: 300 of 626 updates",
+               "150,000 updates, or is 0, by script", "mmvm:alpha_updates=150000; measured: 300 of 624 updates",
                trained("mmvm:alpha_updates=300", "mmvm", 1.0)),
     Difference("samples from N(0, I)", "objective", "no unconditional samples, p(z) is undefined (sections 3 and 6)",
                "also logs decoded draws from N(0, I), in which MMVM has put nothing",
