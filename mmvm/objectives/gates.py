@@ -122,8 +122,8 @@ class Gated(nn.Module):
         warnings = []
         if len(used) > 1 and used[most] > COLLAPSED:
             warnings.append(f"the gate has collapsed: modality {most}, counted from 0, holds more than {COLLAPSED:.0%} "
-                            "of the weight, so the prior is that one posterior. Try load_balance=1 (or more), gate=gumbel "
-                            "with a temperature that falls slowly, or gate=none")
+                            "of the weight, so the prior is that one posterior. Try load_balance=1 (or more), "
+                            "gate=gumbel with a temperature that falls slowly, or gate=none")
         if means["gate_margin"] > EXPLODED:
             warnings.append(f"the gate's log-weights differ by more than {EXPLODED:g} nats: it is saturated and "
                             "learns no more. Try load_balance=1 (or more), a smaller learning_rate, or "

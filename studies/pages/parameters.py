@@ -83,3 +83,21 @@ class Trust(Parameters):
     name: typing.ClassVar[str] = "trust"
 
     kind: str = parameter("", "files | kills | disturbances: attacks that the table shows; empty: all")
+
+
+@dataclass(frozen=True)
+class Errata(Parameters):
+    """Parameters of the page `errata`."""
+
+    name: typing.ClassVar[str] = "errata"
+
+    seeds: int = parameter(3, "seeds of each small model that the page trains", at_least=2)
+
+
+@dataclass(frozen=True)
+class Collapse(Parameters):
+    """Parameters of the chapter `collapse`."""
+
+    name: typing.ClassVar[str] = "collapse"
+
+    starts: int = parameter(2, "random starts of each optimisation", at_least=1)

@@ -335,8 +335,8 @@ def test_seeds_that_stopped_early_are_one_line_of_the_scoreboard(table):
 # what is committed
 
 COMMITTED = results.available()
-MODALITIES = {"polymnist": r"m\d", "polymnist_search": r"m\d", "cub": "image|text", "hippocampus": r"[A-Z]\w+",
-              "mimic-cxr": "frontal|lateral"}
+MODALITIES = {"polymnist": r"m\d", "polymnist_search": r"m\d", "errata": r"m\d", "cub": "image|text",
+              "hippocampus": r"[A-Z]\w+", "mimic-cxr": "frontal|lateral"}
 OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence")
                          for suffix in ("_accuracy", "_auroc_hard", "_average_precision", "_average_precision_hard",
                                         "_by_attribute")),

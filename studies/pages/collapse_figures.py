@@ -1,0 +1,82 @@
+"""Figures of the chapter `collapse`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, WIDTH, label_panels
+from studies.pages.collapse import KEPT, Factors, thresholds
+
+STATES = ("none", "private", "shared", "both")
+TINTS = ("#EDEDED", "#A9CDE8", "#F7C59F", "#B9DFC2")
+MARKERS = ("x", "s", "^", "o")
+NAMES = {"independent": "independent", "mmvm": "MMVM, pairwise", "mmvm:bound=monte_carlo": "MMVM, exact mixture",
+         "poe": "PoE", "moe": "MoE"}
+
+
+def state(shared: np.ndarray, private: np.ndarray) -> np.ndarray:
+    """Number of a state in `STATES` from what is kept of the factors, yes or no."""
+    return 2 * np.asarray(shared, int) + np.asarray(private, int)
+
+
+def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]) -> Figure:
+    """A panel a method: regions between the derived thresholds, marks where the optimum was found numerically; last,
+    the beta below which P private factors are kept, in units of lambda over sigma^2."""
+    shared = np.logspace(np.log10(found["shared"].min()) - 0.15, np.log10(found["shared"].max()) + 0.15, 160)
+    betas = np.logspace(np.log10(found["beta"].min()) - 0.15, np.log10(found["beta"].max()) + 0.15, 160)
+    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.2))
+    for ax, method in zip(axes.flat, NAMES):
+        limits = np.array([thresholds(method, Factors(a, factors.private, factors.noise, factors.likelihood, factors.m))
+                           for a in shared])
+        region = state(betas[:, None] < limits[:, 0], betas[:, None] < limits[:, 1])
+        ax.pcolormesh(shared / factors.private, betas, region, cmap=ListedColormap(TINTS), vmin=-0.5, vmax=3.5,
+                      shading="nearest", rasterized=True)
+        ax.plot(shared / factors.private, limits[:, 0], color=INK, linewidth=1.3)
+        ax.plot(shared / factors.private, limits[:, 1], color=INK, linewidth=1.3, linestyle="--")
+        own = found[found["method"] == method]
+        of = state(own["about_shared"] > KEPT, own["about_private"] > KEPT)
+        for i, marker in enumerate(MARKERS):
+            some = own[of == i]
+            ax.plot(some["shared"] / factors.private, some["beta"], marker, color=INK, markersize=3.6,
+                    markerfacecolor="none" if marker != "x" else INK, markeredgewidth=0.8, linestyle="")
+        ax.set(xscale="log", yscale="log", xlim=(shared[0], shared[-1]), ylim=(betas[0], betas[-1]))
+        ax.set_title(NAMES[method], loc="left")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("$\\beta$")
+    for ax in (axes[1, 0], axes[1, 1], axes[0, 2]):
+        ax.set_xlabel("shared / private variance")
+    last, p = axes[1, 2], np.array(list(keeps_below))
+    last.plot(p, list(keeps_below.values()), color=METHOD_COLOURS["mmvm"], marker="o", markersize=4,
+              label="exact mixture")
+    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--", label="pairwise")
+    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":", label="independent")
+    last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
+    last.set_title("private kept below", loc="left")
+    last.legend(loc="upper left", fontsize=8)
+    handles = [Patch(facecolor=tint, edgecolor=MUTED, label=name) for tint, name in zip(TINTS, (
+        "keeps none", "private alone", "shared alone", "both"))]
+    handles += [plt.Line2D([], [], color=INK, marker=marker, markerfacecolor="none", linestyle="", markersize=4,
+                           label="found: " + name) for marker, name in zip(MARKERS, STATES)]
+    handles += [plt.Line2D([], [], color=INK, linestyle=style, label=f"{name} is dropped above")
+                for style, name in (("-", "shared"), ("--", "private"))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=7.5, columnspacing=1.0)
+    return figure
+
+
+def digits(table: pd.DataFrame) -> Figure:
+    """Probe and own error of committed runs over beta, a line a method."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
+    for method in (name for name in METHOD_NAMES if name in set(table["method"])):
+        own = table[table["method"] == method].sort_values("beta")
+        for ax, column in zip(axes, ("probe", "reconstruction")):
+            ax.plot(own["beta"], own[column], color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
+                    label=METHOD_NAMES[method])
+    for ax, label in zip(axes, ("linear probe", "own error (nats)")):
+        ax.set(xscale="log", xlabel="$\\beta$", ylabel=label)
+        ax.set_xscale("log", base=2)
+    axes[0].legend(loc="lower left")
+    label_panels(axes)
+    return figure

@@ -1,0 +1,267 @@
+"""What each line of the page `errata` changes here: from committed rows, computed, or measured in seconds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from mmvm import Aggregated, DiagonalGaussian, MultimodalData, MultimodalVAE, evaluation, fit
+from mmvm.evaluation import multilabel
+from mmvm.evaluation.forest import forest
+from mmvm.evaluation.probe import logistic_regression
+from mmvm.study import results
+from studies.pages.diagnostics import halves
+
+LATENT_DIM, N_TRAIN = 8, 352
+# six yes-or-no questions about a digit, so that a sample has several labels
+QUESTIONS = np.array([[digit % 2 == 0, digit in (2, 3, 5, 7), digit >= 5, digit in (0, 6, 8, 9), digit % 3 == 0,
+                       digit in (1, 4, 7)] for digit in range(10)], int)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Changes that a difference makes, one a seed or run; `score`: of a share in [0, 1], so that figures may compare
+    them."""
+
+    what: str
+    changes: tuple[float, ...]
+    source: str
+    score: bool = True
+    unit: str = ""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.changes))
+
+    def text(self) -> str:
+        """What changes by how much, with the standard deviation where there are several, and where it was seen."""
+        several = len(self.changes) > 1
+        spread = np.std(self.changes, ddof=1) if several else 0.0
+        shown = f"{self.mean:+.3f}" + f" ± {spread:.3f}" * several if self.score else (
+            f"{self.mean:.3g}" + f" ± {spread:.2g}" * several)
+        return f"{self.what}: {shown}{self.unit and ' ' + self.unit} ({self.source})"
+
+
+# from committed rows ----------------------------------------------------------------------------------------------
+
+def with_option(text: str, plain: str, beta: float, metric: str = "probe", target: str = "mean",
+                name: str = "errata") -> tuple[float, ...]:
+    """Changes from the method `plain` to `text` at one beta, a number for each seed that has both."""
+    table = results.read(name)
+    table = table[(table["beta"] == beta) & (table["metric"] == metric) & (table["target"] == target)
+                  & (table["source"] == "")]
+    of = {method: table[table["method"] == method].set_index("seed")["value"] for method in (text, plain)}
+    return tuple((of[text] - of[plain]).dropna())
+
+
+def trained(text: str, plain: str, beta: float) -> Callable[[int], tuple[Effect, ...]]:
+    """The probe, and the error of each modality from its own latent, of short runs on PolyMNIST, with the option less
+    without."""
+    def effect(seeds: int) -> tuple[Effect, ...]:
+        probe = with_option(text, plain, beta)
+        error = with_option(text, plain, beta, "reconstruction", "sum")
+        source = f"PolyMNIST, beta {beta:g}, {counted(len(probe))}"
+        return Effect("probe", probe, source), Effect("own error", error, source, False, "nats")
+    return effect
+
+
+def counted(n: int) -> str:
+    return f"{n} seed{'s' * (n > 1)}"
+
+
+def self_pairs(seeds: int) -> tuple[Effect, ...]:
+    table = results.read("polymnist")
+    found = []
+    for method in ("independent", "mmvm"):
+        rows = table[(table["profile"] == "laptop") & (table["method"] == method) & (table["metric"] == "coherence")
+                     & (table["source"] == "")].pivot_table(index=["beta", "seed"], columns="target", values="value")
+        several = rows.groupby("beta").filter(lambda part: len(part) > 1)
+        found.append(Effect(f"coherence, {method}", tuple(several["mean"] - several["cross"]),
+                            f"PolyMNIST, {len(several)} seeds"))
+    return tuple(found)
+
+
+def hard_predictions(seeds: int) -> tuple[Effect, ...]:
+    table = results.read("cub")
+    table = table[(table["profile"] == "laptop") & (table["method"] == "mmvm") & (table["source"] == "")
+                  & (table["target"] == "mean")].pivot_table(index=["beta", "seed"], columns="metric", values="value")
+    table = table.groupby("beta").filter(lambda part: len(part) > 1)
+    return tuple(Effect(what, tuple(table[hard] - table[soft]), f"painted birds, {len(table)} seeds")
+                 for what, hard, soft in (("AUROC", "probe_auroc_hard", "probe"),
+                                          ("average precision", "probe_average_precision_hard",
+                                           "probe_average_precision")))
+
+
+def in_sample(seeds: int) -> tuple[Effect, ...]:
+    table = results.read("hippocampus")
+    table = table[(table["method"] == "mmvm") & (table["metric"] == "probe_shared") & (table["target"] == "mean")]
+    control = table[(table["profile"] == "control") & (table["note"] == "in sample")].set_index("seed")
+    laptop = table[(table["profile"] == "laptop") & (table["beta"] == control["beta"].iloc[0])].set_index("seed")
+    changes = tuple((control["value"] - laptop["value"]).dropna())
+    return (Effect("shared probe", changes, f"simulated rats, {len(changes)} seeds"),)
+
+
+def spread_over_seeds(seeds: int) -> tuple[Effect, ...]:
+    table = results.read("polymnist")
+    probe = table[(table["profile"] == "laptop") & (table["metric"] == "probe") & (table["target"] == "mean")]
+    spread = probe.groupby(["method", "beta"])["value"].agg(["std", "count"])
+    spread = spread[spread["count"] > 1]["std"]
+    return (Effect("standard deviation of the probe over seeds", (float(spread.median()),),
+                   f"PolyMNIST, median of {len(spread)} methods", False),)
+
+
+def counted_m_times(seeds: int, m: int = 3, beta: float = 0.25) -> tuple[Effect, ...]:
+    """What one nat of a joint model's KL costs, over beta; then as `trained`."""
+    factor = Aggregated("poe", kl_per_modality=True).effective_beta(beta, m) / beta
+    return (Effect("weight of the KL over beta", (factor,), f"exact, M = {m}", False),
+            *trained("poe:kl_per_modality=true", "poe", beta)(seeds))
+
+
+# computed -----------------------------------------------------------------------------------------------------------
+
+def digits_that_fit(seeds: int, side: int = 28, digit: int = 21) -> tuple[Effect, ...]:
+    """Offsets from 0 to `digit` - 1 in both directions, of which those up to side - digit stay on the canvas."""
+    share = ((side - digit + 1) / digit) ** 2
+    return (Effect("pictures whose digit stays on the canvas", (100 * share,), "exact", False, "%"),
+            Effect("tuples of three", (100 * share**3,), "exact", False, "%"))
+
+
+def dropped(seeds: int, n_test: int = 10_000, batch_size: int = 128) -> tuple[Effect, ...]:
+    return (Effect("test tuples left out", (n_test % batch_size,), f"of {n_test:,}, batches of {batch_size}", False),)
+
+
+# measured live, on the two halves of scikit-learn's digits -----------------------------------------------------------
+
+def digits() -> tuple[MultimodalData, MultimodalData, np.ndarray, np.ndarray]:
+    """Halves of handwritten digits to train on and to test with, and what the digits are."""
+    data, y = halves(), load_digits().target[:512]
+    data = MultimodalData(data.modalities, data.specs, torch.as_tensor(y))
+    return data.subset(slice(0, N_TRAIN)), data.subset(slice(N_TRAIN, None)), y[:N_TRAIN], y[N_TRAIN:]
+
+
+@cache
+def model(seed: int, epochs: int = 12) -> tuple[MultimodalVAE, np.ndarray, np.ndarray]:
+    """An MMVM VAE of the halves, the means of its last epoch's batches as training saw them, (M, N, D), and the rows
+    that they belong to, (M, N)."""
+    train = digits()[0]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        found = MultimodalVAE.for_data(train, LATENT_DIM, "mmvm", beta=0.5, say=None)
+    row_of = [{row.numpy().tobytes(): i for i, row in enumerate(x)} for x in train.modalities.values()]
+    seen: list[list] = [[] for _ in train.specs]
+
+    def record(m: int) -> Callable:
+        def hook(module: nn.Module, x: tuple, out: tuple) -> None:
+            if module.training:
+                seen[m].extend((row_of[m][row.numpy().tobytes()], mean)
+                               for row, mean in zip(x[0], out[0].detach().numpy().copy()))
+        return hook
+
+    hooks = [encoder.register_forward_hook(record(m)) for m, encoder in enumerate(found.encoders)]
+    with torch.random.fork_rng([]):
+        fit(found, train, epochs=epochs, batch_size=16, learning_rate=3e-3, seed=seed, device="cpu",
+            precision="float32", check="off")
+    for hook in hooks:
+        hook.remove()
+    last = [part[-len(train):] for part in seen]
+    return found, np.array([[mean for _, mean in part] for part in last]), np.array([[i for i, _ in p] for p in last])
+
+
+def moving_encodings(seeds: int) -> tuple[Effect, ...]:
+    train, test, y, y_test = digits()
+    changes = []
+    for seed in range(seeds):
+        found, moving, rows = model(seed)
+        still, tested = (evaluation.encode_means(found, part).numpy() for part in (train, test))
+        scores = [np.mean([logistic_regression(x[m], labels[m], False).score(tested[m], y_test) for m in range(2)])
+                  for x, labels in ((moving, y[rows]), (still, np.stack([y, y])))]
+        changes.append(scores[0] - scores[1])
+    return (Effect("probe", tuple(changes), f"halves of digits, {seeds} seeds"),)
+
+
+def unscaled_probe(seeds: int) -> tuple[Effect, ...]:
+    train, test = digits()[:2]
+    changes = tuple(np.mean(evaluation.linear_probe(model(seed)[0], train, test, standardise=False))
+                    - np.mean(evaluation.linear_probe(model(seed)[0], train, test)) for seed in range(seeds))
+    return (Effect("probe", changes, f"halves of digits, {seeds} seeds"),)
+
+
+def few_trees(seeds: int, trees: int = 100) -> tuple[Effect, ...]:
+    train, test, y, y_test = digits()
+    changes = []
+    for seed in range(seeds):
+        x, x_test = (evaluation.encode_means(model(seed)[0], part)[0].numpy() for part in (train, test))
+        scores = [roc_auc_score(QUESTIONS[y_test], forest(x, QUESTIONS[y], x_test, trees=n, seed=seed))
+                  for n in (5, trees)]
+        changes.append(scores[0] - scores[1])
+    return (Effect("AUROC", tuple(changes), f"halves of digits, 5 for {trees} trees, {seeds} seeds"),)
+
+
+def classifier(labels: np.ndarray, loss: Callable, seed: int, noisy: bool = False) -> nn.Module:
+    train = digits()[0]
+    hidden = [nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.5)] if noisy else [nn.ReLU()]
+    width = labels.shape[1] if labels.ndim == 2 else 10
+    return evaluation.train_classifier(
+        train.modalities["left"], torch.as_tensor(labels), train.specs[0], epochs=30, batch_size=32, seed=seed,
+        loss=loss, build=lambda: nn.Sequential(nn.Linear(32, 64), *hidden, nn.Linear(64, width)))
+
+
+def softmax_over_sigmoids(seeds: int) -> tuple[Effect, ...]:
+    _, test, y, y_test = digits()
+
+    def as_released(out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out.sigmoid(), labels.float())
+
+    ranked, hard = [], []
+    for seed in range(seeds):
+        of = []
+        for loss in (as_released, multilabel.label_loss):
+            of.append(classifier(QUESTIONS[y], loss, seed)(test.modalities["left"]).detach().numpy())
+        ranked.append(np.subtract(*(roc_auc_score(QUESTIONS[y_test], out) for out in of)))
+        hard.append(np.subtract(*(((out > 0) == QUESTIONS[y_test]).mean() for out in of)))
+    said = f"halves of digits, six labels, {seeds} seeds"
+    return Effect("AUROC", tuple(ranked), said), Effect("right answers", tuple(hard), said)
+
+
+def never_in_eval_mode(seeds: int) -> tuple[Effect, ...]:
+    _, test, y, y_test = digits()
+    changes = []
+    for seed in range(seeds):
+        net, scores = classifier(y, F.cross_entropy, seed, noisy=True), []
+        for training in (True, False):
+            with torch.no_grad(), torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                scores.append((net.train(training)(test.modalities["left"]).argmax(1).numpy() == y_test).mean())
+        changes.append(scores[0] - scores[1])
+    return (Effect("accuracy of classifiers", tuple(changes),
+                   f"halves of digits, {seeds} seeds"),)
+
+
+def wrapped_pixels(seeds: int) -> tuple[Effect, ...]:
+    """Pixels of reconstructions below 0 or above 1, which wrap as bytes."""
+    test, shares = digits()[1], []
+    for seed in range(seeds):
+        found = model(seed)[0]
+        with torch.no_grad():
+            out = torch.stack(list(found.decode(found.encode(list(test.modalities.values())).mean)))
+        shares.append(float(((out < 0) | (out > 1)).float().mean()) * 100)
+    return (Effect("pixels of reconstructions outside 0 to 1", tuple(shares), f"halves of digits, {seeds} seeds", False,
+                   "%"),)
+
+
+def log_sigma(seeds: int) -> tuple[Effect, ...]:
+    """The weight of the narrower of two experts in their product, by variances and by standard deviations."""
+    test, changes = digits()[1], []
+    for seed in range(seeds):
+        q = model(seed)[0].encode(list(test.modalities.values()))
+        read = DiagonalGaussian(q.mean, 0.5 * q.logvar)   # the code's product takes log sigma for log sigma^2
+        sharp = [(part.var.reciprocal() / part.var.reciprocal().sum(0)).max(0).values.mean().item()
+                 for part in (read, q)]
+        changes.append(sharp[0] - sharp[1])
+    return (Effect("weight of the narrower expert in PoE", tuple(changes), f"halves of digits, {seeds} seeds"),)
