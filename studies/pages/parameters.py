@@ -83,3 +83,12 @@ class Trust(Parameters):
     name: typing.ClassVar[str] = "trust"
 
     kind: str = parameter("", "files | kills | disturbances: attacks that the table shows; empty: all")
+
+
+@dataclass(frozen=True)
+class Scoreboard(Parameters):
+    """Parameters of the page `scoreboard`."""
+
+    name: typing.ClassVar[str] = "scoreboard"
+
+    measure: str = parameter("probe", "measure of the still picture below the explorer", ("probe", "coherence"))
