@@ -8,6 +8,7 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from mmvm.study import results
 from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, over_beta
@@ -15,20 +16,32 @@ from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, ove
 RUN = ["profile", "method", "beta", "seed", "date", "commit", "seconds"]  # of a run, before its measures
 HIDDEN = r"^(effective_beta|words|best_epoch|validation_.*|constant_.*)$"  # says little of a run
 DIGITS = 6  # significant ones, as in the files
+COUNTS = r";? ?(n=\d+|trunk=\w+|measured at \w+)"  # of a note: how it was measured, not what was trained
 
 
-def appearance(method: str) -> dict:
+def appearance(method: str, settings: str) -> dict:
     """Label, colour and marker as in the figures; of a variant its method's, drawn dashed."""
     plain = re.split("[:/]", method)[0]
     shown = method if method in METHOD_NAMES else plain
     label = METHOD_NAMES[shown] if shown == method else f"{METHOD_NAMES[plain]}, {method[len(plain) + 1:]}"
-    return {"label": label, "colour": METHOD_COLOURS[shown], "marker": METHOD_MARKERS[shown], "dashed": plain != method}
+    return {"label": f"{label}, {settings}" if settings else label, "colour": METHOD_COLOURS[shown],
+            "marker": METHOD_MARKERS[shown], "dashed": plain != method or bool(settings)}
+
+
+def settings_of(table: pd.DataFrame, wide: pd.DataFrame) -> pd.Series:
+    """What tells runs of one profile and method apart beside beta and seed: the note of their probe, and the number of
+    updates where there are several."""
+    notes = table[(table["metric"] == "probe") & (table["target"] == "mean")].set_index("run")["note"]
+    notes = wide["run"].map(notes).fillna("").str.replace(COUNTS, "", regex=True).replace("the profile", "")
+    several = wide.groupby(["profile", "method", notes])["updates"].transform("nunique") > 1
+    updates = wide["updates"].map("{:,} updates".format).where(several, "")
+    return (notes + "; " + updates).str.strip("; ")
 
 
 def payload() -> dict:
-    """name of the file -> chapter, measures and runs: a list of `RUN` and of the measures' averages, null where there
-    is none; and the methods' appearance."""
-    files, methods = {}, set()
+    """name of the file -> measures and runs: a list of `RUN` and of the measures' averages, null where there is none;
+    and the appearance of the methods, a variant counting as one."""
+    files, methods = {}, {}
     for name in results.available():
         table = results.read(name)
         wide = results.per_run(table)
@@ -36,13 +49,16 @@ def payload() -> dict:
         measures = [column for column in columns if not re.match(HIDDEN, column)]
         # what was measured later has a date and a commit of its own: a run is one line all the same
         wide = wide.groupby("run", sort=False, as_index=False).first()
-        lines = [[*line[:len(RUN)], *(None if np.isnan(value) else float(f"{value:.{DIGITS}g}")
-                                      for value in line[len(RUN):])]
-                 for line in wide[[*RUN, *measures]].itertuples(index=False)]
-        files[name] = {"chapter": table["experiment"].iloc[0], "measures": measures, "runs": lines}
-        methods |= set(wide["method"])
-    order = [*METHOD_NAMES, *sorted(methods - set(METHOD_NAMES))]
-    return {"run": RUN, "files": files, "methods": {name: appearance(name) for name in order if name in methods}}
+        settings = settings_of(table, wide)
+        names = wide["method"] + settings.map(lambda text: f" ({text})" if text else "")
+        methods |= {name: appearance(*pair) for name, *pair in zip(names, wide["method"], settings)}
+        wide = wide.assign(method=names)
+        files[name] = {"measures": measures, "runs": [
+            [*line[:len(RUN)], *(None if np.isnan(value) else float(f"{value:.{DIGITS}g}") for value in line[len(RUN):])]
+            for line in wide[[*RUN, *measures]].itertuples(index=False)]}
+    order = sorted(methods, key=lambda name: (name not in METHOD_NAMES, list(METHOD_NAMES).index(
+        name if name in METHOD_NAMES else re.split("[:/ ]", name)[0])))
+    return {"run": RUN, "files": files, "methods": {name: methods[name] for name in order}}
 
 
 def script() -> str:
