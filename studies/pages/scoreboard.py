@@ -312,7 +312,8 @@ def count(numbers: pd.DataFrame, orderings: pd.DataFrame) -> pd.DataFrame:
     counts.insert(0, ("numbers", "of the paper"), numbers.groupby("dataset").size())
     counts = counts.fillna(0).astype(int).loc[[name for name in DATA if name in counts.index]]
     counts.loc["all"] = counts.sum()
-    return counts.rename(index={name: ours.title for name, ours in DATA.items()})
+    counts = counts.rename(index={name: ours.title for name, ours in DATA.items()})
+    return counts.rename_axis(index=None, columns=[None, None]).T
 
 
 # what the page shows -------------------------------------------------------------------------------------------------
@@ -320,6 +321,7 @@ def count(numbers: pd.DataFrame, orderings: pd.DataFrame) -> pd.DataFrame:
 def against(table: pd.DataFrame) -> plt.Figure:
     """The paper's scores against ours, a panel a data set with runs; on the diagonal they would be equal."""
     scores = table[(table["unit"] == "share") & table["ours"].notna() & table["method"].isin(METHOD_NAMES)]
+    scores = scores[scores["kind"] != "claimed"]
     drawn = [name for name in DATA if name in set(scores["dataset"])]
     fig, axes = plt.subplots(1, len(drawn), figsize=(WIDTH, 2.7))
     for ax, name in zip(axes, drawn):
@@ -360,41 +362,45 @@ def beta_of(value: str | float) -> str:
 
 def as_html(lines: pd.DataFrame) -> str:
     """Lines of the scoreboard as a table of HTML, every text escaped."""
-    head = ["where", "method", "measure", "beta", "paper", "here", "seeds", "profile", "date", "state", "command"]
-    out = ['<table class="dataframe scoreboard" border="1"><thead><tr>',
-           *(f'<th scope="col">{name}</th>' for name in head), "</tr></thead><tbody>"]
+    head = ["where", "method", "measure", "beta", "paper", "here", "seeds", "state", "why", "profile", "date", "command"]
+    cells = []
     for _, line in lines.iterrows():
         where = {"both": "both views", "": ""}.get(line["view"], line["view"])
         measure = ", ".join(filter(None, (line["measure"].replace("_", " "), where, line["label"])))
-        sign = {"read": "≈ ", "exact": "", "claimed": ""}[line["kind"]]
-        chapter = f'<a href="{line["dataset"]}.html">{escape(line["profile"])}</a>' if line["profile"] else ""
-        note = f' title="{escape(line["note"])}"' if line["note"] else ""
-        ours = beta_of(line["our beta"])
-        beta = beta_of(line["beta"]) + (f" (here {ours})" if ours and ours != beta_of(line["beta"]) else "")
-        run = f'<code>{escape(line["command"])}</code>' + ("" if line["same hash"] or not line["command"] else
-                                                           " (the run had older settings)")
-        cells = [escape(line["source"]), escape(METHOD_NAMES[line["method"]] if line["method"] in METHOD_NAMES
-                                               else line["method"]), escape(measure), escape(beta),
-                 sign + number(line["value"], line["unit"], line["spread"]),
-                 number(line["ours"], line["unit"], line["our spread"]), str(line["seeds"] or ""), chapter,
-                 line["date"], f'{line["state"]}: {escape(line["reason"])}' if line["reason"] else line["state"],
-                 run if line["command"] else ""]
-        out.append(f'<tr class="{line["state"].replace(" ", "-")}"><th scope="row"{note}>{cells[0]}</th>'
-                   + "".join(f"<td>{cell}</td>" for cell in cells[1:]) + "</tr>")
-    return "".join([*out, "</tbody></table>"])
+        sign = "≈ " if line["kind"] == "read" else ""
+        method = METHOD_NAMES[line["method"]] if line["method"] in METHOD_NAMES else line["method"]
+        stated, ours = beta_of(line["beta"]), beta_of(line["our beta"])
+        note = "" if line["same hash"] or not line["run"] else " (with the parameters of its day)"
+        cells.append([escape(line["source"].replace("Figure", "Fig.").replace(" and ", ", ")), escape(method),
+                      escape(measure), escape(stated + (f" (here {ours})" if ours not in ("", stated) else "")),
+                      sign + number(line["value"], line["unit"], line["spread"]),
+                      number(line["ours"], line["unit"], line["our spread"]), str(line["seeds"] or ""), line["state"],
+                      escape(line["reason"]), link(line["dataset"], line["profile"]), line["date"],
+                      line["command"] and f"<code>{escape(line['command'])}</code>{note}"])
+    return _table(head, cells)
 
 
 def claims_as_html(lines: pd.DataFrame) -> str:
     """Orderings as a table of HTML, every text escaped."""
-    head = ["data set", "in the paper", "gap there", "gap here", "seeds", "state"]
-    out = ['<table class="dataframe scoreboard" border="1"><thead><tr>',
-           *(f'<th scope="col">{name}</th>' for name in head), "</tr></thead><tbody>"]
+    head = ["data set", "in the paper", "here", "gap there", "gap here", "seeds", "on what, and why"]
+    cells = []
     for _, line in lines.iterrows():
+        ours = DATA[line["dataset"]]
         unit = "nats" if abs(line["paper's gap"]) > 1 else "share"
-        state = f'{line["state"]}: {line["reason"]}' if line["reason"] else line["state"]
-        cells = [f'<a href="{line["dataset"]}.html">{DATA[line["dataset"]].title}</a>' if DATA[line["dataset"]].profiles
-                 else DATA[line["dataset"]].title, escape(line["claim"]), number(line["paper's gap"], unit),
-                 number(line["our gap"], unit, line["spread"]), str(line["seeds"] or ""), escape(state)]
-        out.append(f'<tr class="{line["state"].replace(" ", "-")}"><th scope="row">{cells[0]}</th>'
-                   + "".join(f"<td>{cell}</td>" for cell in cells[1:]) + "</tr>")
-    return "".join([*out, "</tbody></table>"])
+        cells.append([link(line["dataset"], ours.title) if ours.profiles else ours.title, escape(line["claim"]),
+                      line["state"], number(line["paper's gap"], unit), number(line["our gap"], unit, line["spread"]),
+                      str(line["seeds"] or ""), escape(line["reason"])])
+    return _table(head, cells, "scoreboard orderings")
+
+
+def link(chapter: str, text: str) -> str:
+    return text and f'<a href="{chapter}.html">{escape(text)}</a>'
+
+
+def _table(head: list[str], lines: list[list[str]], kind: str = "scoreboard") -> str:
+    """HTML of cells that are HTML."""
+    rows = (f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>"
+            for first, *others in lines)
+    return (f'<table class="dataframe {kind}" border="1"><thead><tr>'
+            + "".join(f'<th scope="col">{name}</th>' for name in head)
+            + f"</tr></thead><tbody>{''.join(rows)}</tbody></table>")
