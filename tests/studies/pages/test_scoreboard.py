@@ -88,7 +88,7 @@ def test_commands_parse_and_name_the_runs(table, capsys):
 
 def test_the_rule_of_the_states():
     line = pd.Series({"value": 0.9, "spread": 0.01, "unit": "share", "kind": "exact"})
-    assert scoreboard.state_of(line, 0.92, 0.01, "") == "reproduced"
+    assert scoreboard.state_of(line, 0.915, 0.01, "") == "reproduced"
     assert scoreboard.state_of(line, 0.93, 0.01, "") == "not reproduced"
     assert scoreboard.state_of(line, 0.93, np.nan, "") == "not reproduced"
     assert scoreboard.state_of(line, 0.9, 0.01, "other data") == "not comparable"
