@@ -323,7 +323,8 @@ def against(table: pd.DataFrame) -> plt.Figure:
     scores = table[(table["unit"] == "share") & table["ours"].notna() & table["method"].isin(METHOD_NAMES)]
     scores = scores[scores["kind"] != "claimed"]
     drawn = [name for name in DATA if name in set(scores["dataset"])]
-    fig, axes = plt.subplots(1, len(drawn), figsize=(WIDTH, 2.7))
+    fig, grid = plt.subplots(-(-len(drawn) // 2), 2, figsize=(WIDTH, 3.3 * -(-len(drawn) // 2)))
+    axes = grid.flatten()
     for ax, name in zip(axes, drawn):
         panel = scores[scores["dataset"] == name]
         low = min(panel["value"].min(), panel["ours"].min())
@@ -332,16 +333,15 @@ def against(table: pd.DataFrame) -> plt.Figure:
         ax.plot(ends, ends, color=INK, linewidth=0.8)
         for method in [method for method in METHOD_NAMES if method in set(panel["method"])]:
             own = panel[panel["method"] == method]
-            ax.scatter(own["value"], own["ours"], s=14, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
+            ax.scatter(own["value"], own["ours"], s=18, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
                        linewidths=0, alpha=0.85, label=METHOD_NAMES[method])
-        ax.set(xlim=ends, ylim=ends, xlabel="paper", aspect="equal")
+        ax.set(xlim=ends, ylim=ends, xlabel="paper", ylabel="here", aspect="equal")
         ax.set_title(DATA[name].title, loc="left")
         ax.locator_params(nbins=4)
-    axes[0].set_ylabel("here")
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}
     order = [METHOD_NAMES[method] for method in METHOD_NAMES if METHOD_NAMES[method] in handles]
-    fig.legend([handles[label] for label in order], order, loc="outside lower center", ncols=8, columnspacing=1,
-               handletextpad=0.1, markerscale=1.5)
+    fig.legend([handles[label] for label in order], order, loc="outside lower center", ncols=4, handletextpad=0.1,
+               markerscale=1.5)
     return fig
 
 
