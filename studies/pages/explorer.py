@@ -1,4 +1,4 @@
-"""What the results explorer of the page `scoreboard` shows: all committed runs, one line each, for a script in the page.
+"""What the results explorer of the page `scoreboard` shows: all committed runs, one line each, for a script in it.
 
 `payload` is written beside the page by book/_ext/explorer.py; book/_static/explorer.js draws it.
 """
@@ -53,9 +53,10 @@ def payload() -> dict:
         names = wide["method"] + settings.map(lambda text: f" ({text})" if text else "")
         methods |= {name: appearance(*pair) for name, *pair in zip(names, wide["method"], settings)}
         wide = wide.assign(method=names)
-        files[name] = {"measures": measures, "runs": [
-            [*line[:len(RUN)], *(None if np.isnan(value) else float(f"{value:.{DIGITS}g}") for value in line[len(RUN):])]
-            for line in wide[[*RUN, *measures]].itertuples(index=False)]}
+        runs = [[*line[:len(RUN)], *(None if np.isnan(value) else float(f"{value:.{DIGITS}g}")
+                                     for value in line[len(RUN):])]
+                for line in wide[[*RUN, *measures]].itertuples(index=False)]
+        files[name] = {"measures": measures, "runs": runs}
     order = sorted(methods, key=lambda name: (name not in METHOD_NAMES, list(METHOD_NAMES).index(
         name if name in METHOD_NAMES else re.split("[:/ ]", name)[0])))
     return {"run": RUN, "files": files, "methods": {name: methods[name] for name in order}}

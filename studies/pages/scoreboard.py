@@ -88,10 +88,12 @@ CLAIMS = (
     Claim("celeba", "At beta 1 every joint model but AVG and PoE has a higher error than MMVM", "reconstruction",
           ("moe", "mopoe", "mmvaeplus"), ("mmvm",), "1"),
     Claim("celeba", "At beta 1 MMVM has the highest probe", "probe", ("mmvm",), OTHERS, "1"),
-    Claim("celeba", "At beta 1 MoE and MoPoE are more coherent than MMVM", "coherence", ("moe", "mopoe"), ("mmvm",), "1"),
+    Claim("celeba", "At beta 1 MoE and MoPoE are more coherent than MMVM", "coherence", ("moe", "mopoe"), ("mmvm",),
+          "1"),
     Claim("cub", "At beta 1 every joint model has a higher error than MMVM", "reconstruction", JOINT, ("mmvm",), "1"),
     Claim("cub", "At beta 1 MoE and MoPoE are more coherent than MMVM", "coherence", ("moe", "mopoe"), ("mmvm",), "1"),
-    Claim("cub", "At beta 1 MMVM is more coherent than independent VAEs", "coherence", ("mmvm",), ("independent",), "1"),
+    Claim("cub", "At beta 1 MMVM is more coherent than independent VAEs", "coherence", ("mmvm",), ("independent",),
+          "1"),
     Claim("cub", "At beta 1 MMVM's probe is above those of AVG, PoE and independent VAEs", "probe", ("mmvm",),
           ("avg", "poe", "independent"), "1"),
     Claim("hippocampus", "MMVM, MoE and MoPoE have higher probes than independent VAEs", "probe",
@@ -265,7 +267,8 @@ def ordering(claim: Claim, value: dict[str, tuple[float, float]]) -> tuple[float
 def stated(claim: Claim, numbers: pd.DataFrame) -> dict[str, float]:
     """The paper's numbers that a claim orders."""
     own = numbers[(numbers["dataset"] == claim.dataset) & (numbers["measure"] == claim.measure)
-                  & (numbers["view"] == claim.view) & (numbers["label"] == claim.label) & (numbers["kind"] != "claimed")]
+                  & (numbers["view"] == claim.view) & (numbers["label"] == claim.label)
+                  & (numbers["kind"] != "claimed")]
     if claim.beta == "best":  # the highest that is stated: the best point, or a whole curve
         return own.groupby("method")["value"].max().to_dict()
     return own[own["beta"] == claim.beta].set_index("method")["value"].to_dict()
@@ -362,7 +365,8 @@ def beta_of(value: str | float) -> str:
 
 def as_html(lines: pd.DataFrame) -> str:
     """Lines of the scoreboard as a table of HTML, every text escaped."""
-    head = ["where", "method", "measure", "beta", "paper", "here", "seeds", "state", "why", "profile", "date", "command"]
+    head = ["where", "method", "measure", "beta", "paper", "here", "seeds", "state", "why", "profile", "date",
+            "command"]
     cells = []
     for _, line in lines.iterrows():
         where = {"both": "both views", "": ""}.get(line["view"], line["view"])
