@@ -101,3 +101,12 @@ class Collapse(Parameters):
     name: typing.ClassVar[str] = "collapse"
 
     starts: int = parameter(2, "random starts of each optimisation", at_least=1)
+
+
+@dataclass(frozen=True)
+class Scoreboard(Parameters):
+    """Parameters of the page `scoreboard`."""
+
+    name: typing.ClassVar[str] = "scoreboard"
+
+    measure: str = parameter("probe", "measure of the still picture below the explorer", ("probe", "coherence"))
