@@ -2,6 +2,7 @@
 
 from mmvm.choose import suggest_weights
 from mmvm.data import Batch, Modality, MultimodalData
+from mmvm.diffusion import LatentDiffusion, fit_latent_diffusion
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import (
@@ -23,6 +24,7 @@ from mmvm.training.loop import fit
 from mmvm.training.validation import split
 
 __all__ = ["Aggregated", "Batch", "Bernoulli", "Beta", "Categorical", "DiagonalGaussian", "Gated", "Independent",
-           "Laplace", "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE", "NegativeBinomial",
-           "Normal", "Objective", "Poisson", "Schedule", "StudentT", "UserError", "ZeroInflatedNegativeBinomial",
-           "best_beta", "fit", "fit_latent_density", "pretrained", "split", "suggest_weights", "sweep"]
+           "Laplace", "LatentDiffusion", "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE",
+           "NegativeBinomial", "Normal", "Objective", "Poisson", "Schedule", "StudentT", "UserError",
+           "ZeroInflatedNegativeBinomial", "best_beta", "fit", "fit_latent_density", "fit_latent_diffusion",
+           "pretrained", "split", "suggest_weights", "sweep"]

@@ -160,29 +160,39 @@ class MultimodalVAE(nn.Module):
         """log p(x_m | z) for latents (S, M, B, D): (S, M, B) nats, unweighted, 0 where not observed."""
         return self._log_likelihood(self._prepare(x, observed), latents)
 
-    def impute(self, x: Sequence | Mapping, observed: Any = None,
-               targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+    def impute(self, x: Sequence | Mapping, observed: Any = None, targets: str | Sequence[str] | None = None,
+               density: Any = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
-        one (default: all), with one draw of z_m given what is observed. Values as the networks see them, not bytes, and
-        standardised ones in their own units."""
+        one (default: all), with one draw of z_m given what is observed: as the objective has it, or of a `density`
+        (`fit_latent_diffusion`). Values as the networks see them, not bytes; standardised ones in their own units."""
         batch = self._prepare(x, observed)
         empty = torch.nonzero(~batch.observed.any(0))
         if len(empty):
             raise UserError(f"sample {int(empty[0])} of the batch has no observed modality ({len(empty)} such "
                             "samples): give each at least one to impute from")
-        latents = self.objective.impute_latents(self._encode(batch).where(batch.observed), batch.observed)
-        return self._means(latents, targets)
+        q = self._encode(batch).where(batch.observed)
+        if density is None:
+            return self._means(self.objective.impute_latents(q, batch.observed), targets)
+        if not hasattr(density, "sample_given"):
+            raise UserError(f"a {type(density).__name__} says nothing of one modality given another: fit a density with "
+                            "fit_latent_diffusion, or leave it out")
+        density.check(self)
+        return self._means(density.sample_given(q.sample(), batch.observed).to(q.mean), targets)
 
     def generate(self, n: int, density: Any, targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
-        """n joint samples: one z from `density` (see `fit_latent_density`) through every decoder.
+        """n joint samples from `density`: one z through every decoder (`fit_latent_density`), or one z_m of each
+        modality through its own (`fit_latent_diffusion`).
 
         The prior h(z | X) needs data, so the model defines no p(z) to sample from (paper, section 6): a density
         fitted to the latents afterwards stands in for it.
         """
-        z, _ = density.sample(n)
+        if hasattr(density, "check"):
+            density.check(self)
+        z = density.sample(n)
+        z = z[0] if isinstance(z, tuple) else z  # scikit-learn's with the components
         parameter = next(self.decoders.parameters())
         z = torch.as_tensor(z, dtype=parameter.dtype, device=parameter.device)
-        return self._means(z.expand(len(self.modalities), *z.shape), targets)
+        return self._means(z if z.ndim == 3 else z.expand(len(self.modalities), *z.shape), targets)
 
     def save(self, path: str | os.PathLike, half: bool = False) -> None:
         """Writes all that is needed to use the model into one safetensors file: weights, modalities, objective, beta,
