@@ -174,8 +174,8 @@ class MultimodalVAE(nn.Module):
         if density is None:
             return self._means(self.objective.impute_latents(q, batch.observed), targets)
         if not hasattr(density, "sample_given"):
-            raise UserError(f"a {type(density).__name__} says nothing of one modality given another: fit a density with "
-                            "fit_latent_diffusion, or leave it out")
+            raise UserError(f"a {type(density).__name__} says nothing of one modality given another: use one of "
+                            "fit_latent_diffusion, or none")
         density.check(self)
         return self._means(density.sample_given(q.sample(), batch.observed).to(q.mean), targets)
 
