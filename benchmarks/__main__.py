@@ -1,5 +1,5 @@
-"""python -m benchmarks [steps] [layers] [epochs] [plan] [scaling] [pools] [evaluation] [quality]
-[gpu]
+"""python -m benchmarks [steps] [layers] [epochs] [plan] [scaling] [pools] [diffusion] [evaluation]
+[quality] [gpu]
 
 Prints the table; --keep also writes it to benchmarks/results.csv, which the chapter `cost` shows. Let nothing else run
 meanwhile. All parts but `gpu` together take about a quarter of an hour on two cores.
@@ -14,7 +14,7 @@ import torch
 from benchmarks import gpu, layers, scaling, timing, training
 from mmvm.errors import UserError
 
-PARTS = ("steps", "layers", "epochs", "plan", "scaling", "pools", "evaluation", "quality", "gpu")
+PARTS = ("steps", "layers", "epochs", "plan", "scaling", "pools", "diffusion", "evaluation", "quality", "gpu")
 
 
 def main() -> int:
@@ -66,6 +66,8 @@ def _measure(part: str, network: str, batch: int, rounds: int) -> list[dict]:
         return scaling.quality()
     if part == "pools":
         return scaling.pools(batch, rounds)
+    if part == "diffusion":
+        return scaling.diffusion(batch, rounds)
     return scaling.scaling(batch, rounds) if part == "scaling" else scaling.evaluation(10_000, 2)
 
 

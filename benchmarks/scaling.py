@@ -8,7 +8,9 @@ import torch
 
 from benchmarks import timing
 from benchmarks.training import LADDER, LATENT, MODALITIES, images, memory, model_of, update_step
-from mmvm import DiagonalGaussian
+from mmvm import DiagonalGaussian, LatentDiffusion
+from mmvm.diffusion.denoiser import Denoiser
+from mmvm.diffusion.learn import loss
 from mmvm.objectives import build
 from mmvm.training import plan as speed
 
@@ -55,6 +57,26 @@ def pools(batch: int, rounds: int) -> list[dict]:
         found += [{**common, "arm": text, "metric": "ratio_to_mmvm",
                    "value": [a / b for a, b in zip(seconds[text], seconds["mmvm"])]} for text in POOLS]
     return found
+
+
+def diffusion(batch: int, rounds: int, n: int = 1_000, steps: int = 50, width: int = 512) -> list[dict]:
+    """A latent diffusion at M = 5 and D = 512: n joint samples of so many steps, and an update of its training."""
+    torch.manual_seed(0)
+    network = Denoiser(MODALITIES, LATENT, width)
+    standard = torch.zeros(MODALITIES, LATENT)
+    density = LatentDiffusion([f"m{m}" for m in range(MODALITIES)], network, standard, standard + 1, steps=steps)
+    optimizer, generator = torch.optim.Adam(network.parameters()), torch.Generator().manual_seed(0)
+    z, observed = torch.randn(MODALITIES, batch, LATENT), torch.ones(MODALITIES, batch, dtype=torch.bool)
+
+    def update() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(network, z, observed, 0.1, generator).backward()
+        optimizer.step()
+    seconds = timing.interleaved({f"{n} samples of {steps} steps": lambda: timing.without(density.sample(n)),
+                                  "update": update}, rounds)
+    common = {"network": f"mlp {width}", "modalities": MODALITIES, "latent_dim": LATENT, "precision": "float32"}
+    return [{**common, "batch": batch if arm == "update" else n, "arm": arm, "metric": "seconds", "value": own}
+            for arm, own in seconds.items()]
 
 
 def mmvm_term(modalities: int, batch: int, latent_dim: int, pairs: bool = False):

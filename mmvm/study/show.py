@@ -9,17 +9,19 @@ from pathlib import Path
 from torch import Tensor
 
 from mmvm import keep, paths
+from mmvm.diffusion import density
 from mmvm.errors import UserError
 from mmvm.files import read_array, read_safetensors
 from mmvm.study.classifiers import CLASSIFIER
 from mmvm.training import checkpoint
 
-KINDS = {keep.FORMAT: "kept model", checkpoint.FORMAT: "checkpoint", CLASSIFIER: "classifier"}
+KINDS = {keep.FORMAT: "kept model", checkpoint.FORMAT: "checkpoint", CLASSIFIER: "classifier",
+         density.FORMAT: "kept diffusion"}
 OLD = {checkpoint.OLD_FORMAT: "checkpoint from before there were digests"}
 
 
 def lines(path: str | os.PathLike) -> Iterator[str]:
-    """Of a kept model, a checkpoint, a classifier or a prepared array (.npy), or of all of them in a folder. Raises
+    """Of a kept model or diffusion, a checkpoint, a classifier or a prepared array (.npy), or of all of them in a folder. Raises
     `UserError` for another file, and for one that was changed."""
     path = paths.home(path)
     if path.is_dir():
@@ -33,7 +35,8 @@ def lines(path: str | os.PathLike) -> Iterator[str]:
     else:
         tensors, metadata = read_safetensors(path, tuple(KINDS), "file", "this program", tuple(OLD))
         yield f"{path}: {({**KINDS, **OLD})[metadata['format']]}"
-        about = {keep.FORMAT: _kept, CLASSIFIER: lambda read: []}.get(metadata["format"], _checkpoint)
+        about = {keep.FORMAT: _kept, density.FORMAT: _diffusion, CLASSIFIER: lambda read: []}.get(
+            metadata["format"], _checkpoint)
         try:
             read = {name: json.loads(text) if text.startswith(("[", "{")) else text for name, text in metadata.items()}
             for line in [*about(read), *_tensors(tensors)]:
@@ -83,3 +86,9 @@ def _kept(read: Mapping) -> Iterator[str]:
     outside = [path for path in dict.fromkeys(named) if not keep.belongs(path, keep.trusted())]
     if outside:
         yield f"imports, if load(..., allow=...) names them: {', '.join(outside)}"
+
+
+def _diffusion(read: Mapping) -> Iterator[str]:
+    yield _origin(read)
+    yield f"over the latents of {', '.join(read['names'])}, of a model with the weights {str(read['model'])[:10]}..."
+    yield f"{read['steps']} steps, guidance {read['guidance']}"

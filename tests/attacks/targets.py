@@ -22,7 +22,20 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from mmvm import MMVM, Laplace, Modality, MultimodalData, MultimodalVAE, Normal, files, fit, networks, training
+from mmvm import (
+    MMVM,
+    Laplace,
+    LatentDiffusion,
+    Modality,
+    MultimodalData,
+    MultimodalVAE,
+    Normal,
+    files,
+    fit,
+    fit_latent_diffusion,
+    networks,
+    training,
+)
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
 from studies.cub import cache as cub_cache, data as cub
@@ -210,6 +223,16 @@ def read_kept(folder: Path):
     return dict(MultimodalVAE.load(folder / "model.safetensors").state_dict())
 
 
+def make_diffusion(folder: Path) -> None:
+    density = fit_latent_diffusion(tiny_model(), tiny_data(), updates=2, width=4, blocks=1)
+    density.save(folder / "diffusion.safetensors")
+
+
+def read_diffusion(folder: Path):
+    found = LatentDiffusion.load(folder / "diffusion.safetensors", tiny_model())
+    return found.centre, found.scale, dict(found.network.state_dict())
+
+
 def make_tensors(folder: Path) -> None:
     tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.int8)}
     files.write_safetensors(folder / "x.safetensors", tensors, {"format": "attack-1", "about": "tensors"})
@@ -267,6 +290,7 @@ TARGETS = {
     "mimic-cxr images": Target(make_xrays, read_xrays, sound_xrays, own=("out",)),
     "checkpoint": Target(make_checkpoint, read_checkpoint, vouched=True),
     "kept model": Target(lambda folder: tiny_model().save(folder / "model.safetensors"), read_kept, vouched=True),
+    "kept diffusion": Target(make_diffusion, read_diffusion, vouched=True),
     "safetensors": Target(make_tensors, lambda folder: files.read_safetensors(
         folder / "x.safetensors", "attack-1", "file", "an attack"), vouched=True),
     "history": Target(make_history, training.read_history, sound_history),

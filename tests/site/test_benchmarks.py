@@ -65,6 +65,12 @@ def test_flops_of_a_layer_add_up_to_pytorchs_count(monkeypatch):
     assert total - first == pytest.approx(training.flops("conv", 1), rel=0.01)
 
 
+def test_the_diffusion_is_timed_on_what_was_asked_for():
+    samples, update = scaling.diffusion(3, 2, n=4, steps=2, width=8)
+    assert (samples["arm"], samples["batch"], update["arm"], update["batch"]) == ("4 samples of 2 steps", 4, "update", 3)
+    assert all(len(row["value"]) == 2 and min(row["value"]) > 0 for row in (samples, update))
+
+
 def test_arms_take_turns_and_time_themselves_if_they_return_a_number():
     order = []
     seconds = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b") or 7.0}, 2)

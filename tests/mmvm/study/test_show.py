@@ -11,6 +11,8 @@ from torch import nn
 from mmvm import MultimodalData, MultimodalVAE, Schedule, UserError, fit, keep
 from mmvm.__main__ import main
 from mmvm.data import Modality
+from mmvm.diffusion import LatentDiffusion
+from mmvm.diffusion.denoiser import Denoiser
 from mmvm.files import read_safetensors, write_safetensors
 from mmvm.likelihoods import Normal, Poisson
 from mmvm.networks import MLPDecoder, MLPEncoder
@@ -51,6 +53,15 @@ def test_a_kept_model(folder):
                   "      (0): MLPEncoder(", "Linear(in_features=12, out_features=5, bias=True)", "tensors of float32"):
         assert words in said, said
     assert "in evaluation mode" in said and "imports" not in said
+
+
+def test_a_kept_diffusion(tmp_path):
+    LatentDiffusion(["left", "right"], Denoiser(2, 3, 4, 1), torch.zeros(2, 3), torch.ones(2, 3), "0123456789ab").save(
+        tmp_path / "d.safetensors")
+    said = "\n".join(show.lines(tmp_path / "d.safetensors"))
+    for words in ("d.safetensors: kept diffusion", "mmvm 0.1.0, torch ", "over the latents of left, right, of a model "
+                  "with the weights 0123456789...", "40 steps, guidance 1.0", "network: 15 tensors of float32"):
+        assert words in said, said
 
 
 def test_a_checkpoint_a_classifier_and_arrays(folder):
