@@ -11,28 +11,36 @@ FASTEST = 60.0     # of them, in radians over the whole of time; the slowest goe
 
 class Denoiser(nn.Module):
     """Noisy latents and their times -> v. A residual MLP over the M latents side by side; the M times set scale and
-    shift of every block. It begins as v = 0, which is right for latents that are independent N(0, I)."""
+    shift of every block. It begins as v = 0, which is right for latents that are independent N(0, I).
+
+    Where M D is more than `width`, two things must not pass through it: the noise of some modalities would drown what
+    others say, so each is also read weighed by what is left of its latent, cos(a); and that part of v which is in
+    proportion to z goes to the output directly, a factor of the times for every dimension."""
 
     def __init__(self, n_modalities: int, latent_dim: int, width: int = 512, blocks: int = 4):
         super().__init__()
         n = n_modalities * latent_dim
         self.shape = (n_modalities, latent_dim)
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES * n_modalities, width), nn.SiLU())
-        self.into = nn.Linear(n, width)
+        self.into = nn.Linear(2 * n, width)
         self.blocks = nn.ModuleList([Block(width) for _ in range(blocks)])
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, n)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.direct = nn.Linear(width, n)
+        for layer in (self.out, self.direct):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, time: Tensor) -> Tensor:
         """(M, B, D) and times (M, B) from 0 to 1 -> (M, B, D)."""
         rates = torch.logspace(math.log10(math.pi / 2), math.log10(FASTEST), FREQUENCIES, device=z.device)
         angles = (time.t().unsqueeze(-1) * rates).flatten(1)
         told = self.time(torch.cat([angles.sin(), angles.cos()], 1))
-        h = self.into(z.transpose(0, 1).flatten(1))
+        left = (time * math.pi / 2).cos().unsqueeze(-1) * z
+        flat = z.transpose(0, 1).flatten(1)
+        h = self.into(torch.cat([flat, left.transpose(0, 1).flatten(1)], 1))
         for block in self.blocks:
             h = block(h, told)
-        return self.out(self.norm(h)).unflatten(1, self.shape).transpose(0, 1)
+        return (self.out(self.norm(h)) + self.direct(told) * flat).unflatten(1, self.shape).transpose(0, 1)
 
 
 class Block(nn.Module):

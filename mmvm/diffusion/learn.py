@@ -139,14 +139,13 @@ def loss(network: Callable[[Tensor, Tensor], Tensor], z: Tensor, observed: Tenso
 
 
 def chosen(observed: Tensor, generator: torch.Generator) -> Tensor:
-    """What is noised (M, B), of the observed: with probability 1/2 all, else a proper subset that is not empty."""
-    some = (torch.rand(observed.shape, generator=generator) < 0.5).to(observed.device) & observed
-    order = torch.rand(observed.shape, generator=generator).to(observed.device)
-    one = torch.zeros_like(observed).scatter_(0, order.masked_fill(~observed, -1.0).argmax(0, keepdim=True), True)
+    """What is noised (M, B), of the observed: with probability 1/2 all, else a proper subset that is not empty, of
+    every size equally often, so that one modality alone is given as often as all but one."""
+    order = torch.rand(observed.shape, generator=generator).to(observed.device).masked_fill(~observed, 2.0)
+    size, everything = torch.rand(2, observed.shape[1], generator=generator).to(observed.device)
     count = observed.sum(0)
-    some ^= one & ((some.sum(0) == 0) | (some.sum(0) == count))  # one more than none, one less than all
-    everything = (torch.rand(len(count), generator=generator) < 0.5).to(observed.device) | (count == 1)
-    return torch.where(everything, observed, some)
+    some = order.argsort(0).argsort(0) < 1 + (size * (count - 1)).floor()
+    return torch.where((everything < 0.5) | (count == 1), observed, some)
 
 
 @torch.no_grad()

@@ -21,8 +21,8 @@ OLD = {checkpoint.OLD_FORMAT: "checkpoint from before there were digests"}
 
 
 def lines(path: str | os.PathLike) -> Iterator[str]:
-    """Of a kept model or diffusion, a checkpoint, a classifier or a prepared array (.npy), or of all of them in a folder. Raises
-    `UserError` for another file, and for one that was changed."""
+    """Of a kept model or diffusion, a checkpoint, a classifier or a prepared array (.npy), or of all in a folder.
+    Raises `UserError` for another file, and for one that was changed."""
     path = paths.home(path)
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.suffix in (".npy", ".safetensors"))

@@ -163,6 +163,8 @@ def test_subsets_are_all_of_what_is_observed_in_half_of_the_samples_else_proper_
     assert whole[2] == 1 and all(0.46 < share < 0.54 for share in whole[:2].tolist())
     seen = {tuple(x.tolist()) for x in noised[:, :4_000].t()}
     assert len(seen) == 7  # every subset of three but the empty one
+    sizes = noised[:, :4_000].sum(0).bincount(minlength=4) / 4_000
+    torch.testing.assert_close(sizes, torch.tensor([0, 0.25, 0.25, 0.5]), atol=0.04, rtol=0)
 
 
 def test_absent_modalities_add_nothing_to_the_loss():

@@ -60,7 +60,7 @@ def test_a_kept_diffusion(tmp_path):
         tmp_path / "d.safetensors")
     said = "\n".join(show.lines(tmp_path / "d.safetensors"))
     for words in ("d.safetensors: kept diffusion", "mmvm 0.1.0, torch ", "over the latents of left, right, of a model "
-                  "with the weights 0123456789...", "40 steps, guidance 1.0", "network: 15 tensors of float32"):
+                  "with the weights 0123456789...", "40 steps, guidance 1.0", "network: 16 tensors of float32"):
         assert words in said, said
 
 
