@@ -251,8 +251,8 @@ def _methods(options: argparse.Namespace) -> int:
 
 def _add_show(commands: Any, asks_for_help: bool) -> None:
     show = commands.add_parser("show", help="print what is in a file of ours",
-                               description="What a kept model or diffusion, a checkpoint, a classifier or a prepared array "
-                               "holds. Its digest is checked; no class that it names is imported.")
+                               description="What a kept model or diffusion, a checkpoint, a classifier or a prepared "
+                               "array holds. Its digest is checked; no class that it names is imported.")
     show.add_argument("file", nargs="+", help="such a file, or a folder of them")
 
 

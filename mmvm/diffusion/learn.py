@@ -37,8 +37,8 @@ def fit_latent_diffusion(model: MultimodalVAE, data: MultimodalData, *, updates:
     seed           decides the fit, bit for bit on a CPU with the same number of threads
 
     In half of the samples all modalities are noised, in the others some, the rest staying as they are; the loss is of
-    those that are noised. A modality that is not observed is neither read nor in the loss. Holds means and variances of
-    all posteriors in memory, 8 bytes times M, N and D. Meaningful for methods that decode modality m from z_m, such as
+    those that are noised. A modality that is not observed is neither read nor in the loss. Takes memory of up to 24
+    bytes times M, N and D for the posteriors. Meaningful for methods that decode modality m from z_m, such as
     MMVM and independent VAEs. Raises `UserError`, `TrainingDiverged`.
 
     >>> density = fit_latent_diffusion(model, data, updates=100, batch_size=30, width=16, blocks=1)
