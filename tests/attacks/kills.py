@@ -296,11 +296,13 @@ def kill(work: Work, folder: Path, draw: random.Random, whole: Undisturbed) -> s
         anew(work, folder)
         pid = start(work, folder)
         if ended(pid, draw.random() * longest) is None:
-            break
+            os.kill(pid, signal.SIGKILL)
+            status = ended(pid)
+            if status is None:
+                return "it did not die"
+            if status == -signal.SIGKILL:  # otherwise it was done in the moment of the kill
+                break
         longest *= 0.9
-    os.kill(pid, signal.SIGKILL)
-    if ended(pid) != -signal.SIGKILL:
-        return "it did not die"
     if draw.random() < 0.5 and (folder / "calls").exists():  # half of the time with what it has started
         for line in (folder / "calls").read_text().splitlines():
             if line.startswith("start"):
