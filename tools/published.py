@@ -28,7 +28,7 @@ CARD, CARD_SIZE = "_static/card.png", (1200, 630)  # the size that Open Graph's 
 TITLE, SUBTITLE = "The MMVM VAE", "Every modality keeps its own latent; their mixture draws them together."
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-IN_COLAB = "!git clone -q {repository} /content/{name}\n%cd /content/{name}\n!pip install -q -e .\n%cd book"
+IN_COLAB = "!git clone -q {repository} /content/{name}\n%cd /content/{name}\n!pip install -q -e ."
 
 
 # --- rerun this page ---
@@ -39,7 +39,7 @@ def commands(chapter: str, parameters: str, root: Path = ROOT) -> str:
     lines = ["# as on this page", run]
     if re.search(r"^seed: int", parameters, re.MULTILINE):
         lines += ["# with another seed", f"{run} -p seed 1"]
-    for profile, said in (("laptop", "the settings of the committed rows, for hours on a CPU"),
+    for profile, said in (("laptop", "the settings of the committed rows"),
                           ("paper", "the paper's settings, for a GPU")):
         if (root / "book" / "params" / f"{chapter}-{profile}.yaml").is_file():
             lines += [f"# {said}", f"{run} -f book/params/{chapter}-{profile}.yaml"]
@@ -177,6 +177,16 @@ def write_lists(app: Sphinx) -> None:
     names = [LANDING, *(name for name in sorted(app.env.found_docs) if name != LANDING)]
     (out / "sitemap.xml").write_bytes(sitemap([f"{pages}/{name}.html" for name in names if (out / f"{name}.html").is_file()]))
     (out / "changes.xml").write_bytes(feed((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), pages, today()))
+
+
+def front(html: Path) -> None:
+    """index.html, which sends readers on to the landing page, says to those who link to it what is there."""
+    landing = (html / f"{LANDING}.html").read_text(encoding="utf-8")
+    tags = re.findall(r'<meta (?:name|property)="(?:description|og:[a-z_]+|twitter:card)"[^>]*>|<link rel="canonical"[^>]*>', landing)
+    (html / "index.html").write_text("\n".join([
+        f'<!doctype html>\n<html lang="en"><head><meta http-equiv="Refresh" content="0; url={LANDING}.html" />',
+        '<meta charset="utf-8" />', f"<title>{TITLE}</title>", *tags,
+        f'</head><body><p><a href="{LANDING}.html">{TITLE}</a></p></body></html>\n']), encoding="utf-8")
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
