@@ -4,8 +4,8 @@
     repository = "https://github.com/<owner>/<name>"
     pages = "https://..."          # only where the book is not at https://<owner>.github.io/<name>
 
-The build reads it: buttons, Colab, Binder, canonical links, sources in the API reference, Open Graph, sitemap, feed. Some
-files can only repeat it (README.md, CITATION.cff, the page that says how to clone, [project.urls]):
+The build reads it: buttons, Colab, Binder, canonical links, sources in the API reference, Open Graph, sitemap, feed.
+Some files can only repeat it (README.md, CITATION.cff, the page that says how to clone, [project.urls]):
 
     python tools/address.py           writes it into them, in place of the one that CITATION.cff names
     python tools/address.py --check   lists what differs; status 1 if something does
@@ -25,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BRANCH = "main"
 FORM = re.compile(r"https://github\.com/([A-Za-z0-9-]+)/([\w.-]+)")
-TEXTS = {".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".py", ".rst", ".css", ".js", ".json", ".svg", ".bib", ".sh", ""}
+TEXTS = {".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".py", ".rst", ".css", ".js", ".json", ".svg", ".bib", ".sh",
+         ""}
 SKIPPED = {".git", "_build", "build", "dist", "runs", "node_modules", "__pycache__", "results"}
 
 
@@ -36,8 +37,8 @@ class Address:
 
     def __post_init__(self) -> None:
         if not FORM.fullmatch(self.repository):
-            raise SystemExit(f"error: pyproject.toml, [tool.mmvm]: repository is {self.repository!r}; Colab and Binder know "
-                             "https://github.com/<owner>/<name>")
+            raise SystemExit(f"error: pyproject.toml, [tool.mmvm]: repository is {self.repository!r}; Colab and "
+                             "Binder know https://github.com/<owner>/<name>")
         if not self.pages.startswith("https://"):
             raise SystemExit(f"error: pyproject.toml, [tool.mmvm]: pages is {self.pages!r}; it begins with https://")
 
@@ -84,8 +85,8 @@ def address(root: Path = ROOT) -> Address:
 def files(root: Path = ROOT) -> Iterator[Path]:
     """The texts in which an address may stand."""
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith(".venv")
-                            and (not name.startswith(".") or name in (".github", ".devcontainer", ".ci")))
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and (
+            not name.startswith(".") or name in (".github", ".devcontainer", ".ci")))
         yield from (Path(folder) / name for name in sorted(names) if Path(name).suffix in TEXTS)
 
 
@@ -97,20 +98,21 @@ def read(path: Path) -> str:
 
 
 def others(text: str, ours: Address) -> list[str]:
-    """The addresses in a text that mean this project and are not ours: of a repository of our name on GitHub, its pages,
-    a place that git, Colab or Binder take a repository from."""
+    """The addresses in a text that mean this project and are not ours: of a repository of our name on GitHub, its
+    pages, a place that git, Colab or Binder take a repository from."""
     patterns = {rf"https?://github\.com/([\w.-]+/{re.escape(ours.name)})(?![\w-])(?!\.[a-z])": ours.slug,
                 r"git clone https?://github\.com/([\w.-]+/[\w-]+)": ours.slug,
                 r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)": ours.slug,
                 r"mybinder\.org/(?:v2/gh|badge\w*/gh)/([\w.-]+/[\w.-]+)": ours.slug,
                 rf"(https?://[\w-]+\.github\.io/{re.escape(ours.name)})(?![\w-])": ours.pages}
-    return [found[0] for pattern, right in patterns.items() for found in re.finditer(pattern, text) if found[1] != right]
+    return [found[0] for pattern, right in patterns.items() for found in re.finditer(pattern, text)
+            if found[1] != right]
 
 
 def named(root: Path = ROOT) -> Address:
     """What CITATION.cff names: the address that was written last."""
     text = (root / "CITATION.cff").read_text(encoding="utf-8")
-    repository, pages = (re.search(rf"^{key}: *[\"']?([^\"'\s]+)", text, re.MULTILINE) for key in ("repository-code", "url"))
+    repository, pages = (re.search(rf"(?m)^{key}: *[\"']?([^\"'\s]+)", text) for key in ("repository-code", "url"))
     if not repository or not pages:
         raise SystemExit("error: CITATION.cff has no lines `repository-code:` and `url:`; it repeats the address in both")
     return make(repository[1], pages[1])
@@ -131,7 +133,8 @@ def check(root: Path = ROOT) -> list[str]:
 def write(root: Path = ROOT) -> list[Path]:
     """The setting's address in place of the one that CITATION.cff names; the files that changed."""
     old, new = named(root), setting(root)
-    pairs = [(re.escape(old.pages) + r"(?![\w-])", new.pages), (re.escape(old.repository) + r"(?![\w-])", new.repository),
+    pairs = [(re.escape(old.pages) + r"(?![\w-])", new.pages),
+             (re.escape(old.repository) + r"(?![\w-])", new.repository),
              (rf"(?<=research\.google\.com/github/){re.escape(old.slug)}(?![\w-])", new.slug),
              (rf"(?<=mybinder\.org/v2/gh/){re.escape(old.slug)}(?![\w-])", new.slug),
              (rf"(?<={re.escape(new.repository)} && cd ){re.escape(old.name)}(?![\w-])", new.name)]

@@ -60,7 +60,7 @@ def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]
     def raw(text: str) -> nodes.raw:
         return nodes.raw("", text, format="html")
 
-    items = "\n".join(f'<li><a href="{where}"{" download" if where.startswith("..") else ""}>{name}</a></li>'
+    items = "\n".join(f'<li><a href="{where}"{" download" * where.startswith("..")}>{name}</a></li>'
                       for name, where in links(chapter, ours).items())
     return [raw('<details class="rerun"><summary>Rerun this page</summary>\n<p>In a clone, its environment active:</p>'),
             code(commands(chapter, parameters), "bash"), raw(f'<ul class="rerun-links">\n{items}\n</ul>\n'
@@ -74,7 +74,8 @@ def offer(app: Sphinx, doctree: nodes.document) -> None:
     source = Path(app.env.doc2path(name))
     if source.suffix != ".ipynb" or name == LANDING:
         return
-    cells = [cell for cell in nbformat.read(source, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = [cell for cell in nbformat.read(source, as_version=4).cells
+             if "parameters" in cell.metadata.get("tags", [])]
     opening = next(doctree.findall(nodes.Admonition), None) or next(doctree.findall(nodes.title))
     below = opening.parent.index(opening) + 1
     opening.parent[below:below] = box(source.stem, cells[0].source if cells else "", public.address())
@@ -159,9 +160,10 @@ def feed(changelog: str, pages: str, now: datetime) -> bytes:
     add(root, "link", rel="self", href=f"{pages}/changes.xml")
     add(root, "link", rel="alternate", href=f"{pages}/")
     add(add(root, "author"), "name", "The MMVM VAE compendium")
-    dated = [(heading, text, f"{found[0]}T00:00:00Z" if (found := DATE.search(heading)) else now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    built = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    dated = [(heading, text, f"{found[0]}T00:00:00Z" if (found := DATE.search(heading)) else built)
              for heading, text in sections(changelog)]
-    add(root, "updated", max((date for *_, date in dated), default=now.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    add(root, "updated", max((date for *_, date in dated), default=built))
     for heading, text, date in dated:
         entry = add(root, "entry")
         add(entry, "title", heading)
@@ -175,14 +177,16 @@ def feed(changelog: str, pages: str, now: datetime) -> bytes:
 def write_lists(app: Sphinx) -> None:
     pages, out = public.address().pages, Path(app.outdir)
     names = [LANDING, *(name for name in sorted(app.env.found_docs) if name != LANDING)]
-    (out / "sitemap.xml").write_bytes(sitemap([f"{pages}/{name}.html" for name in names if (out / f"{name}.html").is_file()]))
+    there = [name for name in names if (out / f"{name}.html").is_file()]
+    (out / "sitemap.xml").write_bytes(sitemap([f"{pages}/{name}.html" for name in there]))
     (out / "changes.xml").write_bytes(feed((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), pages, today()))
 
 
 def front(html: Path) -> None:
     """index.html, which sends readers on to the landing page, says to those who link to it what is there."""
     landing = (html / f"{LANDING}.html").read_text(encoding="utf-8")
-    tags = re.findall(r'<meta (?:name|property)="(?:description|og:[a-z_]+|twitter:card)"[^>]*>|<link rel="canonical"[^>]*>', landing)
+    tags = re.findall(r'<meta (?:name|property)="(?:description|og:[a-z_]+|twitter:card)"[^>]*>|'
+                      r'<link rel="canonical"[^>]*>', landing)
     (html / "index.html").write_text("\n".join([
         f'<!doctype html>\n<html lang="en"><head><meta http-equiv="Refresh" content="0; url={LANDING}.html" />',
         '<meta charset="utf-8" />', f"<title>{TITLE}</title>", *tags,

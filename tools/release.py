@@ -64,7 +64,8 @@ def pack(files: dict[str, bytes | Path], path: Path, seconds: int) -> None:
         for name in sorted(files):
             content = files[name]
             data = content if isinstance(content, bytes) else content.read_bytes()
-            tar.addfile(plain(name, len(data), not isinstance(content, bytes) and os.access(content, os.X_OK)), BytesIO(data))
+            executable = isinstance(content, Path) and os.access(content, os.X_OK)
+            tar.addfile(plain(name, len(data), executable), BytesIO(data))
 
 
 def export(root: Path, folder: Path) -> None:
@@ -120,7 +121,8 @@ def assemble(root: Path, html: Path, dist: Path, with_wheel: bool = True) -> lis
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
     if str(citation["version"]) != project["version"]:
-        raise Refused(f"CITATION.cff has version {citation['version']}, pyproject.toml {project['version']}: make them equal")
+        raise Refused(f"CITATION.cff has version {citation['version']}, pyproject.toml {project['version']}: "
+                      "make them equal")
     name, seconds = f"{project['name']}-{project['version']}", commit_time(root)
     shutil.rmtree(dist, ignore_errors=True)
     dist.mkdir(parents=True)
@@ -132,7 +134,8 @@ def assemble(root: Path, html: Path, dist: Path, with_wheel: bool = True) -> lis
     # what only tells Sphinx what it may keep next time
     pack(inside(html, f"{name}-book", (".buildinfo",)), dist / f"{name}-book.tar.gz", seconds)
     date = str(citation.get("date-released") or datetime.fromtimestamp(seconds, UTC).date())
-    (dist / ".zenodo.json").write_text(json.dumps(zenodo(citation, date), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = json.dumps(zenodo(citation, date), indent=2, ensure_ascii=False)
+    (dist / ".zenodo.json").write_text(record + "\n", encoding="utf-8")
     (dist / "SHA256SUMS").write_text(sums(dist), encoding="utf-8")
     return sorted(dist.iterdir())
 

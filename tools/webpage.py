@@ -149,7 +149,7 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     feed = context["pathto"]("changes.xml", resource=True)
     context["metatags"] = context.get("metatags", "") + (
         f'\n<link rel="alternate" type="application/atom+xml" title="Changes" href="{feed}" />') + "".join(
-        f'\n<meta {"property" if name.startswith("og:") else "name"}="{name}" content="{escape(str(value), quote=True)}" />'
+        f'\n<meta {"property" if name[:3] == "og:" else "name"}="{name}" content="{escape(str(value), quote=True)}" />'
         for name, value in said.items() if value)
 
 
