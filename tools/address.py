@@ -25,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BRANCH = "main"
 FORM = re.compile(r"https://github\.com/([A-Za-z0-9-]+)/([\w.-]+)")
-TEXTS = {".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".py", ".rst", ".css", ".js", ".json", ".svg", ".bib", ".sh",
-         ""}
+TEXTS = {".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".py", ".rst", ".css", ".js", ".json", ".svg", ".bib",
+         ".sh", ""}
 SKIPPED = {".git", "_build", "build", "dist", "runs", "node_modules", "__pycache__", "results"}
 
 
@@ -86,7 +86,8 @@ def files(root: Path = ROOT) -> Iterator[Path]:
     """The texts in which an address may stand."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name not in SKIPPED and (
-            not name.startswith(".") or name in (".github", ".devcontainer", ".ci")))
+            not name.startswith(".") or name in (".github", ".devcontainer", ".ci"))
+            and not Path(folder, name, "pyvenv.cfg").exists())
         yield from (Path(folder) / name for name in sorted(names) if Path(name).suffix in TEXTS)
 
 
@@ -114,7 +115,7 @@ def named(root: Path = ROOT) -> Address:
     text = (root / "CITATION.cff").read_text(encoding="utf-8")
     repository, pages = (re.search(rf"(?m)^{key}: *[\"']?([^\"'\s]+)", text) for key in ("repository-code", "url"))
     if not repository or not pages:
-        raise SystemExit("error: CITATION.cff has no lines `repository-code:` and `url:`; it repeats the address in both")
+        raise SystemExit("error: CITATION.cff has no lines `repository-code:` and `url:`, which repeat the address")
     return make(repository[1], pages[1])
 
 
@@ -150,7 +151,7 @@ def write(root: Path = ROOT) -> list[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write pyproject.toml's [tool.mmvm] repository wherever it is repeated.")
+    parser = argparse.ArgumentParser(description="Write [tool.mmvm] repository wherever it is repeated.")
     parser.add_argument("--check", action="store_true", help="only list what differs")
     if not parser.parse_args().check:
         for path in write():

@@ -62,7 +62,7 @@ def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]
 
     items = "\n".join(f'<li><a href="{where}"{" download" * where.startswith("..")}>{name}</a></li>'
                       for name, where in links(chapter, ours).items())
-    return [raw('<details class="rerun"><summary>Rerun this page</summary>\n<p>In a clone, its environment active:</p>'),
+    return [raw('<details class="rerun"><summary>Rerun this page</summary>\n<p>In a clone, in its environment:</p>'),
             code(commands(chapter, parameters), "bash"), raw(f'<ul class="rerun-links">\n{items}\n</ul>\n'
             "<p>Colab has no copy of the repository: put this into a cell above the others.</p>"),
             code(IN_COLAB.format(repository=ours.repository, name=ours.name), "ipython3"), raw("</details>")]
