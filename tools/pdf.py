@@ -1,9 +1,9 @@
 """The built book as one PDF, _build/pdf/mmvm.pdf, printed by Chromium (`make pdf`).
 
-The articles of all pages, in the order of _toc.yml, become one document with its own names of places, so that references
-between chapters work in the PDF too. Folded code and the boxes "Rerun this page" are left out, other folded things are
-open; playgrounds and explorer are the still pictures that stand in for them without JavaScript. The rest is the print
-style of book/_static/book.css. Pages have numbers, the PDF has bookmarks.
+The articles of all pages, in the order of _toc.yml, become one document with its own names of places: references
+between chapters work in the PDF too. Folded code and the boxes "Rerun this page" are left out, other folded things
+are open; playgrounds and explorer are the still pictures that stand in for them without JavaScript. The rest is the
+print style of book/_static/book.css. Pages have numbers, the PDF has bookmarks.
 
     python tools/pdf.py [page ...]     all pages, or those named: method, api
 """
@@ -30,7 +30,8 @@ MINUTES = 5  # formulas of all pages are set in one of them on two cores
 def pages(root: Path = ROOT) -> list[str]:
     """book/intro.html and so on, in the book's order."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    return [str(Path(file).with_suffix(".html")) for file in (toc["root"], *(entry["file"] for entry in toc["chapters"]))]
+    files = [toc["root"], *(entry["file"] for entry in toc["chapters"])]
+    return [str(Path(file).with_suffix(".html")) for file in files]
 
 
 def place(page: str, name: str = "") -> str:
@@ -71,7 +72,8 @@ def join(found: dict[str, str]) -> str:
         for attribute in ("href", "src"):
             if element.get(attribute):
                 element[attribute] = element[attribute].replace("../", "../html/", 1)
-    return "\n".join(['<!doctype html>\n<html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">',
+    return "\n".join(['<!doctype html>\n<html lang="en" data-theme="light" data-mode="light"><head>',
+                      '<meta charset="utf-8">',
                       "<title>The MMVM VAE</title>", *map(str, kept), '</head><body class="printed-book">',
                       *(str(article(page, html, list(found))) for page, html in found.items()), "</body></html>"])
 
@@ -95,8 +97,8 @@ def print_to(source: Path, target: Path, binary: str) -> None:
         page.emulate_media(media="print", color_scheme="light")
         page.evaluate("() => window.MathJax?.startup?.promise.then(() => true)")
         page.evaluate("() => document.fonts.ready.then(() => true)")
-        page.pdf(path=target, format="A4", print_background=True, outline=True, tagged=True, display_header_footer=True,
-                 header_template="<span></span>", footer_template=NUMBER,
+        page.pdf(path=target, format="A4", print_background=True, outline=True, tagged=True,
+                 display_header_footer=True, header_template="<span></span>", footer_template=NUMBER,
                  margin={"top": "16mm", "bottom": "18mm", "left": "18mm", "right": "18mm"})
         chromium.close()
 
@@ -117,7 +119,8 @@ def main() -> int:
     source, target = OUT / "mmvm.html", OUT / "mmvm.pdf"
     source.write_text(join({page: (HTML / page).read_text(encoding="utf-8") for page in names}), encoding="utf-8")
     print_to(source, target, binary)
-    print(f"Printed {len(names)} pages of the book to {target.relative_to(ROOT)}, {target.stat().st_size / 1e6:.1f} MB.")
+    size = target.stat().st_size / 1e6
+    print(f"Printed {len(names)} pages of the book to {target.relative_to(ROOT)}, {size:.1f} MB.")
     return 0
 
 

@@ -55,7 +55,7 @@ def test_another_address_is_found(text):
 def test_our_own_and_strangers_addresses_are_no_finding():
     ours = address.setting()
     assert not address.others(f"{ours.repository} {ours.repository}.git {ours.pages}/book {ours.colab('x')} "
-                              f"{ours.binder()} https://github.com/other/{ours.name}vae https://github.com/other/x", ours)
+                              f"{ours.binder()} https://github.com/a/{ours.name}vae https://github.com/a/x", ours)
 
 
 @pytest.fixture
