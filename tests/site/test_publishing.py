@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import address  # noqa: E402  (tools/ is not a package)
+import pdf  # noqa: E402
 import published  # noqa: E402
 import release  # noqa: E402
 
@@ -137,6 +138,96 @@ def test_the_picture_of_a_link_has_the_size_that_is_shown_uncut(tmp_path):
     with Image.open(tmp_path / "out" / "card.png") as card:
         assert card.size == (1200, 630) and card.convert("RGB").getpixel((600, 400))[2] < 60
     assert (tmp_path / "out" / "card.png").stat().st_size < 100_000
+
+
+def test_the_front_page_says_what_is_behind_it(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "intro.html").write_text(
+        '<head><meta property="og:image" content="https://a.b/c.png" /><meta name="viewport" content="x" />\n'
+        '<link rel="canonical" href="https://a.b/book/intro.html" /></head>')
+    published.front(tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    assert 'url=book/intro.html' in text[:200] and "og:image" in text and "canonical" in text and "viewport" not in text
+
+
+# --- the PDF ---
+
+def test_the_pdf_has_the_pages_of_the_book_in_its_order():
+    assert pdf.pages()[:2] == ["book/intro.html", "book/method.html"] and "book/api.html" in pdf.pages()
+
+
+def test_pages_become_one_document_whose_places_do_not_clash():
+    page = ('<html><head><link rel="stylesheet" href="../_static/a.css"><script src="../_static/b.js"></script></head>'
+            '<body><nav>menu</nav><article class="bd-article"><section id="x">'
+            '<h1>T<a class="headerlink" href="#x">#</a></h1><details class="rerun">again</details>'
+            '<details class="hide above-output"><summary>s</summary>kept</details>'
+            '<details class="admonition hide above-input"><pre>long code</pre></details><img src="../_images/i.png">'
+            '<a href="#x">here</a> <a href="b.html#x">there</a> <a href="b.html">its top</a> '
+            '<a href="../_downloads/d.md">file</a> <a href="https://a.b/#x">outside</a></section></article></body></html>')
+    text = pdf.join({"book/a.html": page, "book/b.html": page})
+    for gone in ("menu", "again", "long code", "headerlink", "b.js"):
+        assert gone not in text
+    for kept in ('href="../html/_static/a.css"', 'id="a--x"', 'id="b--x"', 'src="../html/_images/i.png"', "kept"):
+        assert kept in text
+    links = re.findall(r'<a href="([^"]*)"', text)
+    assert links == ["#a--x", "#b--x", "#b", "../html/_downloads/d.md", "https://a.b/#x",
+                     "#b--x", "#b--x", "#b", "../html/_downloads/d.md", "https://a.b/#x"]
+    assert 'id="b"' in text
+
+
+def test_without_chromium_there_is_one_line(monkeypatch):
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match="^error: no Chromium was found.*apt-get install chromium"):
+        pdf.browser()
+
+
+# --- containers and workflows ---
+
+def targets(text: str) -> list[str]:
+    """What a file calls make for."""
+    return [word for line in re.findall(r"\bmake ((?:[\w-]+ ?)+)", text) for word in line.split()]
+
+
+def test_the_image_installs_the_lock_and_renders_the_book():
+    lines = [line for line in (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+             if line and not line.startswith("#")]
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert lines[0] == "FROM python:3.12-slim" and all((ROOT / name).exists() for name in copied)
+    assert "requirements.lock" in copied and copied.index("requirements.lock") < copied.index(".")
+    assert any("install" in line and "-r requirements.lock" in line for line in lines)
+    made = [line.removeprefix("RUN make ") for line in lines if line.startswith("RUN make ")]
+    assert made and all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in made)
+    assert "ENV MMVM_ENV=current" in lines
+    served = json.loads(lines[-1].removeprefix("CMD "))[-1]
+    assert served == str(pdf.HTML.relative_to(ROOT)), "where make html puts the pages"
+
+
+def test_what_git_ignores_is_not_sent_to_docker():
+    """Nothing brought or credentialed gets into an image; what is committed does."""
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    for folder in ("data/cub", "data/mimic_cxr", "data/hippocampus", "_build", "dist", ".venv*"):
+        assert folder in ignored
+    assert not {"data", "book", "mmvm", "requirements.lock"} & set(ignored)
+
+
+def test_the_devcontainer_calls_what_there_is():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["image"].endswith(":3.12")
+    called = targets(container["postCreateCommand"])
+    assert called and all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in called)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_call_what_there_is(path):
+    steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+    called = [target for step in steps for target in targets(step.get("run", ""))]
+    assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in called), called
+    used = [step["uses"].partition("@")[0] for step in steps if "uses" in step]
+    if path.stem == "book":
+        assert called == ["book"] and used[-2:] == ["actions/upload-pages-artifact", "actions/deploy-pages"]
+    if path.stem == "release":
+        assert called == ["release"] and yaml.safe_load(path.read_text())[True]["push"]["tags"] == ["v*"]
 
 
 # --- CITATION.cff and the release ---
