@@ -94,8 +94,9 @@ lock:  ## renew requirements.lock: the newest versions that pyproject.toml allow
 		--python-version 3.11 --fork-strategy fewest --upgrade --no-emit-index-url --no-annotate --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock
 
-address: $(ENVIRONMENT)  ## write [tool.mmvm] repository of pyproject.toml wherever else the address stands (seconds)
-	@$(PY) tools/address.py
+# needs no package: the line that it reads is in pyproject.toml, whose change would otherwise install all of them again
+address:  ## write [tool.mmvm] repository of pyproject.toml wherever else the address stands (seconds)
+	@"$(or $(wildcard $(PY)),$(PYTHON))" tools/address.py
 
 release: $(ENVIRONMENT) $(KERNEL)  ## dist/: source, book, wheel, Zenodo's metadata, checksums; the tree must be clean (2 minutes)
 	@echo "Rendering the book and packing the commit into dist/; a minute or two"

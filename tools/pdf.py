@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import address as public
 import yaml
 from bs4 import BeautifulSoup, Tag
 
@@ -40,7 +41,7 @@ def place(page: str, name: str = "") -> str:
 
 
 def article(page: str, html: str, known: list[str], up: str = "../html/") -> Tag:
-    """A page's text; places renamed, links to them and to files too, from a folder beside that of the pages."""
+    """A page's text for a folder beside that of the pages; places renamed, and links to them."""
     text = BeautifulSoup(html, "html.parser").select_one("article.bd-article")
     for element in text.select(", ".join(LEFT_OUT)):
         element.decompose()
@@ -56,7 +57,9 @@ def article(page: str, html: str, known: list[str], up: str = "../html/") -> Tag
                 continue
             target = urlsplit(urljoin(f"http://book/{page}", value))
             path = target.path.lstrip("/")
-            element[attribute] = f"#{place(path, target.fragment)}" if path in known else up + path
+            inside = f"#{place(path, target.fragment)}" if path in known else None
+            # a picture is taken from the disk; a link leads to where readers of the PDF find the file
+            element[attribute] = inside or (f"{public.address().pages}/{path}" if element.name == "a" else up + path)
     text.name = "section"
     text["class"], text["id"] = ["bd-article", "printed"], place(page)
     return text
