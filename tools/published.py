@@ -69,14 +69,14 @@ def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]
 
 
 def offer(app: Sphinx, doctree: nodes.document) -> None:
-    """Below the admonition with which a chapter opens; the landing page has a section of its own."""
+    """Below the admonition or the paragraph with which a chapter opens; the landing page has a section of its own."""
     name = app.env.docname
     source = Path(app.env.doc2path(name))
     if source.suffix != ".ipynb" or name == LANDING:
         return
     cells = [cell for cell in nbformat.read(source, as_version=4).cells
              if "parameters" in cell.metadata.get("tags", [])]
-    opening = next(doctree.findall(nodes.Admonition), None) or next(doctree.findall(nodes.title))
+    opening = next(doctree.findall(nodes.Admonition), None) or next(doctree.findall(nodes.paragraph))
     below = opening.parent.index(opening) + 1
     opening.parent[below:below] = box(source.stem, cells[0].source if cells else "", public.address())
 
