@@ -34,7 +34,7 @@ else
 $(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
 endif
 
-.PHONY: help install book html notebooks test test-site test-extras attack lock clean distclean active-environment
+.PHONY: help install book html notebooks test test-site test-extras attack lock address release pdf clean distclean active-environment
 
 help:  ## this list
 	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"
@@ -94,9 +94,20 @@ lock:  ## renew requirements.lock: the newest versions that pyproject.toml allow
 		--python-version 3.11 --fork-strategy fewest --upgrade --no-emit-index-url --no-annotate --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock
 
+# needs no package: the line that it reads is in pyproject.toml, whose change would otherwise install all of them again
+address:  ## write [tool.mmvm] repository of pyproject.toml wherever else the address stands (seconds)
+	@"$(or $(wildcard $(PY)),$(PYTHON))" tools/address.py
+
+release: $(ENVIRONMENT) $(KERNEL)  ## dist/: source, book, wheel, Zenodo's metadata, checksums; the tree must be clean (2 minutes)
+	@echo "Rendering the book and packing the commit into dist/; a minute or two"
+	@$(PY) tools/release.py
+
+pdf: html  ## all pages as one PDF, _build/pdf/mmvm.pdf, printed by Chromium (2 minutes)
+	@$(PY) tools/pdf.py
+
 clean:  ## remove what was built; keeps the environment, runs/ and the data
-	@echo "Removing _build and caches; .venv, runs/ and data/ stay (make distclean removes .venv too)"
-	@rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage mmvm.egg-info
+	@echo "Removing _build, dist and caches; .venv, runs/ and data/ stay (make distclean removes .venv too)"
+	@rm -rf _build dist .pytest_cache .ruff_cache .hypothesis .coverage mmvm.egg-info
 	@find mmvm studies tests tools book workflow benchmarks -name __pycache__ -prune -exec rm -rf {} + -o \
 		-name .ipynb_checkpoints -prune -exec rm -rf {} +
 

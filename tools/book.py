@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import notebooks
+import published
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,7 @@ def main() -> int:
         print("error: the book was not built; see the messages above"
               + "".join(f"\n  {report.relative_to(ROOT)}" for report in reports), file=sys.stderr)
         return status
+    published.front(INDEX.parent)
     print(f"Built {INDEX.relative_to(ROOT)} in {time.monotonic() - start:.0f} s. Open it in a browser.")
     return 0
 

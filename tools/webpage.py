@@ -8,23 +8,24 @@
 - Long code is folded, one click away.
 - A table has the caption that its cell's metadata name, `mystnb: table: "..."`, and a number.
 - The bibliography's roles, which today's standard no longer has, are left out.
-- Every page has a description, its address and a picture for those who link to it. The address is pyproject.toml's.
+- Every page has a description, its address and a picture for those who link to it. The address is
+  pyproject.toml's (tools/address.py), as are the buttons' and that of the API reference's sources.
 """
 
 import re
 import shutil
-import tomllib
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
+import address as public
+import published
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "sphinx-mathjax-offline"  # the module's name, too
 COMPONENT = "tex-chtml.js"
 LOADED = ("a11y/*.js", "input/tex/extensions/*.js", "output/chtml/fonts/*.js", "output/chtml/fonts/woff-v2/*.woff",
@@ -46,9 +47,12 @@ def mathjax() -> Path:
 def configure(app: Sphinx, config: Config) -> None:
     mathjax()
     config.mathjax_path = f"mathjax/{COMPONENT}"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     config.html_theme_options["navbar_persistent"] = []  # the search is in the sidebar, and once is enough
-    config.html_baseurl = project["urls"]["Book"].rstrip("/") + "/"
+    address = public.address()
+    config.html_theme_options |= {"repository_url": address.repository, "repository_branch": public.BRANCH,
+                                  "use_repository_button": True, "use_issues_button": True}
+    config.html_baseurl = address.pages + "/"
+    config.api_source = address.source("{path}#L{line}")
 
 
 def fold(app: Sphinx, doctree: nodes.document) -> None:
@@ -139,9 +143,13 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     said = {"description": description(doctree), "og:type": "article", "og:site_name": app.config.html_title,
             "og:title": re.sub("<[^>]+>", "", context.get("title", "")), "og:description": description(doctree),
             "og:url": context.get("pageurl"),
-            "og:image": picture and f"{app.config.html_baseurl}_images/{Path(picture).name}"}
-    context["metatags"] = context.get("metatags", "") + "".join(
-        f'\n<meta {"property" if ":" in name else "name"}="{name}" content="{escape(str(value), quote=True)}" />'
+            "og:image": app.config.html_baseurl + (  # the landing page is known by the picture that has its name in it
+                f"_images/{Path(picture).name}" if picture and pagename != published.LANDING else published.CARD),
+            "twitter:card": "summary_large_image"}
+    feed = context["pathto"]("changes.xml", resource=True)
+    context["metatags"] = context.get("metatags", "") + (
+        f'\n<link rel="alternate" type="application/atom+xml" title="Changes" href="{feed}" />') + "".join(
+        f'\n<meta {"property" if name[:3] == "og:" else "name"}="{name}" content="{escape(str(value), quote=True)}" />'
         for name, value in said.items() if value)
 
 
