@@ -84,7 +84,7 @@ test-extras: $(ENVIRONMENT)  ## what mmvm.bring takes from anndata, mudata, xarr
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=. $(EXTRAS)/bin/python -m pytest -q -rs \
 		tests/mmvm/test_bring.py tests/studies/hippocampus/test_recordings.py tests/book/test_api.py
 
-attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (several hours)
+attack: $(ENVIRONMENT)  ## damage every file that is read, kill every process that writes; appends to data/attacks.csv (2.5 hours on a busy machine)
 	@echo "At least 2,000 damaged inputs a reader, 200 kills and what else disturbs a writer; counts go to data/attacks.csv"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=tests:. $(PY) -m attacks
 
