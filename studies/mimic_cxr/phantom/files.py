@@ -9,6 +9,7 @@ The same arguments give the same files on one machine, with any number of worker
 differ by a grey level here and there.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -85,7 +86,8 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
             tables(part, rows)
             for path in part.rglob(".*"):       # half-written files of a run that was killed
                 path.unlink(missing_ok=True)
-            os.replace(part / BEGUN, part / SETTINGS)
+            with contextlib.suppress(FileNotFoundError):  # another process that makes the same was here just before
+                os.replace(part / BEGUN, part / SETTINGS)
         os.rename(part, root)
     except OSError:
         if _settings(root) != settings:     # no other process has made it meanwhile

@@ -487,6 +487,17 @@ def test_a_stopped_run_looks_unfinished_and_is_continued(standin, tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_another_process_may_be_done_in_between(standin, tmp_path, monkeypatch):
+    """Two that make the same set share its hidden folder: the other one gives it its last name but one first."""
+    def and_the_other(part, rows):
+        tables(part, rows)
+        os.replace(part / mimic_cxr_standin.BEGUN, part / mimic_cxr_standin.SETTINGS)
+    tables = mimic_cxr_standin.tables
+    monkeypatch.setattr(mimic_cxr_standin, "tables", and_the_other)
+    assert contents(simulate(tmp_path / "set", **SMALL)) == contents(standin)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def test_the_rest_of_another_set_is_not_continued(standin, tmp_path):
     part = tmp_path / ".set.part"
     part.mkdir()
