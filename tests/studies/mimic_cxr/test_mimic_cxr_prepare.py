@@ -140,8 +140,24 @@ SAY = ("from studies.mimic_cxr import data as mimic_cxr; "
        "print(*mimic_cxr.prepare({!r}, size={}, any_size=True, workers={}), sep='\\n')")
 
 
-def start(root, size=SIZE, workers=1) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SAY.format(str(root), size, workers)], text=True,
+# signals itself once so many images are noted, and hands out no further one before it has heeded that: a signal sent
+# from here can come when all is done
+SIGNALLED = """
+import os
+from studies.mimic_cxr import prepare
+note = prepare._Crew._note
+def noted(crew, *image):
+    note(crew, *image)
+    if crew.done == {}:
+        os.kill(os.getpid(), {})
+        crew.stop.wait()
+prepare._Crew._note = noted
+"""
+
+
+def start(root, size=SIZE, workers=1, signalled: tuple[int, int] | None = None) -> subprocess.Popen:
+    before = SIGNALLED.format(*map(int, signalled)) if signalled else ""
+    return subprocess.Popen([sys.executable, "-c", before + SAY.format(str(root), size, workers)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -158,19 +174,14 @@ def done(root) -> int:
 
 
 def test_a_killed_preparation_loses_only_what_was_in_work(copy, tmp_path, metadata):
-    """SIGKILL, twice, at some moment; what the tables then say is there is right, and the rest is added."""
-    for k, row in enumerate(metadata.itertuples()):      # large ones, so that there is time
-        path_of(copy, row).write_bytes(jpeg(1500 + 10 * k, 1500, seed=k % 3))
+    """SIGKILL, twice; what the tables then say is there is right, and the rest is added."""
+    for k, row in enumerate(metadata.itertuples()):
+        path_of(copy, row).write_bytes(jpeg(150 + 10 * k, 150, seed=k % 3))
     whole = Path(shutil.copytree(copy, tmp_path / "whole"))
-    for at_least in (4, 12):
-        process = start(copy)
-        while done(copy) < at_least:
-            assert process.poll() is None, process.communicate()
-        process.send_signal(signal.SIGKILL)
+    for now, n in ((4, 4), (8, 12)):
+        process = start(copy, signalled=(now, signal.SIGKILL))
         process.communicate()
-        n = done(copy)
-        assert process.returncode == -signal.SIGKILL  # while it was at work
-        assert at_least <= n <= 22  # all, where this process had to wait for its turn
+        assert process.returncode == -signal.SIGKILL and done(copy) == n
     for _ in range(200):    # the worker notices, and ends
         left = [p for p in Path("/proc").glob("[0-9]*") if str(copy) in _command(p)] if Path("/proc").exists() else []
         if not left:
@@ -225,16 +236,11 @@ def test_two_preparations_at_once_make_one_result(copy):
     assert sum(rows) == 22 + 2, "one key, so no image has two rows; and a black one for each view"
 
 
-def test_ctrl_c_stops_after_the_images_in_work(copy, metadata):
-    for k, row in enumerate(metadata.itertuples()):
-        path_of(copy, row).write_bytes(jpeg(3000, 3000, seed=k % 2))
-    process = start(copy)
-    while done(copy) < 3:
-        assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
+def test_ctrl_c_stops_after_the_images_in_work(copy):
+    process = start(copy, signalled=(3, signal.SIGINT))
     _, err = process.communicate()
     assert process.returncode != 0 and err.rstrip().endswith("KeyboardInterrupt")
-    assert 3 <= done(copy) < 22 and "22 of 22" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[1]
+    assert done(copy) == 3 and "22 of 22" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[1]
 
 
 def test_damaged_and_missing_images_are_listed_and_left_out(copy, metadata):
