@@ -1,4 +1,4 @@
-"""Single cells: an AnnData is one modality, a MuData several of the same cells, and latents go back into `obsm`."""
+"""Single cells: an AnnData is one modality, a MuData several of the same cells. `latents` is the way back."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,9 +9,7 @@ import numpy as np
 from mmvm.bring.extra import needs
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import encode_means
 from mmvm.modality import Modality
-from mmvm.model import MultimodalVAE
 
 
 def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, labels: str | None = None,
@@ -54,21 +52,3 @@ def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, lab
         x[name][rows], observed[name] = values, np.isin(np.arange(cells.n_obs), rows)
     return MultimodalData(x, tuple(specs), None if labels is None else cells.obs[labels].astype("category"), observed,
                           list(cells.obs_names))
-
-
-def latents_into(cells: Any, model: MultimodalVAE, data: MultimodalData, key: str = "X_mmvm",
-                 how: str = "mixture") -> None:
-    """Writes latents (N, D) into `cells.obsm[key]`: of each cell `model.shared(data, how)`; of a MuData also each
-    modality's own posterior means. `data` are its `from_cells`. Raises `UserError`.
-
-    >>> data = mmvm.bring.from_cells(cells, say=None)
-    >>> mmvm.bring.latents_into(cells, MultimodalVAE.for_data(data, latent_dim=2, say=None), data)
-    >>> cells.obsm["X_mmvm"].shape
-    (30, 2)
-    """
-    if data.ids != list(map(str, cells.obs_names)):
-        raise UserError("the data are of other cells, or in another order: give those that from_cells(cells) made")
-    cells.obsm[key] = model.shared(data, how).mean.numpy()
-    for name, means in zip(data.names, encode_means(model, data).numpy()):
-        if hasattr(cells, "mod"):
-            cells.mod[name].obsm[key] = means[cells.obs_names.get_indexer(cells.mod[name].obs_names)]

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
@@ -27,12 +27,10 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
     (['photo', 'sketch'], (3, 32, 32))
     """
     from torchvision.datasets import ImageFolder  # slow to import
-    from torchvision.transforms import functional
 
     sides = [size, size] if isinstance(size, int) else list(size)
     if not roots or set(modalities) - set(roots):
-        raise UserError(f"modalities {sorted(modalities)} for roots {list(roots)}: give each root a name, and describe "
-                        "modalities by these names")
+        raise UserError(f"modalities {sorted(modalities)} for roots {list(roots)}: give each root a name, no other")
     found = {}
     for name, root in roots.items():
         try:
@@ -41,24 +39,22 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
             raise UserError(f"{root} is no folder of one folder of pictures a class ({error}): correct it") from None
         paths = {Path(path).relative_to(folder.root).with_suffix("").as_posix(): path for path, _ in folder.samples}
         if len(paths) < len(folder.samples) or not paths:
-            raise UserError(f"{root} holds {len(folder.samples)} pictures, of {len(paths)} different names: at least "
-                            "one is needed, and one of each name, in the folders of their classes")
-        found[name] = {sample: _read(folder.loader, path, sides, colour, functional) for sample, path in paths.items()}
+            raise UserError(f"{root} holds {len(folder.samples)} pictures, of {len(paths)} different names, in folders "
+                            "of classes: at least one is needed, and one of each name")
+        found[name] = {sample: _read(folder.loader, path, sides, colour) for sample, path in paths.items()}
     ids = sorted(set().union(*found.values()))
     nothing = np.zeros((3 if colour else 1, *sides), np.uint8)
     specs = [Modality.guess(name, nothing[None], None, **{"scale": 1 / 255, **modalities.get(name, {})})
              for name in found]
-    return MultimodalData({name: torch.from_numpy(np.stack([own.get(sample, nothing) for sample in ids]))
-                           for name, own in found.items()}, tuple(specs), [sample.split("/")[0] for sample in ids],
-                          {name: np.array([sample in own for sample in ids]) for name, own in found.items()}, ids)
+    x = {name: torch.from_numpy(np.stack([own.get(i, nothing) for i in ids])) for name, own in found.items()}
+    observed = {name: np.array([i in own for i in ids]) for name, own in found.items()}
+    return MultimodalData(x, tuple(specs), [i.split("/")[0] for i in ids], observed, ids)
 
 
-def _read(loader: Callable, path: str, size: list[int], colour: bool, functional: ModuleType) -> np.ndarray:
+def _read(loader: Callable, path: str, size: list[int], colour: bool) -> np.ndarray:
     try:
         picture = loader(path).convert("RGB" if colour else "L")
     except OSError as error:
         raise UserError(f"{path} cannot be read as a picture ({error}): replace it, or take it away") from None
-    scale = max(size[0] / picture.height, size[1] / picture.width)
-    picture = functional.resize(picture, [max(size[0], round(picture.height * scale)),
-                                          max(size[1], round(picture.width * scale))])
-    return np.atleast_3d(np.asarray(functional.center_crop(picture, size))).transpose(2, 0, 1)
+    fitted = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)

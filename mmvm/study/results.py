@@ -4,10 +4,7 @@ A row exists only if a run produced it. The book's tables and prose read these f
 """
 
 import csv
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from mmvm import paths
 from mmvm.errors import UserError
 from mmvm.files import git_commit, write_text
 from mmvm.training import PREFIX
+from mmvm.training.lock import in_turn
 
 __all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "with_spread"]
 
@@ -85,7 +83,7 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
         what = new.loc[wrong, ["metric", "source", "target"]].iloc[0]
         raise UserError(f"the value of {' '.join(filter(None, what))} is no number: a row needs one, leave it out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with in_turn(paths.runs_root() / "locks" / f"{path.name}.lock"):  # the file is replaced as a whole
         old = read(path) if path.exists() else new.iloc[:0]
         table = pd.concat([old, new]) if len(old) else new
         table = table.drop_duplicates(KEY, keep="last").sort_values(
@@ -253,13 +251,3 @@ def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:
     """
     return board.apply(lambda line: f"{line[metric]:.{digits}f}" + (
         "" if pd.isna(line[f"{metric} sd"]) else f" ± {line[f'{metric} sd']:.{digits}f}"), axis=1)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time: the file is read, extended and replaced as a whole."""
-    lock = paths.runs_root() / "locks" / f"{path.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

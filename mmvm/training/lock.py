@@ -1,7 +1,9 @@
-"""One run a folder: a second process that wants to train into it is told who is there."""
+"""One run a folder: a second process that wants to train into it is told who is there. One process at a time with what
+several make or write: the next one waits."""
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -58,3 +60,18 @@ def _locked(path: Path) -> TextIO | None:
     file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     file.flush()
     return file
+
+
+@contextmanager
+def in_turn(path: Path, waiting: str = "") -> Iterator[None]:
+    """One process at a time has the lock `path`, which is made with its folder and stays; the next one says `waiting`
+    and waits. The system takes it from a process that was killed; Windows locks nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(waiting, end="\n" if waiting else "", file=sys.stderr)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -4,7 +4,6 @@ An entry is a folder with one file per array and `entry.json`, written last, whi
 every file's bytes and CRC-32, and one of all that it says. An entry of another key, or that was changed, is made anew.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ import numpy as np
 
 from mmvm import paths
 from mmvm.files import read_array
+from mmvm.training.lock import in_turn
 
 ENTRY = "entry.json"
 
@@ -28,8 +28,7 @@ def cached(root: Path, name: str, key: str, make: Callable[[], tuple[dict[str, n
     The arrays are memory-mapped copy-on-write: what one writes to them stays in this process.
     """
     folder = _folder(root)
-    with open(folder / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with in_turn(folder / f"{name}.lock"):
         found = _read(folder / name, key)
         if found is None:
             _write(folder / name, key, *make())

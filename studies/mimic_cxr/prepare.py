@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mmvm.errors import UserError
 from mmvm.paths import home
+from mmvm.training.lock import in_turn
 from studies.mimic_cxr import image as mimic_cxr_image, store as mimic_cxr_store
 from studies.mimic_cxr.image import DISK, MISSING, UNREADABLE
 from studies.mimic_cxr.index import POLICIES, Index, default_root, pairs, read_index
@@ -69,7 +70,7 @@ def prepare(root: str | os.PathLike | None = None, *, size: int = 224, equalise:
         raise UserError(f"{folder.parent} cannot be written: ask its owner to prepare the data, or copy the data")
     started = time.monotonic()
     names = names_of(index)
-    with mimic_cxr_store.locked(folder):
+    with in_turn(folder / "lock", f"waiting for another preparation in {folder}"):
         stores = {view: Store(folder, view, size) for view in VIEWS}
         try:
             n = _fill(index, names, wanted, stores, folder, size, equalise, workers, plan)

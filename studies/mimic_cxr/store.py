@@ -11,14 +11,11 @@ was made for one choice of images serves the next one too. A row's status is wri
 at most rows "to do"; pixels that a power failure may have lost are recognised by their CRC.
 """
 
-import fcntl
 import hmac
 import os
 import re
 import secrets
-import sys
 import zlib
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -81,19 +78,6 @@ def names_of(index: Index) -> np.ndarray:
     """The names (I,) of the images of an index, as bytes of 24 digits."""
     key = key_of(index.base)
     return np.array([hmac.digest(key, dicom, "sha256").hex()[:24] for dicom in index.dicoms.tolist()], "S24")
-
-
-@contextmanager
-def locked(folder: Path):
-    """One preparation at a time in a folder; the next one waits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another preparation in {folder}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class Store:

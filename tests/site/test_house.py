@@ -21,7 +21,7 @@ LEGITIMATE = ("isdigit", "digits: int", "{digits}")  # of numbers: Python's, and
 METHOD = ("gaussian", "schedule", "likelihoods", "networks", "modality", "data", "model", "training", "evaluation")
 STUDY = ("study", "__main__")
 MOST_LINES = {"method": 5_200, "methods": 300, "study": 1_800, "around": 2_380}
-MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 350, 60
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_AN_ADAPTER = 350, 60, 60
 
 
 def name_of(path: Path) -> str:
@@ -56,6 +56,7 @@ def test_mmvm_is_read_in_an_afternoon():
             floors["method" if room in METHOD else "study" if room in STUDY else "around"] += n
     assert all(floors[name] <= most for name, most in MOST_LINES.items()), floors
     assert not {str(path): n for path, n in lines.items() if n > MOST_LINES_OF_A_FILE}
+    assert not {str(path): n for path, n in lines.items() if path.parts[0] == "bring" and n > MOST_LINES_OF_AN_ADAPTER}
 
 
 @pytest.mark.parametrize("folder", ["mmvm", "studies"])

@@ -9,7 +9,6 @@ The same arguments give the same files on one machine, with any number of worker
 differ by a grey level here and there.
 """
 
-import contextlib
 import gzip
 import hashlib
 import io
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from mmvm.errors import UserError
 from mmvm.paths import data_root, home
+from mmvm.training.lock import in_turn
 from studies.mimic_cxr.index import FILES, LABELS, MARKER
 from studies.mimic_cxr.phantom.patients import DRAWN, Patient, draw_patient
 from studies.mimic_cxr.phantom.thorax import draw_acquisition, render
@@ -35,6 +35,7 @@ from studies.mimic_cxr.phantom.thorax import draw_acquisition, render
 VERSION = 1                 # of the phantom and its patients: sets of another version are not mistaken for this one's
 SETTINGS = "standin.json"   # gets this name last, so a set that has it is complete
 BEGUN = "begun.json"        # its name until then
+LOCK = "lock"               # of the process that makes the set; the next one waits
 METADATA = ("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows",
             "Columns", "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
             "PatientOrientationCodeSequence_CodeMeaning")
@@ -75,25 +76,34 @@ def simulate(root: str | os.PathLike | None = None, *, n_subjects: int = 3_000, 
         raise UserError(f"{root} exists and is no stand-in of these settings ({settings}): name another folder, or "
                         "delete it")
     part = root.with_name(f".{root.name}.part")
-    if settings not in (_settings(part, BEGUN), _settings(part)):
-        shutil.rmtree(part, ignore_errors=True)
+    lock = part / LOCK
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        if _settings(part) != settings:
-            _replace(part / BEGUN, json.dumps(settings).encode())
-            rows = write_images(part, n_subjects, short_side, seed, workers,
-                           n_subjects > 200 if progress is None else progress)
-            tables(part, rows)
-            for path in part.rglob(".*"):       # half-written files of a run that was killed
-                path.unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another process that makes the same was here just before
-                os.replace(part / BEGUN, part / SETTINGS)
-        os.rename(part, root)
+        with in_turn(lock, f"waiting for another process that makes {root}"):
+            if _settings(root) != settings:     # else that process has made it
+                _make(part, settings, workers, n_subjects > 200 if progress is None else progress)
+                lock.unlink(missing_ok=True)
+                os.rename(part, root)
     except OSError:
-        if _settings(root) != settings:     # no other process has made it meanwhile
+        if _settings(root) != settings:
             raise
+    if part.exists() and not _settings(part, BEGUN):
         shutil.rmtree(part, ignore_errors=True)
     return root
+
+
+def _make(part: Path, settings: dict, workers: int, progress: bool) -> None:
+    """Writes what of the set is not in `part` yet."""
+    if settings not in (_settings(part, BEGUN), _settings(part)):
+        for path in part.iterdir():             # the rest of another set
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if _settings(part) != settings:
+        _replace(part / BEGUN, json.dumps(settings).encode())
+        rows = write_images(part, settings["n_subjects"], settings["short_side"], settings["seed"], workers, progress)
+        tables(part, rows)
+        for path in part.rglob(".*"):           # half-written files of a run that was killed
+            path.unlink()
+        os.replace(part / BEGUN, part / SETTINGS)
 
 
 def _settings(root: Path, file: str = SETTINGS) -> dict | None:

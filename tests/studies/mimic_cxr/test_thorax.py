@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from mmvm.errors import UserError
+from mmvm.training.lock import in_turn
 from studies.mimic_cxr.index import FILES, LABELS
 from studies.mimic_cxr.phantom import files as mimic_cxr_standin, rays, thorax
 from studies.mimic_cxr.phantom.body import Body
@@ -487,15 +490,17 @@ def test_a_stopped_run_looks_unfinished_and_is_continued(standin, tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_another_process_may_be_done_in_between(standin, tmp_path, monkeypatch):
-    """Two that make the same set share its hidden folder: the other one gives it its last name but one first."""
-    def and_the_other(part, rows):
-        tables(part, rows)
-        os.replace(part / mimic_cxr_standin.BEGUN, part / mimic_cxr_standin.SETTINGS)
-    tables = mimic_cxr_standin.tables
-    monkeypatch.setattr(mimic_cxr_standin, "tables", and_the_other)
-    assert contents(simulate(tmp_path / "set", **SMALL)) == contents(standin)
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+def test_a_second_process_waits_for_the_first_and_draws_nothing(standin, tmp_path):
+    part, root = tmp_path / ".set.part", tmp_path / "set"
+    code = ("from studies.mimic_cxr.phantom import files; files.render = None; "
+            f"print(files.simulate({str(root)!r}, **{SMALL!r}))")
+    with in_turn(part / mimic_cxr_standin.LOCK):
+        second = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE)
+        assert second.stderr.readline() == f"waiting for another process that makes {root}\n"
+        shutil.copytree(standin, root)
+    assert second.communicate() == (f"{root}\n", "") and second.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["set"] and contents(root) == contents(standin)
 
 
 def test_the_rest_of_another_set_is_not_continued(standin, tmp_path):
