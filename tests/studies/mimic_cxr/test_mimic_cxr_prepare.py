@@ -143,13 +143,13 @@ SAY = ("from studies.mimic_cxr import data as mimic_cxr; "
 # signals itself once so many images are noted, and hands out no further one before it has heeded that: a signal sent
 # from here can come when all is done
 SIGNALLED = """
-import os
+import signal, threading
 from studies.mimic_cxr import prepare
 note = prepare._Crew._note
 def noted(crew, *image):
     note(crew, *image)
     if crew.done == {}:
-        os.kill(os.getpid(), {})
+        signal.pthread_kill(threading.main_thread().ident, {})  # a thread that waits: another would not wake it
         crew.stop.wait()
 prepare._Crew._note = noted
 """
