@@ -34,7 +34,7 @@ else
 $(error MMVM_ENV=$(MMVM_ENV) is not known: use MMVM_ENV=current for the active environment, or leave it out)
 endif
 
-.PHONY: help install book html notebooks test test-site test-extras attack lock address release pdf clean distclean active-environment
+.PHONY: help install book html notebooks test test-all test-site test-extras attack lock address release pdf clean distclean active-environment
 
 help:  ## this list
 	@echo "Commands (times: 2 cores, environment installed; installing takes 2 to 10 minutes and about 6 GB on Linux)"
@@ -56,16 +56,26 @@ notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md,
 	@echo "Making the notebooks from their text twins; under 10 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
-test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, README snippets, every notebook against its outputs (15 to 25 minutes)
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
+NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 --nbval-sanitize-with tests/nbval.cfg
+# chapters that train for minutes; the longest first, for a worker takes one after the other
+LONG := $(addprefix book/,polymnist.ipynb mimic-cxr.ipynb cub.ipynb)
+
+test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, the chapters but the three longest against their outputs (5 to 7 minutes)
 	@echo "1/3 style, that imports go down only, types (seconds; types half a minute the first time)"
 	@$(PY) -m ruff check .
 	@$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
 	@$(PY) -m mypy --no-error-summary --cache-dir _build/mypy
-	@echo "2/3 unit tests, README snippets, the book's files (8 to 15 minutes)"
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
-	@echo "3/3 every notebook run again and compared with its stored outputs (5 to 10 minutes)"
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 1800 \
-		--nbval-sanitize-with tests/nbval.cfg book/*.ipynb
+	@echo "2/3 unit tests, the book's files (3 minutes)"
+	@$(PYTEST) -m "not slow" --durations=5 --cov=mmvm --cov-report= --cov-fail-under=92
+	@echo "3/3 chapters run again and compared with their stored outputs (2 to 3 minutes; those that train longest: make test-all)"
+	@$(NBVAL) $(filter-out $(LONG),$(wildcard book/*.ipynb))
+
+test-all: test  ## and what takes longest: whole runs, the grid, commands of the README, the three longest chapters (15 to 25 minutes in all)
+	@echo "1/2 whole runs, queue and grid, other processes, README snippets (6 to 10 minutes)"
+	@$(PYTEST) -m slow --durations=5
+	@echo "2/2 the three chapters that train longest (4 to 6 minutes)"
+	@$(NBVAL) $(LONG)
 
 test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (5 to 10 minutes)
 	@echo "Opening every page at three widths, light and dark; a few minutes"

@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:
         print(f"mmvm: {str(error) or 'stopped'}", file=sys.stderr)
+        # one that crossed an exec of text, as where a dataclass is made, leaves a mark by which Python would end with
+        # SIGINT in place of 130; the next exec takes it away
+        exec("")
         return 130
 
 

@@ -11,6 +11,8 @@ from mmvm.__main__ import main
 from mmvm.paths import REPOSITORY
 from mmvm.study.registry import STUDIES
 
+pytestmark = pytest.mark.slow
+
 USER = "somebody-of-the-lab"
 TINY = {"polymnist": dict(n_train=64, n_test=60, network="conv:channels=2", latent_dim=4, classifier_epochs=1,
                           n_probe=60, n_modalities=2, batch_size=32, epochs=1),

@@ -58,6 +58,7 @@ BESIDES = {"mmvm.bring.from_folders": pictures, "mmvm.bring.from_cells": multiom
            "mmvm.bring.imputed": lambda folder: {"xarray": pytest.importorskip("xarray")}}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_says_what_it_shows(name, before, tmp_path, monkeypatch):

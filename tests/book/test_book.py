@@ -1,6 +1,6 @@
 """The committed book: notebooks are what their text twins say, were executed, and carry nothing of one machine.
 
-`make test` runs every notebook again and compares the outputs (nbval); here only the files are read.
+`make test-all` runs every notebook again and compares the outputs (nbval); here only the files are read.
 """
 
 import json

@@ -11,6 +11,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CHAPTER = Path(__file__).parents[2] / "book" / "text" / "your-data.md"
 # few epochs: what is tested is that the code runs, its numbers are the notebook's
 FEW = "import matplotlib; matplotlib.use('Agg')\nepochs, patience = 2, 2\n"

@@ -59,6 +59,7 @@ def test_values_may_lie_anywhere(centre, spread):
     assert deviance(one(x, Normal(spread)), 0) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", [NegativeBinomial(), NegativeBinomial(library=100), StudentT(4.0, None), Beta()],
                          ids=repr)
 def test_a_learned_dispersion_leaves_a_finite_deviance(likelihood):
@@ -68,6 +69,7 @@ def test_a_learned_dispersion_leaves_a_finite_deviance(likelihood):
     assert 0 < found < 200 and math.isfinite(found)
 
 
+@pytest.mark.slow
 def test_weights_make_deviances_equal_and_say_their_numbers():
     x = {"few": torch.randn(300, 10), "many": torch.randn(300, 1000), "tens": 10 * torch.randn(300, 10)}
     specs = (Modality("few", (10,), Normal()), Modality("many", (1000,), Normal()),

@@ -113,6 +113,7 @@ def test_the_default_profile_is_smoke(call):
                                                               "--dry-run")[1]
 
 
+@pytest.mark.slow
 def test_train_ends_with_the_rows_and_a_second_call_keeps_them(call, profile, tmp_path):
     out = tmp_path / "run"
     words = ["train", "polymnist", "--profile", profile, "--out", out]
@@ -231,6 +232,7 @@ def start(runs, *words):
                             stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_same_command_continues(call, runs, profile, tmp_path):
     out = tmp_path / "run"
     words = ["train", "polymnist", "--profile", profile, "--out", out, "--set", "epochs=4"]
@@ -255,6 +257,19 @@ def test_ctrl_c_ends_with_130_and_the_same_command_continues(call, runs, profile
     assert all(torch.equal(tensors[f"model.{name}"], value) for name, value in model.state_dict().items())
 
 
+def test_an_interrupt_within_an_exec_of_text_ends_with_130(tmp_path):
+    """Where a dataclass is made, as while modules are imported: Python then wants to end with the signal."""
+    (tmp_path / "stopped.py").write_text(
+        "from mmvm import __main__ as cli\n"
+        "def stopped(options): exec('raise KeyboardInterrupt')\n"
+        "cli.COMMANDS['methods'] = (cli.COMMANDS['methods'][0], stopped)\n"
+        "raise SystemExit(cli.main(['methods']))\n")
+    done = subprocess.run([sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert (done.returncode, done.stderr) == (130, "mmvm: stopped\n")
+
+
+@pytest.mark.slow
 def test_sigterm_before_the_training_ends_with_130_too(runs, profile, tmp_path):
     process = start(runs, "-m", "mmvm", "train", "polymnist", "--profile", profile, "--out", tmp_path / "run", "--set",
                     "n_train=60000", "--set", "translated=true")  # takes its time to load
@@ -370,6 +385,7 @@ def test_a_malformed_results_file_is_named(call, tmp_path):
 
 # papermill
 
+@pytest.mark.slow
 def test_papermill_ends_at_an_unknown_parameter(runs, tmp_path):
     import papermill
 

@@ -142,6 +142,7 @@ def path(tmp_path):
 
 # equal before and after ----------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("training", [True, False])
 def test_every_studys_networks_come_back(name, training, path):
@@ -179,6 +180,7 @@ def built(text):
         raise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", texts())
 def test_every_method_and_option_comes_back(text, path):
     model = model_of(NETWORKS["mlp"](), built(text))
@@ -510,6 +512,7 @@ def replaced(kept, change):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["os:system", "mmvm.files:os.system", "mmvm.files:subprocess.run", "builtins:eval",
                                   "mmvmevil:Module", "torch.nn.functional:torch.hub.load", "torch:load",
                                   "torch.nn.modules.linear:torch.hub.load", "mmvm.files:write_text", "mmvm:keep",
@@ -534,6 +537,7 @@ def places(x, found):
     return found
 
 
+@pytest.mark.slow
 def test_damaged_recipes_are_one_line_or_a_model(kept):
     """The digest stops what a disk does to a file; a digest that was made to fit leaves this."""
     draw = random.Random(0)

@@ -97,6 +97,7 @@ def everyone(m=M):
 
 # one modality, equal posteriors
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective, scale", [
     *((Aggregated(kind, sampling=sampling, kl=kl), 1.0) for kind in Aggregated.KINDS
       for sampling, kl in zip(Aggregated.SAMPLINGS, Aggregated.KLS)),
@@ -162,6 +163,7 @@ def test_equal_posteriors_in_closed_form(alpha):
 
 # missing modalities
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", EVERY)
 def test_what_is_absent_influences_nothing(objective):
     """Bit for bit, in training and in imputing from any subset: what is learnt, paid and imagined."""

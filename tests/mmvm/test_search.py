@@ -141,6 +141,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(table):
 
 # stopped and continued -----------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on_and_trains_nothing_twice(table, tmp_path, monkeypatch):
     calls, trained = [], []
 
@@ -199,10 +200,12 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_table():
     same(sweep(**PAIR, workers=2), sweep(**PAIR))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals and locks")
 def test_workers_end_with_a_killed_sweep_and_one_process_finishes_it(tmp_path):
     script, out = tmp_path / "run.py", tmp_path / "out"

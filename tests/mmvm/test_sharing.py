@@ -70,6 +70,7 @@ def test_draws_come_from_what_is_observed_and_repeat_with_the_seed():
     assert not torch.equal(z, model.shared(data, "draw", seed=1).mean)
 
 
+@pytest.mark.slow
 def test_compare_is_the_integral_in_one_dimension():
     q = DiagonalGaussian(torch.tensor([[[0.0]], [[1.5]]]), torch.tensor([[[0.0]], [[-1.0]]]))
     z = torch.linspace(-30, 30, 600_001, dtype=torch.float64).view(-1, 1)
@@ -102,6 +103,7 @@ def test_private_dimensions_do_not_count():
     assert (told(same)[0].compare(data) > 0.01).all()
 
 
+@pytest.mark.slow
 def test_swapped_pairs_stand_out():
     torch.manual_seed(0)
     z = torch.randn(1_200, 3)

@@ -114,6 +114,7 @@ def test_a_gpu_that_is_not_there_is_said(monkeypatch):
         gpu.times("conv", 4, 1)
 
 
+@pytest.mark.slow
 def test_an_unknown_part_is_named():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "step"], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2 and "unknown part step; there are: steps, layers, epochs" in done.stderr

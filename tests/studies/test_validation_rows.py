@@ -11,6 +11,8 @@ from mmvm.study import results
 from mmvm.study.registry import STUDIES
 from studies.hippocampus.data import trial_numbers
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"polymnist": dict(n_train=300, n_test=100, network="conv:channels=2", latent_dim=4, classifier_epochs=1,
                            n_probe=200, n_modalities=2),
          "cub": dict(n_images=60, captions_per_image=2, n_test=20), "hippocampus": dict(),

@@ -20,6 +20,7 @@ def stand_ins(tmp_path_factory):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study, settings", [(name, settings) for name, some in SMALL.items() for settings in some])
 def test_what_ships_passes_without_a_word(study, settings, request):
     if study in ("cub", "mimic-cxr"):

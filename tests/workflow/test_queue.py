@@ -226,6 +226,7 @@ def test_a_file_that_is_no_list_is_named(text, sentence, tmp_path):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.slow
 def test_every_committed_list_names_runs():
     for path in (REPOSITORY / "workflow" / "lists").glob("*.yaml"):
         for folder, run in lists.read(path).items():
@@ -293,6 +294,7 @@ def test_a_dry_run_tells_and_touches_nothing(desk, capsys):
     assert said[0].endswith("mmvm-b1-s0: left, unknown") and len(said) == 3
 
 
+@pytest.mark.slow
 def test_it_stops_before_the_time_is_over_and_goes_on_from_there(desk, capsys):
     desk = desk([1, 2], epochs=25)
     begin = time.monotonic()
@@ -343,6 +345,7 @@ def test_a_signal_stops_the_runs_and_says_how_to_go_on(number, desk, capsys):
             os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_everything_killed_goes_on_from_the_folders(desk):
     desk = desk([1, 2], epochs=8)
     process = desk.start(workers=2)
@@ -357,6 +360,7 @@ def test_everything_killed_goes_on_from_the_folders(desk):
     assert [desk.epochs(i) for i in (0, 1)] == [8, 8], "no epoch was made again"
 
 
+@pytest.mark.slow
 def test_a_run_whose_queue_was_killed_is_waited_for(desk, capsys):
     desk = desk([1], epochs=20)
     process = desk.start()
@@ -368,6 +372,7 @@ def test_a_run_whose_queue_was_killed_is_waited_for(desk, capsys):
     assert "another queue is at the last 1: waiting for it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_queues_share_a_list_and_make_no_run_twice(desk, capsys):
     desk = desk([1, 2, 3, 4], epochs=5)
     process = desk.start()
@@ -422,6 +427,7 @@ def test_durations_are_words(seconds, text):
 
 # really trained ------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_tiny_runs_are_really_trained_stopped_and_continued(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MMVM_RUNS", str(tmp_path / "runs"))
     profile = write(tmp_path / "tiny.yaml", **{**TINY, "epochs": 80})

@@ -16,6 +16,8 @@ from mmvm.study import results
 from mmvm.study.registry import STUDIES
 from workflow import grid
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
 MICRO = {"profile": "micro", "n_modalities": 2, "n_train": 200, "n_test": 100, "n_probe": 100,

@@ -270,6 +270,7 @@ def density(model):
     return fit_latent_diffusion(model, pairs(), **TINY)
 
 
+@pytest.mark.slow
 def test_joint_samples_belong_together_and_independent_draws_do_not(model, density):
     a, b = density.sample(2_000, seeded())[..., 0]
     expected = torch.corrcoef(torch.stack([pairs().modalities[name][:, 0] for name in "ab"]))[0, 1]

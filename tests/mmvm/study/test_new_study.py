@@ -10,6 +10,8 @@ from mmvm.__main__ import main
 from mmvm.paths import REPOSITORY
 from mmvm.study import results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):

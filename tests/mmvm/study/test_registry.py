@@ -88,6 +88,7 @@ def lab(tmp_path_factory):
     return call
 
 
+@pytest.mark.slow
 def test_a_labs_study_works_like_our_own(lab, monkeypatch, capsys):
     before = subprocess.run(["git", "status", "--porcelain"], cwd=REPOSITORY, capture_output=True, text=True).stdout
     monkeypatch.syspath_prepend(lab.folder / "site")
@@ -108,6 +109,7 @@ def test_a_labs_study_works_like_our_own(lab, monkeypatch, capsys):
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_labs_study_goes_through_the_queue_and_the_grid(lab):
     path = lab.folder / "list.yaml"
     path.write_text(f"study: lab-noise\nprofile: {lab.folder / 'loud.yaml'}\nresults: {lab.folder / 'rows.csv'}\n"

@@ -137,6 +137,7 @@ sys.exit(any(os.wait()[1] for _ in range(4)))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_append_at_once_lose_nothing(path):
     subprocess.run([sys.executable, "-c", APPEND, repr(ROW), str(path)], check=True)
     assert len(results.read(path)) == 4 * 6 * 2

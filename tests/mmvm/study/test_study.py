@@ -452,6 +452,7 @@ def no_training(monkeypatch):
         monkeypatch.setattr(kind, "step", fail)
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_rows(finished, train, runs):
     p, result = finished
     table = results.read(runs / "x" / "results.csv")
@@ -513,6 +514,7 @@ def test_a_model_that_cannot_fit_says_so_before_it_is_built(latent_dim, message,
         PolyMNIST(**{**TINY, "latent_dim": latent_dim}, objective=objective).build_model(train)
 
 
+@pytest.mark.slow
 def test_a_model_without_memory_is_not_filled():
     objective = without_memory(lambda: build("mmvm:gate=soft", 4, 3))
     assert objective is not None and all(parameter.is_meta for parameter in objective.parameters())

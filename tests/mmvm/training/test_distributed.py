@@ -17,6 +17,8 @@ from mmvm.paths import REPOSITORY
 from mmvm.training import distributed
 from studies.polymnist.study import PolyMNIST
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ["n_modalities=2", "n_train=64", "n_test=40", "network=conv:channels=2", "latent_dim=4",
             "batch_size=16", "n_probe=64", "classifier_epochs=1", "device=cpu"]
 # the gradients of the first batch and the weights after two updates, with every draw at its mean: draws differ between

@@ -312,6 +312,7 @@ def test_a_file_that_is_no_array_is_named(tmp_path):
             MultimodalData.from_files({"m0": path}, SPECS[:1])
 
 
+@pytest.mark.slow
 def test_the_compiled_forward_pass_is_the_same(monkeypatch):
     """Traced and differentiated as torch.compile does it, without the compiler that a machine may lack."""
     real = torch.compile

@@ -75,6 +75,7 @@ def test_networks_mirror_each_other():
     assert NormDecoder(5, 3)(mean).shape == (2, 3, 28, 28)
 
 
+@pytest.mark.slow
 def test_validation_tuples_are_made_of_digits_that_training_lacks():
     p = replace(TINY, validation=True, n_train=55_000, n_test=5_000, n_modalities=1)
     train, held_out = p.data("train"), p.data("test")

@@ -159,6 +159,7 @@ def test_without_patience_the_last_weights_stay(whole):
     assert loss_of(model, HELD) == pytest.approx(history["validation_loss"][-1], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [-1, 0, 2])
 def test_a_killed_run_resumes_with_its_best_weights(whole, tmp_path, where):
     at = whole[1].best + where  # before the best epoch is written, while it is, and after it

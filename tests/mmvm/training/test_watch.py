@@ -35,6 +35,7 @@ def run(objective=None, beta=0.1, weights=(1.0, 1.0), factors=(1.0, 1.0), offset
     return [str(warning.message) for warning in said]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [MMVM(), Independent(), Aggregated("poe")], ids=["mmvm", "independent", "poe"])
 def test_a_run_that_learns_says_nothing(objective):
     assert run(objective) == []
@@ -63,6 +64,7 @@ def drift(*args, **about):
     return [sentence for sentence in run(*args, **about) if "latents drift" in sentence]
 
 
+@pytest.mark.slow
 def test_latents_that_drift_are_named_where_nothing_holds_them():
     """Decoders without an offset need latents far away for values far away."""
     said = drift(MMVM(), decoders=linear(False), **FAR)
@@ -75,6 +77,7 @@ def test_latents_drift_from_when_alpha_has_fallen():
     assert drift(MMVM(standard_normal_weight=Schedule(1.0, 0.0, 50)), decoders=linear(False), **FAR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, factors", [("a", (100.0, 1.0)), ("b", (1.0, 30.0))])
 def test_a_log_likelihood_that_drowns_the_others_is_named(name, factors):
     said = [sentence for sentence in run(factors=factors) if "drowns" in sentence]

@@ -270,6 +270,7 @@ def test_data_is_painted_once_and_test_pairs_are_drawn(train, test):
     assert len(tiny(n_test=0).data("test")) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", METHODS)
 def test_every_method_trains_on_images_and_captions(train, objective):
     p = tiny(objective=objective)

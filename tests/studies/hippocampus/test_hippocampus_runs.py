@@ -120,6 +120,7 @@ def test_load_gives_the_model_back(finished, runs, root):
     assert torch.equal(again, evaluation.encode_means(finished.model, test))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", METHODS)
 def test_every_method_runs_with_both_likelihoods(objective, root, runs):
     for likelihood in hippocampus.LIKELIHOODS:
@@ -180,6 +181,7 @@ def test_rats_are_simulated_where_there_are_none(tmp_path, monkeypatch):
 
 # your own sessions, and the command line -----------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_arrays_go_straight_into_the_pipeline(runs):
     """The snippet of the chapter, with checks: a strong code is found, and shared by a probe."""
     random = np.random.default_rng(SEED)

@@ -201,6 +201,7 @@ def test_supervised_loss_is_the_sum_over_views_that_are_there():
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_supervised_learns(tmp_path):
     p = MimicCXR(**{**TINY, "epochs": 6, "learning_rate": 5e-3, "network": "residual:channels=4", "seed": SEED},
                  supervised=True, out=str(tmp_path / "run"))
@@ -231,6 +232,7 @@ def finished(tmp_path_factory):
     return study.run(MimicCXR(**TINY, out=str(tmp_path_factory.mktemp("run"))))
 
 
+@pytest.mark.slow
 def test_a_run_gives_rows_for_every_table(finished):
     rows = results.read(finished.parameters.folder() / "results.csv")
     assert len(rows) == len(finished.rows) and set(rows["experiment"]) == {"mimic-cxr"}
@@ -260,6 +262,7 @@ def test_a_run_gives_rows_for_every_table(finished):
     assert (counts["value"] >= 10).all() and set(counts["source"]) == set(VIEWS)
 
 
+@pytest.mark.slow
 def test_averages_are_those_of_their_entries(finished):
     """The rule that the committed rows are held to."""
     rows = results.read(finished.parameters.folder() / "results.csv")
@@ -278,6 +281,7 @@ def test_load_gives_the_model_back(finished):
     assert torch.equal(evaluation.encode_means(model, test), evaluation.encode_means(finished.model, test))
 
 
+@pytest.mark.slow
 def test_latents_of_a_trained_model_know_the_labels():
     p = MimicCXR(**{**TINY, "epochs": 15, "batch_size": 8, "latent_dim": 16, "network": "residual:channels=4",
                     "n_probe": 0, "beta": 0.1, "learning_rate": 1e-2, "probes": "forest:trees=20", "seed": SEED})
@@ -288,6 +292,7 @@ def test_latents_of_a_trained_model_know_the_labels():
     assert gain.mean() > 10  # nats; measured 32 to 52
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", METHODS)
 def test_every_method_runs_with_hidden_laterals(objective):
     found = study.run(MimicCXR(**{**TINY, "label_sizes": "20"}, objective=objective, policy="missing",

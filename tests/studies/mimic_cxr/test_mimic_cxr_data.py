@@ -151,6 +151,7 @@ def test_an_official_split_that_tears_a_subject_apart_is_refused(copy):
 
 # labels
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uncertain, value", [("zero", 0.0), ("one", 1.0), ("ignore", np.nan)])
 def test_labels_of_1_are_1_and_empty_ones_0(files, metadata, uncertain, value):
     table = pd.read_csv(files / f"{FILES['chexpert']}.gz").set_index("study_id")[list(LABELS)]
@@ -351,6 +352,7 @@ def test_an_epoch_of_training(files, tmp_path, policy):
     assert len(history["loss"]) == 1 and np.isfinite(history["loss"][0])
 
 
+@pytest.mark.slow
 def test_an_index_of_the_official_size_takes_seconds(tmp_path):
     """377,110 rows, in a process of its own: time and memory of reading them."""
     draw = np.random.default_rng(0)

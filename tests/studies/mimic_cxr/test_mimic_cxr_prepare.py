@@ -173,6 +173,7 @@ def done(root) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_loses_only_what_was_in_work(copy, tmp_path, metadata):
     """SIGKILL, twice; what the tables then say is there is right, and the rest is added."""
     for k, row in enumerate(metadata.itertuples()):
@@ -226,6 +227,7 @@ def test_pixels_that_a_power_failure_lost_are_made_again(copy):
     assert torch.equal(mimic_cxr.load("train", copy, size=SIZE).modalities["frontal"][:], expected)
 
 
+@pytest.mark.slow
 def test_two_preparations_at_once_make_one_result(copy):
     processes = [start(copy, workers=2) for _ in range(2)]
     said = [process.communicate()[0] for process in processes]
@@ -243,6 +245,7 @@ def test_ctrl_c_stops_after_the_images_in_work(copy):
     assert done(copy) == 3 and "22 of 22" in mimic_cxr.prepare(copy, size=SIZE, any_size=True)[1]
 
 
+@pytest.mark.slow
 def test_damaged_and_missing_images_are_listed_and_left_out(copy, metadata):
     rows = list(metadata.itertuples())
     cut, gone = path_of(copy, rows[0]), path_of(copy, rows[2])      # a PA of a pair; the AP of "AP, PA, LL"

@@ -30,6 +30,8 @@ from mmvm.training.loop import fit
 from studies.mimic_cxr import data as mimic_cxr, prepare as mimic_cxr_prepare, store as mimic_cxr_store
 from studies.mimic_cxr.index import FILES, read_index
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 # every way to spoil an image file that we could think of
 DAMAGES = {

@@ -177,6 +177,7 @@ FINDINGS = {"atelectasis": (0.7, 0.0), "cardiomegaly": 0.7, "consolidation": (0.
 DARKENS = ("pneumothorax",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["PA", "AP", "LATERAL"])
 @pytest.mark.parametrize("name", FINDINGS)
 def test_each_finding_is_seen_in_both_views_with_its_sign(name, view):
@@ -464,6 +465,7 @@ def test_numbers_that_make_no_set(tmp_path, options):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_byte(standin, tmp_path):
     assert contents(simulate(tmp_path / "set", **SMALL, workers=2)) == contents(standin)
 
@@ -541,6 +543,7 @@ def test_packed_tables_hold_no_date(standin):
     assert os.path.getsize(standin / "standin.json") < 200
 
 
+@pytest.mark.slow
 def test_findings_can_be_learned_from_small_images():
     """A linear rule on 24 x 24 pixels tells severe findings from none, in each view."""
     from sklearn.linear_model import RidgeClassifier

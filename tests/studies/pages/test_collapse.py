@@ -16,6 +16,7 @@ CLOSED = ("independent", "mmvm", "poe", "moe")
 CASES = {"two": Factors(), "noisy": Factors(2.0, 0.5, 0.3, 0.2), "three": Factors(shared=0.5, m=3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CLOSED)
 @pytest.mark.parametrize("case", CASES)
 def test_the_optimum_is_the_derived_one(method, case):
@@ -25,6 +26,7 @@ def test_the_optimum_is_the_derived_one(method, case):
     assert found == pytest.approx(least_loss(method, f, beta), abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CLOSED)
 @pytest.mark.parametrize("which", (0, 1))
 def test_a_factor_is_dropped_at_its_threshold(method, which):
@@ -34,6 +36,7 @@ def test_a_factor_is_dropped_at_its_threshold(method, which):
     assert below > KEPT and above < 1e-6
 
 
+@pytest.mark.slow
 def test_no_encoder_of_three_modalities_beats_the_pairwise_optimum():
     f = CASES["three"]
     for share in (0.2, 0.8):
@@ -94,6 +97,7 @@ def test_the_mean_cost_of_the_mixture_is_that_of_draws():
     assert collapse.mean_mixture_kl(1e6, 2) == pytest.approx(2 * math.log(2), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_the_points_of_the_diagram_are_those_of_the_code():
     found = pd.read_csv(paths.REPOSITORY / "data" / "collapse.csv")
     assert set(found["method"]) == set(collapse.METHODS)

@@ -53,6 +53,7 @@ def test_a_digit_that_fits_is_counted():
         100 * np.mean([down <= 7 and right <= 7 for down in range(21) for right in range(21)]))
 
 
+@pytest.mark.slow
 def test_live_measurements_are_of_one_model_and_leave_the_random_state_alone():
     state = torch.get_rng_state()
     found, moving, rows = errata_effects.model(0)
@@ -66,6 +67,7 @@ def test_live_measurements_are_of_one_model_and_leave_the_random_state_alone():
     assert 0 < np.abs(moving - own).mean() < 0.5 * own.std()  # they moved, and are still those samples'
 
 
+@pytest.mark.slow
 def test_the_narrower_expert_weighs_less_where_deviations_are_read_as_variances():
     assert all(-0.5 < change < 0 for change in errata_effects.log_sigma(2)[0].changes)
 

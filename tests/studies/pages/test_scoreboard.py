@@ -48,6 +48,7 @@ def test_every_number_of_the_paper_is_on_the_page(table):
     assert sum(found.count("<tr><th scope") for found in tables) == len(table) + len(tables)
 
 
+@pytest.mark.slow
 def test_no_number_of_ours_is_without_its_run(table):
     ours = table[table["ours"].notna()]
     assert len(ours) and (ours["seeds"] > 0).all()
