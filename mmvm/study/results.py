@@ -18,7 +18,8 @@ from mmvm.files import git_commit, write_text
 from mmvm.training import PREFIX
 from mmvm.training.lock import in_turn
 
-__all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "with_spread"]
+__all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "validated",
+           "with_spread"]
 
 COLUMNS = {
     "experiment": "chapter that the run belongs to",
@@ -47,6 +48,7 @@ COLUMNS = {
 >>> mmvm.study.results.COLUMNS["beta"]
 'weight of the regulariser'
 """
+VALIDATION = "validation"  # the file of the runs that choose the betas of all studies
 RESTORE = "restore it (git checkout), or delete it and run again"
 COMMIT = git_commit()  # now, with the code as imported: the tree may change while a run goes on
 MAY_LACK = ("data", "note")  # younger than some files, which stay as they are
@@ -214,14 +216,26 @@ def chooser(table: pd.DataFrame, by: str = "probe") -> str:
     return by if lacking else PREFIX + by
 
 
+def validated(experiment: str) -> pd.DataFrame | None:
+    """What chooses a study's betas: its rows of data/results/validation.csv, of runs that kept validation rows out of
+    the training; None where none of its runs is there.
+
+    >>> mmvm.study.results.validated("a study of one's own") is None
+    True
+    """
+    table = read(VALIDATION) if VALIDATION in available() else pd.DataFrame(columns=["experiment"])
+    rows = table[table["experiment"] == experiment]
+    return rows if len(rows) else None
+
+
 def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
                  validated: pd.DataFrame | None = None) -> pd.DataFrame:
     """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
     been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile.
 
     `validated`: rows of the same methods that chose on validation rows, in runs of their own, which kept these out of
-    the training; what is shown comes from `table` all the same. Raises `UserError` where a beta that they choose is not
-    in the table, or a method of the table is not in them.
+    the training; what is shown comes from `table` all the same. Of a method with a single beta nothing is
+    chosen. Raises `UserError` where a beta that they choose is not in the table, or a method of the table not in them.
 
     >>> rows = [row for beta in (0.1, 1.0) for row in mmvm.study.run(Toy(epochs=1, beta=beta)).rows]
     >>> table = mmvm.study.results.append(rows, folder / "results.csv")
@@ -235,7 +249,9 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
     board = scoreboard(table, metrics)
     if validated is None:
         return chosen.merge(board)
-    best = board.merge(chosen[["method", "beta"]])
+    single = board.groupby("method")["beta"].transform("nunique") == 1
+    best = pd.concat([board.merge(chosen[["method", "beta"]]), board[single & ~board["method"].isin(chosen["method"])]])
+    best = best.sort_values(["profile", "method"], ignore_index=True)
     lacking = sorted(set(board["method"]) - set(best["method"]))
     if lacking:
         raise UserError(f"no run at the beta that validation rows choose, or no validation rows: {', '.join(lacking)}")

@@ -316,10 +316,19 @@ def test_runs_of_their_own_may_choose_beta_on_validation_rows(table):
     assert best["beta"].to_dict() == there["beta"].to_dict() != results.at_best_beta(
         table, ["probe"]).set_index("method")["beta"].to_dict()
     assert (best["updates"] == 20).all() and best["probe"].to_dict() == there["probe"].to_dict(), "shown: the table's"
-    for chose in (apart[apart["method"] != "mmvm"],
-                  apart.assign(beta=apart["beta"].where(apart["method"] != "mmvm", 7.0))):
-        with pytest.raises(UserError, match="no run at the beta that validation rows choose.*: mmvm"):
+    for chose in (apart[apart["method"] != "independent"],
+                  apart.assign(beta=apart["beta"].where(apart["method"] != "independent", 7.0))):
+        with pytest.raises(UserError, match="no run at the beta that validation rows choose.*: independent"):
             results.at_best_beta(table, ["probe"], validated=chose)
+    found = results.at_best_beta(table, ["probe"], validated=apart[apart["method"] != "mmvm"])
+    assert dict(zip(found["method"], found["beta"])) == best["beta"].to_dict(), "of one beta there is nothing to choose"
+
+
+def test_rows_that_choose_are_read_by_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(results.paths, "results_root", lambda: tmp_path)
+    assert results.validated("polymnist") is None
+    results.append([row(), row(experiment="cub", run="c")], tmp_path / f"{results.VALIDATION}.csv")
+    assert results.validated("cub")["run"].tolist() == ["c"] and results.validated("hippocampus") is None
 
 
 def test_seeds_that_stopped_early_are_one_line_of_the_scoreboard(table):
