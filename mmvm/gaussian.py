@@ -5,6 +5,7 @@ and sums over the D latent dimensions are always taken: a log-density or a diver
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,8 +79,12 @@ class DiagonalGaussian:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One reparametrised draw (..., D)."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + self.std * noise
+        return self.mean + self.std * self.noise(self.mean.shape, self.mean, generator)
+
+    @staticmethod
+    def noise(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of mean 0 and variance 1, of the type and on the device of `like`."""
+        return torch.randn(tuple(shape), generator=generator, device=like.device, dtype=like.dtype)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log N(z), broadcast over the leading dimensions: (..., D) -> (...)."""

@@ -2,12 +2,13 @@
 
 Where an original method and the released code of the MMVM paper differ, both are here and an option says what it does.
 Without options these are the paper's baselines: beta-VAEs with the networks of the others, no sub-sampled objectives,
-no importance samples. JMVAE is not among them: its joint encoder reads the inputs, while an objective sees posteriors.
+no importance samples.
 
 Letters: K components of a joint posterior, S sources, M modalities, B batch, D latent, N draws.
 """
 
 import itertools
+from dataclasses import replace
 from functools import partialmethod
 
 import torch
@@ -33,6 +34,7 @@ SAMPLING = Option("sampling", "random", "which component is drawn: one per examp
                   "batch", choices=SAMPLINGS, paper="released code: contiguous; original MMVAE: stratified")
 KL = Option("kl", "components", "mean of the components' KL, that of the drawn component, or the log-ratio at the draw",
             choices=KLS, paper="released code: drawn; original MMVAE: mixture")
+SUBSETS = Option("subsets", 0, "and of so many random subsets of 2 to M - 1", at_least=0, paper="original MVAE: some")
 KL_PER_MODALITY = Option("kl_per_modality", False, "count the KL M times: beta acts as M beta",
                          paper="released code: true")
 
@@ -57,9 +59,10 @@ class Aggregated(Objective):
                      "mixture", log q(z | X) - log p(z) at the draw with the mixture's own density (MMVAE)
     kl_per_modality  count R once per modality, as the released code does (`mv_joint_vae.py`): beta acts as M beta,
                      also on the unimodal bounds
-    unimodal_elbos   poe: add the M unimodal evidence bounds in training, each of one posterior and its own decoder
-                     (MVAE's sub-sampling without its random subsets); without them a unimodal posterior is never
-                     asked to stand alone
+    unimodal_elbos   poe: add the M unimodal evidence bounds in training, each of one posterior and its own decoder;
+                     without them a unimodal posterior is never asked to stand alone
+    subsets          poe: add the bounds of so many subsets of 2 to M - 1 modalities in training, drawn for every
+                     sample (MVAE's sub-sampling, with the unimodal ones)
 
     Components made of an absent modality do not exist for that sample.
 
@@ -73,16 +76,17 @@ class Aggregated(Objective):
     KINDS = ("avg", "poe", "moe", "mopoe")
     AVERAGES, PRIOR_EXPERTS, SAMPLINGS, KLS = AVERAGES, PRIOR_EXPERTS, SAMPLINGS, KLS
     def __init__(self, kind: str, average: str = "variance", prior_expert: str = "never", sampling: str = "random",
-                 kl: str = "components", kl_per_modality: bool = False, unimodal_elbos: bool = False):
+                 kl: str = "components", kl_per_modality: bool = False, unimodal_elbos: bool = False,
+                 subsets: int = 0):
         super().__init__()
         self.kind = one_of(kind, self.KINDS, "kind")
         self.average = one_of(average, AVERAGES, "average")
         self.prior_expert = one_of(prior_expert, PRIOR_EXPERTS, "prior_expert")
         self.sampling = one_of(sampling, SAMPLINGS, "sampling")
         self.kl = one_of(kl, KLS, "kl")
-        self.kl_per_modality, self.unimodal_elbos = kl_per_modality, unimodal_elbos
-        if unimodal_elbos and kind != "poe":
-            raise UserError(f"unimodal_elbos belong to kind='poe', not to {kind!r}: leave them out")
+        self.kl_per_modality, self.unimodal_elbos, self.subsets = kl_per_modality, unimodal_elbos, subsets
+        if (unimodal_elbos or subsets) and kind != "poe":
+            raise UserError(f"unimodal_elbos and subsets belong to kind='poe', not to {kind!r}: leave them out")
 
     def effective_beta(self, beta: float, n_modalities: int) -> float:
         return beta * n_modalities if self.kl_per_modality else beta
@@ -149,18 +153,28 @@ class Aggregated(Objective):
         latents = z.unsqueeze(1).expand(-1, len(observed), -1, -1)
         per_target = weights.unsqueeze(1).expand(-1, len(observed), -1) if len(z) > 1 else None
         shared = Shared(latents, regulariser, {"kl_joint": regulariser}, per_target)
-        return self._with_unimodal_elbos(shared, q, observed) if self.unimodal_elbos and self.training else shared
+        return self._with_bounds(shared, q, observed) if self.training else shared
 
-    def _with_unimodal_elbos(self, shared: Shared, q: DiagonalGaussian, observed: Tensor) -> Shared:
-        """One more source per modality, which explains that modality alone and pays its own KL."""
-        n = len(observed)
-        alone = torch.eye(n, dtype=torch.bool, device=observed.device).unsqueeze(-1) & observed   # (M, M, B)
-        each = self._product(q.where(observed), alone)                                            # (M, B, D)
-        kl = each.kl_standard_normal().masked_fill(~observed, 0.0).sum(0)
-        own = each.sample().unsqueeze(1).expand(-1, n, -1, -1)
-        weights = torch.cat([torch.ones_like(alone[:1]), alone]).to(kl.dtype)
-        return Shared(torch.cat([shared.latents, own]), shared.regulariser + kl, {**shared.parts, "kl_unimodal": kl},
-                      weights)
+    def _with_bounds(self, shared: Shared, q: DiagonalGaussian, observed: Tensor) -> Shared:
+        """One more source per modality or random subset, which explains its modalities alone and pays its own KL."""
+        n, b = observed.shape
+        members = {}
+        if self.unimodal_elbos:
+            members["kl_unimodal"] = torch.eye(n, dtype=torch.bool, device=observed.device).unsqueeze(-1) & observed
+        if self.subsets and n > 2:
+            some = subsets_of(n, observed.device)[n:-1]                                           # of 2 to M - 1
+            chosen = torch.randint(len(some), (self.subsets, b), device=observed.device)
+            members["kl_subsets"] = some[chosen].transpose(1, 2) & observed                       # (S', M, B)
+        latents, weights = [shared.latents], [torch.ones_like(observed).unsqueeze(0)]
+        for name, of in members.items():
+            each = self._product(q.where(observed), of)                                           # (S', B, D)
+            kl = each.kl_standard_normal().masked_fill(~of.any(1), 0.0).sum(0)
+            shared.regulariser, shared.parts = shared.regulariser + kl, {**shared.parts, name: kl}
+            latents.append(each.sample().unsqueeze(1).expand(-1, n, -1, -1))
+            weights.append(of)
+        if members:
+            shared.latents, shared.weights = torch.cat(latents), torch.cat(weights).to(shared.regulariser.dtype)
+        return shared
 
     def impute_latents(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         z = draw(*self.components(q, observed))
@@ -185,8 +199,8 @@ class AVG(Aggregated):
 
 
 @method("poe", "PoE", "#009E73", "v", "the paper's baseline; MVAE, Wu and Goodman 2018", [
-    PRIOR_EXPERT, Option("unimodal_elbos", False, "also train the M unimodal bounds", paper="original MVAE: true"), KL,
-    KL_PER_MODALITY])
+    PRIOR_EXPERT, Option("unimodal_elbos", False, "also train the M unimodal bounds", paper="original MVAE: true"),
+    SUBSETS, KL, KL_PER_MODALITY])
 class PoE(Aggregated):
     """`Aggregated("poe")`: the product of experts (MVAE; Wu and Goodman 2018). Latents (1, M, B, D), with unimodal
     bounds (1 + M, M, B, D) in training; regulariser (B,) in nats.
@@ -195,6 +209,21 @@ class PoE(Aggregated):
     1.0
     """
     __init__ = partialmethod(Aggregated.__init__, "poe")
+
+
+@method("mvae", "MVAE", "#117733", "p", "Wu and Goodman 2018; not compared with in the paper", [
+    replace(SUBSETS, default=1)])
+class MVAE(Aggregated):
+    """The product of experts as its authors train it (Wu and Goodman 2018): N(0, I) is an expert, and every update adds
+    the bounds of each modality alone and of `subsets` random subsets. Latents (1 + M + subsets, M, B, D) in training;
+    regulariser (B,) in nats.
+
+    >>> mmvm.objectives.MVAE()(q, observed).latents.shape  # of two modalities there are no subsets in between
+    torch.Size([3, 2, 60, 2])
+    """
+
+    def __init__(self, subsets: int = 1):
+        super().__init__("poe", prior_expert="always", unimodal_elbos=True, subsets=subsets)
 
 
 @method("moe", "MoE", "#E69F00", "D", "the paper's baseline; MMVAE, Shi et al. 2019", [SAMPLING, KL, KL_PER_MODALITY])
@@ -253,7 +282,7 @@ def _choose_by_position(log_weights: Tensor) -> Tensor:
 def pick(parts: DiagonalGaussian, chosen: Tensor) -> DiagonalGaussian:
     """Component `chosen` (B,) of each example: (K, B, D) -> (B, D)."""
     index = chosen[None, :, None].expand(1, *parts.shape[1:])
-    return DiagonalGaussian(parts.mean.gather(0, index)[0], parts.logvar.gather(0, index)[0])
+    return parts.within_limits(parts.mean.gather(0, index)[0], parts.logvar.gather(0, index)[0])
 
 
 def draw(parts: DiagonalGaussian, log_weights: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""MMVAE+: a shared and a private latent per modality (Palumbo et al. 2023)."""
+"""MMVAE+, a shared and a private latent per modality (Palumbo et al. 2023), and MMVAE, where all is shared (Shi et al.
+2019)."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,12 +11,16 @@ from torch import Tensor, nn
 
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
-from mmvm.objectives.base import Objective, Shared, one_of, standard_normal_log_prob
+from mmvm.objectives.base import Objective, Shared, one_of
 from mmvm.objectives.joint import draw
+from mmvm.objectives.laplace import DiagonalLaplace
 from mmvm.objectives.spec import method
 from mmvm.options import Option
 
 ESTIMATORS = ("elbo", "iwae", "dreg")
+POSTERIORS: dict[str, type[DiagonalGaussian]] = {"normal": DiagonalGaussian, "laplace": DiagonalLaplace}
+POSTERIOR = Option("posterior", "normal", "what an encoder's mean and variance mean, and the prior with them",
+                   choices=tuple(POSTERIORS), paper="normal; original: laplace")
 
 
 @dataclass
@@ -42,7 +47,8 @@ class ImportanceShared(Shared):
     Option("n_importance", 1, "draws per source", at_least=1, paper="1; original: 10"),
     Option("estimator", "elbo", "how draws are weighed; the last two with kl=mixture", choices=ESTIMATORS,
            paper="elbo; original: dreg"),
-    Option("learn_private_mean", False, "learn the mean of the auxiliary prior", paper="released code: true")])
+    Option("learn_private_mean", False, "learn the mean of the auxiliary prior", paper="released code: true"),
+    POSTERIOR])
 class MMVAEPlus(Objective):
     """A shared and a private latent per modality, every modality explained from every other (Palumbo et al. 2023).
 
@@ -65,6 +71,8 @@ class MMVAEPlus(Objective):
                         draws and several modalities the shared part of dreg's gradient is biased; with one of either
                         it is not
     learn_private_mean  learn the mean of r_m too (released code); the original learns its variance alone
+    posterior           "normal", or "laplace": posteriors, auxiliary and prior are Laplaces of the same means and
+                        variances
 
     When the model imputes, an absent modality's private part comes from N(0, I) (appendix B.2.2, as in the original).
 
@@ -83,13 +91,15 @@ class MMVAEPlus(Objective):
         if private_dim >= latent_dim:
             raise UserError(f"private_dim must be below latent_dim ({latent_dim}), got {private_dim}")
         return cls(n_modalities, private_dim, options["kl"], options["kl_per_modality"], options["n_importance"],
-                   options["estimator"], options["learn_private_mean"])
+                   options["estimator"], options["learn_private_mean"], options["posterior"])
 
     def __init__(self, n_modalities: int, private_dim: int, kl: str = "mixture", kl_per_modality: bool = False,
-                 n_samples: int = 1, estimator: str = "elbo", learn_private_mean: bool = False):
+                 n_samples: int = 1, estimator: str = "elbo", learn_private_mean: bool = False,
+                 posterior: str = "normal"):
         super().__init__()
         self.kl = one_of(kl, self.KLS, "kl")
         self.estimator = one_of(estimator, ESTIMATORS, "estimator")
+        self.posterior = one_of(posterior, tuple(POSTERIORS), "posterior")
         if private_dim < 0 or n_samples < 1:
             raise UserError(f"private_dim must be at least 0 and n_samples at least 1, got {private_dim} and "
                             f"{n_samples}")
@@ -110,7 +120,12 @@ class MMVAEPlus(Objective):
                             "be shared: make it smaller")
         if len(q.mean) != len(self.private_mean):
             raise UserError(f"this MMVAEPlus was made for {len(self.private_mean)} modalities, it got {len(q.mean)}")
+        q = POSTERIORS[self.posterior].within_limits(q.mean, q.logvar)
         return q[..., :cut], q[..., cut:]
+
+    def _log_prior(self, z: Tensor) -> Tensor:
+        zero = torch.zeros_like(z[..., :1])
+        return POSTERIORS[self.posterior](zero, zero).log_prob(z)
 
     def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         q = q.where(observed)
@@ -119,7 +134,7 @@ class MMVAEPlus(Objective):
         z = torch.stack([shared.sample() for _ in range(self.n_samples)])                  # (N, M, B, D - P)
         w = torch.stack([private.sample() for _ in range(self.n_samples)])                 # (N, M, B, P)
         auxiliary = DiagonalGaussian(self.private_mean, self.private_logvar)
-        noise = torch.randn(self.n_samples, m, m, b, self.private_dim, dtype=w.dtype, device=w.device)
+        noise = private.noise((self.n_samples, m, m, b, self.private_dim), w)
         borrowed = auxiliary.mean[:, None] + auxiliary.std[:, None] * noise                # (N, S, M, B, P)
         own = torch.eye(m, dtype=torch.bool, device=w.device)[:, :, None, None]
         per_target = torch.where(own, w.unsqueeze(2), borrowed)
@@ -129,10 +144,10 @@ class MMVAEPlus(Objective):
         present = log_weights.exp().masked_fill(~observed, 0.0)                            # (M, B)
         shared_fixed, private_fixed = shared, private
         if self.estimator == "dreg":  # the density's own parameters get no gradient: only the path through the draws
-            shared_fixed = DiagonalGaussian(shared.mean.detach(), shared.logvar.detach())
-            private_fixed = DiagonalGaussian(private.mean.detach(), private.logvar.detach())
-        log_ratio = (standard_normal_log_prob(z) - shared_fixed.mixture_log_prob(z, log_weights)
-                     + standard_normal_log_prob(w) - private_fixed.log_prob(w))            # (N, M, B)
+            shared_fixed, private_fixed = (part.within_limits(part.mean.detach(), part.logvar.detach())
+                                           for part in (shared, private))
+        log_ratio = (self._log_prior(z) - shared_fixed.mixture_log_prob(z, log_weights)
+                     + self._log_prior(w) - private_fixed.log_prob(w))                     # (N, M, B)
         if self.kl == "mixture":
             per_source = -log_ratio.mean(0)
         else:
@@ -180,6 +195,31 @@ class MMVAEPlus(Objective):
         log_weights = self.log_weights(q, observed)
         z = torch.stack([draw(shared, log_weights) for _ in range(n)])                    # (N, B, D - P)
         w = torch.stack([private.sample() for _ in range(n)])                              # (N, M, B, P)
-        ratio_w = (standard_normal_log_prob(w) - private.log_prob(w)).masked_fill(~observed, 0.0).sum(1)
-        ratio = standard_normal_log_prob(z) - shared.mixture_log_prob(z, log_weights) + ratio_w
+        ratio_w = (self._log_prior(w) - private.log_prob(w)).masked_fill(~observed, 0.0).sum(1)
+        ratio = self._log_prior(z) - shared.mixture_log_prob(z, log_weights) + ratio_w
         return torch.cat([z.unsqueeze(1).expand(-1, len(observed), -1, -1), w], -1), ratio.unsqueeze(1)
+
+
+@method("mmvae", "MMVAE", "#44AA99", "8", "Shi et al. 2019; not compared with in the paper", [
+    Option("n_importance", 10, "draws per source", at_least=1, paper="original: 30"),
+    Option("estimator", "dreg", "how draws are weighed", choices=ESTIMATORS, paper="original: dreg"),
+    replace(POSTERIOR, default="laplace", paper="original: laplace")])
+class MMVAE(MMVAEPlus):
+    """The mixture of experts with importance samples and Laplace posteriors (Shi et al. 2019): `MMVAEPlus` without
+    private latents, every modality explained from every other, loss
+
+        -(1/M) sum_s log (1/N) sum_n p(X, z_n) / q(z_n | X),  z_n ~ q_s(z | x_s),  q(z | X) = (1/M) sum_m q_m(z | x_m).
+
+    The original bounds an encoder's scales by a softmax over the latent dimensions and learns the prior's; neither is
+    here. Decodes N M latents with each decoder.
+
+    >>> mmvm.objectives.MMVAE(n_modalities=2, n_samples=3)(q, observed).latents.shape
+    torch.Size([6, 2, 60, 2])
+    """
+
+    @classmethod
+    def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
+        return cls(n_modalities, options["n_importance"], options["estimator"], options["posterior"])
+
+    def __init__(self, n_modalities: int, n_samples: int = 10, estimator: str = "dreg", posterior: str = "laplace"):
+        super().__init__(n_modalities, 0, "mixture", n_samples=n_samples, estimator=estimator, posterior=posterior)

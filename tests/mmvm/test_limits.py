@@ -15,7 +15,7 @@ from mmvm.evaluation.errors import log_likelihood
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
-from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus
+from mmvm.objectives import JMVAE, MMVAE, MMVM, MVAE, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus
 
 M, B, D, BETA = 3, 6, 3, 0.7
 SOME = torch.tensor([[1, 1, 1, 0, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 1, 1, 0, 1]], dtype=torch.bool)
@@ -53,6 +53,8 @@ EVERY = named(
     *(aggregated(kind=kind, sampling=sampling, kl=kl) for kind in ("moe", "mopoe")
       for sampling in Aggregated.SAMPLINGS for kl in Aggregated.KLS),
     *(aggregated(kind="mopoe", prior_expert=expert, kl_per_modality=True) for expert in ("full_set", "always")),
+    ("jmvae", lambda: JMVAE(M, D, width=8)), ("mvae", lambda: MVAE(2)),
+    ("mmvae", lambda: MMVAE(M, 2, "iwae", "normal")),
     ("mvtcae", MVTCAE), ("mvtcae-1", lambda: MVTCAE(1.0)), ("mmvaeplus-0", lambda: plus(M, private_dim=0)),
     ("mmvaeplus-components", lambda: plus(M, private_dim=1, kl="components", kl_per_modality=True)),
     *((f"mmvaeplus-{estimator}", lambda estimator=estimator:
@@ -102,6 +104,7 @@ def everyone(m=M):
     *((Aggregated(kind, sampling=sampling, kl=kl), 1.0) for kind in Aggregated.KINDS
       for sampling, kl in zip(Aggregated.SAMPLINGS, Aggregated.KLS)),
     (Aggregated("poe", kl_per_modality=True), 1.0), (Aggregated("poe", unimodal_elbos=True), 2.0),
+    (MMVAE(1, 2, "iwae", "normal"), 1.0),
     (Independent(), 1.0), (MMVM(standard_normal_weight=1.0), 1.0),
     (MMVAEPlus(1, 0), 1.0), (MMVAEPlus(1, 2), 1.0), (MMVAEPlus(1, 2, kl="components", kl_per_modality=True), 1.0),
     (MMVAEPlus(1, 1, n_samples=2, estimator="iwae"), 1.0), (MVTCAE(0.0), 1.0), (MVTCAE(0.3), 0.7), (MVTCAE(), 0.5)])
