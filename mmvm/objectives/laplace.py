@@ -21,9 +21,8 @@ class DiagonalLaplace(DiagonalGaussian):
 
     @staticmethod
     def noise(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        one, other = (torch.empty(tuple(shape), device=like.device, dtype=like.dtype).exponential_(generator=generator)
-                      for _ in range(2))
-        return (one - other) / math.sqrt(2)
+        one, other = torch.rand((2, *shape), generator=generator, device=like.device, dtype=like.dtype)
+        return (torch.log1p(-one) - torch.log1p(-other)) / math.sqrt(2)  # the difference of two exponentials
 
     def log_prob(self, z: Tensor) -> Tensor:
         scaled = math.sqrt(2) * (z - self.mean).abs() * (-0.5 * self.logvar).exp()
