@@ -50,7 +50,7 @@ class JMVAE(Objective):
         """q(z | X) (B, D) of posteriors (M, B, D), of those that are observed; N(0, I) where none is."""
         q = q.where(observed)
         read = torch.cat([q.mean, q.logvar, observed.unsqueeze(-1).to(q.mean.dtype)], -1)  # (M, B, 2 D + 1)
-        out = self.joint(read.transpose(0, 1).flatten(1).to(self.joint[0].weight.dtype))
+        out = self.joint(read.transpose(0, 1).flatten(1).to(next(self.joint.parameters()).dtype))
         return DiagonalGaussian(*out.chunk(2, -1)).where(observed.any(0))
 
     def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
