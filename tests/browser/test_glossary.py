@@ -1,0 +1,111 @@
+"""Definitions beside their terms: what is shown is what the glossary says, and it behaves as WCAG 2.2, 1.4.13, asks."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+from visits import HTML, PAGES, open_page
+
+GLOSSARY = "book/glossary.html"
+TERMS = 'a[href*="glossary.html#term-"]'
+BOX = "#glossary-box"
+
+
+def soup(name: str) -> BeautifulSoup:
+    return BeautifulSoup((HTML / name).read_text(encoding="utf-8"), "html.parser")
+
+
+LINKING = [name for name in PAGES if name != GLOSSARY and soup(name).select(TERMS)]
+
+
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+@pytest.fixture(scope="module")
+def definitions(browser, address) -> dict[str, str]:
+    """What the glossary's own page shows, formulas set, by the term's place."""
+    visit = open_page(browser, address, GLOSSARY)
+    shown = visit.page.evaluate("""() => Object.fromEntries([...document.querySelectorAll("dl.glossary > dt")].map(
+        term => [term.id, term.nextElementSibling.innerText]))""")
+    visit.page.context.close()
+    return {place: words(text) for place, text in shown.items()}
+
+
+@pytest.mark.parametrize("name", LINKING)
+def test_the_box_says_what_the_glossary_says(name, browser, address, definitions):
+    visit = open_page(browser, address, name)
+    page = visit.page
+    for link in page.locator(TERMS).all():
+        link.hover()
+        page.wait_for_function("""() => { const box = document.querySelector("#glossary-box");
+            return !box.hidden && box.querySelectorAll(".math").length === box.querySelectorAll("mjx-container").length; }""")
+        place = link.get_attribute("href").partition("#")[2]
+        assert words(page.locator(BOX).inner_text()) == definitions[place], f"{name}: {place}"
+        assert link.get_attribute("aria-describedby") == BOX[1:]
+        page.keyboard.press("Escape")
+    assert not visit.messages + visit.outside, visit.messages + visit.outside
+    page.context.close()
+
+
+def test_every_term_of_the_glossary_has_a_page_that_links_to_it(definitions):
+    linked = {link["href"].partition("#")[2] for name in LINKING for link in soup(name).select(TERMS)}
+    assert linked == set(definitions)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_box_can_be_dismissed_and_hovered_and_stays(browser, address, width):
+    visit = open_page(browser, address, LINKING[0])
+    visit.at(width)
+    page, box = visit.page, visit.page.locator(BOX)
+    link = page.locator(TERMS).first
+    assert box.is_hidden()
+    link.hover()
+    place = box.bounding_box()
+    assert place["x"] >= 0 and place["x"] + place["width"] <= width, place
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2, steps=5)  # hoverable
+    page.wait_for_timeout(500)
+    assert box.is_visible()
+    page.keyboard.press("Escape")  # dismissible, and nothing else moves
+    assert box.is_hidden() and link.get_attribute("aria-describedby") is None
+    page.mouse.move(0, 0)
+    link.hover()
+    assert box.is_visible()
+    page.mouse.move(0, 0)
+    box.wait_for(state="hidden")
+    page.context.close()
+
+
+def test_the_keyboard_opens_and_closes_the_box(browser, address):
+    visit = open_page(browser, address, LINKING[0])
+    page, box = visit.page, visit.page.locator(BOX)
+    page.locator(TERMS).first.evaluate("""link => {
+        const before = document.createElement("button"); link.before(before); before.focus(); }""")
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"() => document.activeElement.matches('{TERMS}')") and box.is_visible()
+    page.wait_for_timeout(500)
+    assert box.is_visible()  # persistent
+    page.keyboard.press("Escape")
+    assert box.is_hidden() and page.evaluate(f"() => document.activeElement.matches('{TERMS}')")
+    page.context.close()
+
+
+def test_without_a_script_a_term_is_a_link(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + LINKING[0])
+    page.locator(TERMS).first.click()
+    assert page.url.startswith(address + GLOSSARY + "#term-")
+    context.close()
+
+
+def test_the_box_meets_wcag_22_aa(browser, address):
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme in ("light", "dark"):
+        visit = open_page(browser, address, LINKING[0], scheme)
+        visit.page.locator(TERMS).first.hover()
+        found = Axe().run(visit.page, context=BOX, options={"runOnly": {"type": "tag", "values": [
+            "wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}}).response["violations"]
+        assert not found, found
+        visit.page.context.close()
