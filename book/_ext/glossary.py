@@ -29,7 +29,8 @@ def carry(app: Sphinx, pagename: str, templatename: str, context: dict, doctree:
     if pagename == PAGE or not places:
         return
     own = {place: item for place, item in definitions(app).items() if place in places}
-    context["defined_with_math"] = any(True for item in own.values() for _ in item.findall(nodes.math))
+    if any(True for item in own.values() for _ in item.findall(nodes.math)):
+        app.env.get_domain("math").data["has_equations"][pagename] = True  # so the page loads MathJax
     # no "</" within: it would end the script
     said = json.dumps({place: "".join(app.builder.render_partial(child)["fragment"] for child in item.children)
                        for place, item in own.items()}, ensure_ascii=False).replace("</", "<\\/")
@@ -38,5 +39,5 @@ def carry(app: Sphinx, pagename: str, templatename: str, context: dict, doctree:
 
 
 def setup(app: Sphinx) -> dict:
-    app.connect("html-page-context", carry)
+    app.connect("html-page-context", carry, priority=400)  # before Sphinx decides on MathJax
     return {"parallel_read_safe": True, "parallel_write_safe": True}
