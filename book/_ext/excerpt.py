@@ -1,10 +1,12 @@
-"""Pictures of chapters on other pages: the same file, cut to a corner by the page's style.
+"""Pictures of chapters in a second place: the same file, on cards cut to a corner by the page's style.
 
     ```{excerpt} book/cub fig-cub-images
     :alt: what is seen
+
+    What to see, where a chapter opens with it.
     ```
 
-puts the picture of that figure here. It is looked up when pages are written, so it is always the one that the chapter
+puts the picture of that figure here, with a caption but without a number where there is one. It is looked up when pages are written, so it is always the one that the chapter
 shows in the same build. A name that the chapter does not have is a warning.
 """
 
@@ -20,14 +22,18 @@ class place_of_excerpt(nodes.General, nodes.Element):
 
 
 class Excerpt(SphinxDirective):
-    required_arguments, has_content = 2, False
+    required_arguments, has_content = 2, True
     option_spec = {"alt": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         page, name = self.arguments
         node = place_of_excerpt(page=page, figure=name, alt=self.options["alt"])
         self.set_source_info(node)
-        return [node]
+        if not self.content:
+            return [node]
+        said = nodes.Element()
+        self.state.nested_parse(self.content, self.content_offset, said)
+        return [nodes.figure("", node, nodes.caption("", "", *said[0].children), classes=["opening-figure"])]
 
 
 def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
