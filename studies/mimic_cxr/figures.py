@@ -13,6 +13,7 @@ from mmvm.study.figures import (
     METHOD_MARKERS,
     METHOD_NAMES,
     MUTED,
+    SMALLEST,
     WIDTH,
     label_panels,
     modality_colour,
@@ -111,7 +112,7 @@ def imagined_laterals(data, outputs: Mapping[str, np.ndarray], titles: Sequence[
         row_label(row[0], f"{view}, given" if (view, method) == ("frontal", None) else
                   f"{view}, true" if method is None else METHOD_NAMES[method])
     for ax, title in zip(axes[0], titles):
-        ax.set_title(title, fontsize=6.5)
+        ax.set_title(title, fontsize=SMALLEST, rotation=90 if len(data) > 5 else 0)
     return fig
 
 
