@@ -6,8 +6,9 @@
     What to see, where a chapter opens with it.
     ```
 
-puts the picture of that figure here, with a caption but without a number where there is one. It is looked up when pages are written, so it is always the one that the chapter
-shows in the same build. A name that the chapter does not have is a warning.
+puts the picture of that figure here, with the caption where one is given, and without a number. It is looked up when
+pages are written, so it is always the one that the chapter shows in the same build. A name that the chapter does not have
+is a warning.
 """
 
 from docutils import nodes

@@ -1,7 +1,7 @@
 """Definitions beside their terms: what book/glossary.md says goes with each page that links to it.
 
-The links are Sphinx's own ({term}) and work without a script and in print. A page carries the definitions of its terms as
-JSON, so that glossary.js shows them without a network and from the disk.
+The links are Sphinx's own ({term}) and work without a script and in print. A page carries the definitions of its terms
+as JSON, so that glossary.js shows them without a network and from the disk.
 """
 
 import json

@@ -56,7 +56,7 @@ MODALITY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 MODALITY_MARKERS = ("o", "s", "^", "D", "v")
 
 SEQUENTIAL = "cividis"  # heat maps and continuous colour: read the same with and without colour vision
-WIDTH = 6.7             # inches: the text's width on paper (A4 less tools/pdf.py's margins), where a figure has its own size
+WIDTH = 6.7             # inches: the text's width on paper (A4 less tools/pdf.py's margins)
 SMALLEST = 9.0          # points of the smallest letters
 
 
@@ -251,8 +251,9 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
                     zorder=3 if method == "mmvm" else 2)
             shown = board[board["method"] == "mmvm"].sort_values("beta")
             for _, end in shown.iloc[[0, -1]].iterrows() if len(shown) else ():
-                ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=SMALLEST,
-                            textcoords="offset points", xytext=(0, -11), ha="center", color=METHOD_COLOURS["mmvm"])
+                ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), ha="center",
+                            textcoords="offset points", xytext=(0, -11), fontsize=SMALLEST,
+                            color=METHOD_COLOURS["mmvm"])
         lowest = [ax for ax in column if ax.axison][-1]
         lowest.set_xlabel(error)
         lowest.tick_params(labelbottom=True)

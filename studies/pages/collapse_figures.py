@@ -7,7 +7,17 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, WIDTH, label_lines, label_panels
+from mmvm.study.figures import (
+    INK,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    SMALLEST,
+    WIDTH,
+    label_lines,
+    label_panels,
+)
 from studies.pages.collapse import KEPT, Factors, thresholds
 
 STATES = ("none", "private", "shared", "both")
@@ -49,13 +59,13 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     for ax in (axes[1, 0], axes[1, 1], axes[0, 2]):
         ax.set_xlabel("shared / private variance")
     last, p = axes[1, 2], np.array(list(keeps_below))
-    last.plot(p, list(keeps_below.values()), color=METHOD_COLOURS["mmvm"], marker="o", markersize=4,
-              label="exact mixture")
-    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--", label="pairwise")
-    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":", label="independent")
+    last.plot(p, list(keeps_below.values()), color=METHOD_COLOURS["mmvm"], marker="o", markersize=4)
+    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--")
+    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":")
+    last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
+    last.text(p[-1], 1.1, "pairwise and independent", ha="right", fontsize=SMALLEST)
     last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
     last.set_title("private kept below", loc="left")
-    last.legend(loc="upper left")
     handles = [Patch(facecolor=tint, edgecolor=MUTED, label=name) for tint, name in zip(TINTS, (
         "keeps none", "private alone", "shared alone", "both"))]
     handles += [plt.Line2D([], [], color=INK, marker=marker, markerfacecolor="none", linestyle="", markersize=4,

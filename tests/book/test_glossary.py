@@ -17,8 +17,8 @@ CHAPTERS = [name for name in notebooks.chapters() if name != "intro"]
 # words of other meanings, too: how often a unit fires, how fast one learns
 AMBIGUOUS = {"rate": {"cost", "hippocampus"}}
 # headings, tables, code, formulas, other roles and links: no place for a link of this kind
-NO_PROSE = re.compile(r"^```(?!\{admonition\}|\{margin\}).+?^```|^#.*?$|^\|.*?$|^\(.*?\)=$|^`{3}.*?$|^:{3}.*?$|^:class:.*?$"
-                      r"|\{[a-z:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|`[^`]*`|<[^>]+>|\$[^$]*\$", re.DOTALL | re.MULTILINE)
+NO_PROSE = re.compile(r"^```(?!\{admonition\}|\{margin\}).+?^```|^#.*?$|^\|.*?$|^\(.*?\)=$|^`{3}.*?$|^:{3}.*?$"
+                      r"|^:class:.*?$|\{[a-z:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|`[^`]*`|<[^>]+>|\$[^$]*\$", re.DOTALL | re.MULTILINE)
 
 
 def entries() -> list[str]:
@@ -32,7 +32,8 @@ def plain(text: str) -> str:
 
 
 def prose(chapter: str) -> str:
-    return "\n\n".join(plain(cell.source) for cell in notebooks.from_twin(chapter).cells if cell.cell_type == "markdown")
+    cells = [cell for cell in notebooks.from_twin(chapter).cells if cell.cell_type == "markdown"]
+    return "\n\n".join(plain(cell.source) for cell in cells)
 
 
 def used(word: str, text: str) -> bool:
@@ -62,5 +63,5 @@ def test_a_chapter_links_a_term_once_at_its_first_use(chapter):
 
 def test_the_check_finds_what_it_looks_for():
     assert used("probe", "two probes of") and not used("rate", "accurate") and not used("prior", "prior-free")
-    assert plain("# A probe\n| a probe |\n`probe` $probe$ [a probe](x) {doc}`probe`\n{term}`probes <probe>`").split() == [
-        "⟦probes⟧⟦probe⟧"]
+    text = "# A probe\n| a probe |\n`probe` $probe$ [a probe](x) {doc}`probe`\n{term}`probes <probe>`"
+    assert plain(text).split() == ["⟦probes⟧⟦probe⟧"]

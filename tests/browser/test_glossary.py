@@ -10,6 +10,9 @@ from visits import HTML, PAGES, open_page
 GLOSSARY = "book/glossary.html"
 TERMS = 'a[href*="glossary.html#term-"]'
 BOX = "#glossary-box"
+# the box is seen, its formulas set
+SET = """() => { const box = document.querySelector("#glossary-box"), count = what => box.querySelectorAll(what).length;
+    return !box.hidden && count(".math") === count("mjx-container"); }"""
 
 
 def soup(name: str) -> BeautifulSoup:
@@ -55,9 +58,7 @@ def test_the_box_says_what_the_glossary_says(name, new, browser, address, defini
     for place in new:
         link = page.locator(f'a[href$="glossary.html#{place}"]')
         link.hover()
-        page.wait_for_function("""() => { const box = document.querySelector("#glossary-box");
-            return !box.hidden && box.querySelectorAll(".math").length === box.querySelectorAll("mjx-container").length; }""",
-                               timeout=5000)
+        page.wait_for_function(SET, timeout=5000)
         assert words(page.locator(BOX).inner_text()) == definitions[place], f"{name}: {place}"
         assert link.get_attribute("aria-describedby") == BOX[1:]
         page.keyboard.press("Escape")
@@ -74,7 +75,7 @@ def test_a_page_carries_the_definitions_of_its_terms(name):
         term = glossary.find(id=place)
         assert words(BeautifulSoup(text, "html.parser").get_text()) == words(term.find_next_sibling("dd").get_text())
     if any('class="math' in text for text in said.values()):
-        assert soup(name).select('script[src*="mathjax"]'), f"{name}: definitions have formulas, and MathJax is not loaded"
+        assert soup(name).select('script[src*="mathjax"]'), f"{name}: definitions have formulas, MathJax is not loaded"
 
 
 def test_every_term_of_the_glossary_has_a_page_that_links_to_it(definitions):

@@ -25,7 +25,8 @@ SEEN = {
                             [0.004733, 0.691367, 0.303900]]),
 }
 APART = 12.0  # distance in CIELAB; about 2 can just be seen side by side
-XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                [0.0193339, 0.1191920, 0.9503041]])
 WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
@@ -67,8 +68,9 @@ def test_letters_have_nine_points_and_no_figure_is_wider_than_the_paper(path):
     wrong = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.keyword) and node.arg in ("fontsize", "labelsize", "size"):
-            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, (int, float)):
-                wrong += [f"line {node.value.lineno}: {node.value.value} points"] * (node.value.value < figures.SMALLEST)
+            size = node.value.value if isinstance(node.value, ast.Constant) else None
+            if isinstance(size, (int, float)) and size < figures.SMALLEST:
+                wrong.append(f"line {node.value.lineno}: {size} points")
         if isinstance(node, ast.keyword) and node.arg == "figsize":
             factor = ast.unparse(node.value.elts[0]).replace("WIDTH", "1")
             if factor.replace(".", "").replace("*", "").replace(" ", "").isdigit():
@@ -76,11 +78,11 @@ def test_letters_have_nine_points_and_no_figure_is_wider_than_the_paper(path):
     assert not wrong, wrong
 
 
-def test_the_style_has_no_smaller_letters(monkeypatch):
+def test_the_style_has_no_smaller_letters():
     with plt.rc_context():
         figures.use_style()
-        sizes = {name: plt.rcParams[name] for name in ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize",
-                                                       "ytick.labelsize", "legend.fontsize")}
+        sizes = {name: plt.rcParams[name] for name in (
+            "font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")}
     assert all(size >= 9 for size in sizes.values()), sizes
 
 
