@@ -7,8 +7,8 @@
     ```
 
 puts the picture of that figure here, with the caption where one is given, and without a number. It is looked up when
-pages are written, so it is always the one that the chapter shows in the same build. A name that the chapter does not have
-is a warning.
+pages are written, so it is always the one that the chapter shows in the same build. A name that the chapter does not
+have is a warning.
 """
 
 from docutils import nodes

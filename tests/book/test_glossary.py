@@ -18,7 +18,8 @@ CHAPTERS = [name for name in notebooks.chapters() if name != "intro"]
 AMBIGUOUS = {"rate": {"cost", "hippocampus"}}
 # headings, tables, code, formulas, other roles and links: no place for a link of this kind
 NO_PROSE = re.compile(r"^```(?!\{admonition\}|\{margin\}).+?^```|^#.*?$|^\|.*?$|^\(.*?\)=$|^`{3}.*?$|^:{3}.*?$"
-                      r"|^:class:.*?$|\{[a-z:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|`[^`]*`|<[^>]+>|\$[^$]*\$", re.DOTALL | re.MULTILINE)
+                      r"|^:class:.*?$|\{[a-z:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|`[^`]*`|<[^>]+>|\$[^$]*\$",
+                      re.DOTALL | re.MULTILINE)
 
 
 def entries() -> list[str]:
