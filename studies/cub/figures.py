@@ -51,13 +51,13 @@ def image_to_caption(images, rows: dict[str, list[str]]) -> plt.Figure:
 
 def caption_to_image(captions: list[str], outputs: dict[str, np.ndarray]) -> plt.Figure:
     """A column per caption, written above it; a row of images per entry of `outputs` (label -> (N, 3, H, W))."""
-    fig, axes = plt.subplots(len(outputs), len(captions), figsize=(WIDTH, 1.05 * len(outputs) + 1.2), squeeze=False)
+    fig, axes = plt.subplots(len(outputs), len(captions), figsize=(WIDTH, 1.05 * len(outputs) + 1.5), squeeze=False)
     for row, (label, images) in zip(axes, outputs.items()):
         for ax, image in zip(row, images):
             show_image(ax, image)
         row_label(row[0], label)
     for ax, caption in zip(axes[0], captions):
-        ax.set_title("\n".join(textwrap.wrap(caption, 15)), fontsize=SMALLEST)
+        ax.set_title("\n".join(textwrap.wrap(caption, 12)), fontsize=SMALLEST)
     return fig
 
 
