@@ -1,12 +1,16 @@
 """Figures can be read: colours with colour-vision deficiencies, letters on paper, names at their lines."""
 
 import ast
+import base64
+import io
 import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmvm.study import figures
 
@@ -76,6 +80,18 @@ def test_letters_have_nine_points_and_no_figure_is_wider_than_the_paper(path):
             if factor.replace(".", "").replace("*", "").replace(" ", "").isdigit():
                 wrong += [f"line {node.value.lineno}: {factor} of the width"] * (eval(factor) > 1)
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize("path", [path for path in sorted((ROOT / "book").glob("*.ipynb")) if path.stem != "intro"],
+                         ids=lambda path: path.stem)
+def test_no_committed_picture_is_wider_than_the_paper(path):
+    outputs = (output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", []))
+    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    widths = [Image.open(io.BytesIO(base64.b64decode(picture))).width for picture in pictures]
+    with plt.rc_context():
+        figures.use_style()
+        most = (figures.WIDTH + 0.15) * plt.rcParams["figure.dpi"]  # what the notebook leaves white around it
+    assert all(width <= most for width in widths), (widths, most)
 
 
 def test_the_style_has_no_smaller_letters():
