@@ -16,10 +16,15 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
 
 
 class place_of_excerpt(nodes.General, nodes.Element):
     """Stands where the picture will be."""
+
+
+class opening_figure(nodes.figure):
+    """Written as a figure and not numbered: its number is the one that it has below."""
 
 
 class Excerpt(SphinxDirective):
@@ -34,7 +39,7 @@ class Excerpt(SphinxDirective):
             return [node]
         said = nodes.Element()
         self.state.nested_parse(self.content, self.content_offset, said)
-        return [nodes.figure("", node, nodes.caption("", "", *said[0].children), classes=["opening-figure"])]
+        return [opening_figure("", node, nodes.caption("", "", *said[0].children), classes=["opening-figure"])]
 
 
 def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -53,6 +58,7 @@ def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 def setup(app: Sphinx) -> dict:
     app.add_node(place_of_excerpt)
+    app.add_node(opening_figure, html=(HTML5Translator.visit_figure, HTML5Translator.depart_figure))
     app.add_directive("excerpt", Excerpt)
     app.connect("doctree-resolved", put)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
