@@ -135,7 +135,7 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     context["css_files"] = [style for style in context["css_files"] if "thebe" not in str(style).lower()]
     if doctree is None:
         return
-    if not any(True for kind in (nodes.math, nodes.math_block) for _ in doctree.findall(kind)):
+    if not app.env.get_domain("math").has_equations(pagename):
         context["script_files"] = [script for script in context["script_files"] if COMPONENT not in str(script)]
     context["body"] = context["body"].replace(' role="doc-biblioentry"', "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">')

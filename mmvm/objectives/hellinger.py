@@ -13,7 +13,7 @@ from mmvm.options import Option
 POOLS, AFFINITIES = ("matched", "exact", "components"), ("per_dimension", "joint")
 
 
-@method("hellinger", "Hellinger", "#6A3D9A", "H", "after descriptions of HELVAE (arXiv 2601.06572: matched) and "
+@method("hellinger", "Hellinger", "#5A2D96", "H", "after descriptions of HELVAE (arXiv 2601.06572: matched) and "
         "Hölder++ (arXiv 2606.13381: components); not compared with in the paper", [
             Option("pool", "matched", "one Gaussian with the pool's mean and variance, a draw from the pool itself, or "
                    "all of its components, each decoded and weighed", choices=POOLS),

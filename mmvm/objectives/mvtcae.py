@@ -12,7 +12,7 @@ from mmvm.objectives.spec import method
 from mmvm.options import Option
 
 
-@method("mvtcae", "MVTCAE", "#9A8A00", "*", "Hwang et al. 2021; not compared with in the paper", [
+@method("mvtcae", "MVTCAE", "#692D00", "*", "Hwang et al. 2021; not compared with in the paper", [
     Option("alpha", None, "weight of the conditional terms; left out: M / (M + 1)", kind=float, at_least=0, at_most=1,
            paper="original: 5/6 on five modalities")])
 class MVTCAE(Objective):

@@ -1,8 +1,9 @@
 """The style of all figures, and the figures that several chapters draw.
 
 A function takes numbers, draws one figure and returns it; what it shows was computed by the caller.
-Colours are those of Okabe and Ito, told apart with colour-vision deficiencies too, and a method or a
-modality has the same colour and marker in all figures. The background stays white in the book's dark theme.
+Colours are those of Okabe and Ito and two darker ones, told apart with colour-vision deficiencies too
+(tests/mmvm/study/test_figures.py), and a method or a modality has the same colour and marker in all figures. What is
+written has at least 9 points on paper. The background stays white in the book's dark theme.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from mmvm.errors import UserError
@@ -54,16 +56,17 @@ MODALITY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 MODALITY_MARKERS = ("o", "s", "^", "D", "v")
 
 SEQUENTIAL = "cividis"  # heat maps and continuous colour: read the same with and without colour vision
-WIDTH = 7.2             # inches: the text's width on the page
+WIDTH = 6.7             # inches: the text's width on paper (A4 less tools/pdf.py's margins)
+SMALLEST = 9.0          # points of the smallest letters
 
 
 def use_style() -> None:
     """Sets matplotlib's defaults for the book; call it once per notebook."""
     plt.rcParams.update({
-        "figure.dpi": 80, "savefig.dpi": 80, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "figure.dpi": 86, "savefig.dpi": 86, "figure.facecolor": "white", "savefig.facecolor": "white",
         "figure.constrained_layout.use": True, "figure.figsize": (WIDTH, 3.0),
-        "font.size": 10.0, "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": 9.0,
-        "ytick.labelsize": 9.0, "legend.fontsize": 9.0, "legend.frameon": False,
+        "font.size": 10.0, "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": SMALLEST,
+        "ytick.labelsize": SMALLEST, "legend.fontsize": SMALLEST, "legend.frameon": False,
         "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
         "xtick.color": INK, "ytick.color": INK,
         "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
@@ -92,6 +95,20 @@ def label_panels(axes: Any, labels: Sequence[str] | None = None) -> None:
         ax.set_title(labels[i] if labels else f"({chr(97 + i)})", loc="left")
 
 
+def label_lines(ax: Any) -> None:
+    """Each line's name at its right end in place of a legend, moved apart where names would overlap; call it when the
+    axes' limits are set."""
+    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+    ends = [np.asarray(line.get_xydata())[-1] for line in lines]
+    heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
+    step = 1.3 * SMALLEST / 72 / (0.7 * ax.figure.get_figheight())  # of the axes' height
+    order = np.argsort(heights)
+    placed = np.maximum.accumulate(heights[order] - step * np.arange(len(lines))) + step * np.arange(len(lines))
+    for i, y in zip(order, placed - max(placed[-1] - 1, 0)):
+        ax.text(1.02, y, lines[i].get_label(), transform=ax.transAxes, va="center", fontsize=SMALLEST,
+                color=0.75 * np.array(to_rgb(lines[i].get_color())))
+
+
 def show_image(ax: Any, image: Any) -> None:
     ax.imshow(np.clip(np.moveaxis(np.asarray(image, dtype=float), 0, -1), 0, 1), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
@@ -100,7 +117,7 @@ def show_image(ax: Any, image: Any) -> None:
 
 
 def row_label(ax: Any, text: str) -> None:
-    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
+    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=SMALLEST)
 
 
 def fraction(beta: float) -> str:
@@ -174,8 +191,8 @@ def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
     and mixture weight, over the epochs, a line per modality."""
     panels = {"rate/": "rate (nats)", "log_likelihood/": "error (nats)", "distance": "distance / spread",
               "weight/": "mixture weight"}
-    fig, axes = plt.subplots(len(runs), len(panels), figsize=(1.3 * WIDTH, 1.8 * len(runs) + 0.4), squeeze=False)
-    for row, (title, run) in zip(axes, runs.items()):
+    fig, axes = plt.subplots(len(runs), len(panels), figsize=(WIDTH, 1.7 * len(runs) + 0.5), squeeze=False)
+    for i, (row, (title, run)) in enumerate(zip(axes, runs.items())):
         epochs = run.epochs if isinstance(run, History) else run
         if not epochs or "distance" not in epochs[-1]:
             raise UserError(f"the history {title!r} has no column 'distance': train with on_epoch=lambda model, epoch: "
@@ -185,8 +202,10 @@ def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
                 sign = -1 if column == "log_likelihood/" else 1
                 ax.plot([epoch["epoch"] for epoch in epochs], [sign * epoch[name] for epoch in epochs],
                         color=INK if column == "distance" else modality_colour(m), label=name.partition("/")[2])
-            ax.set(ylabel=label, ylim={"rate/": (0, None), "distance": (0, None), "weight/": (0, 1)}.get(column))
-        row[0].set_title(title, loc="left")
+            ax.set(ylim={"rate/": (0, None), "distance": (0, None), "weight/": (0, 1)}.get(column))
+            if i == 0:
+                ax.set_title(label, loc="left")
+        row[0].set_ylabel(title)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -232,8 +251,9 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
                     zorder=3 if method == "mmvm" else 2)
             shown = board[board["method"] == "mmvm"].sort_values("beta")
             for _, end in shown.iloc[[0, -1]].iterrows() if len(shown) else ():
-                ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), fontsize=7,
-                            textcoords="offset points", xytext=(0, -11), ha="center", color=METHOD_COLOURS["mmvm"])
+                ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), ha="center",
+                            textcoords="offset points", xytext=(0, -11), fontsize=SMALLEST,
+                            color=METHOD_COLOURS["mmvm"])
         lowest = [ax for ax in column if ax.axison][-1]
         lowest.set_xlabel(error)
         lowest.tick_params(labelbottom=True)

@@ -11,6 +11,7 @@ from mmvm.study.figures import (
     METHOD_MARKERS,
     METHOD_NAMES,
     MUTED,
+    SMALLEST,
     WIDTH,
     fraction,
     row_label,
@@ -22,41 +23,41 @@ def pairs(images, captions: list[str], labels: list[str]) -> plt.Figure:
     """Images (N, 3, H, W) in [0, 1], in rows of four, each over its caption and the names of its labels."""
     columns = 4
     rows = -(-len(captions) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.45 * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.9 * rows), squeeze=False)
     for ax in axes.flat[len(captions):]:
         ax.axis("off")
     for ax, image, caption, names in zip(axes.flat, images, captions, labels):
         show_image(ax, image)
-        ax.set_title(names, fontsize=7, color=MUTED)
-        ax.set_xlabel("\n".join(textwrap.wrap(caption, 29)), fontsize=7)
+        ax.set_title("\n".join(textwrap.wrap(names, 24)), fontsize=SMALLEST)
+        ax.set_xlabel("\n".join(textwrap.wrap(caption, 24)), fontsize=SMALLEST)
     return fig
 
 
 def image_to_caption(images, rows: dict[str, list[str]]) -> plt.Figure:
     """A line per image: the image (N, 3, H, W), then for each entry of `rows` (label -> N captions) what it says."""
     n, columns = len(images), len(rows) + 1
-    fig, axes = plt.subplots(n, columns, figsize=(WIDTH, 0.86 * n), squeeze=False,
+    fig, axes = plt.subplots(n, columns, figsize=(WIDTH, 1.0 * n), squeeze=False,
                              width_ratios=[0.62] + [1.0] * len(rows))
     for i, line in enumerate(axes):
         show_image(line[0], images[i])
         for ax, (label, captions) in zip(line[1:], rows.items()):
             ax.axis("off")
-            ax.text(0, 0.5, "\n".join(textwrap.wrap(captions[i], 62 // len(rows) + 7)), fontsize=6.5, va="center",
+            ax.text(0, 0.5, "\n".join(textwrap.wrap(captions[i], 62 // len(rows) + 4)), fontsize=SMALLEST, va="center",
                     transform=ax.transAxes)
             if i == 0:
-                ax.set_title(label, loc="left", fontsize=9)
+                ax.set_title(label, loc="left", fontsize=SMALLEST)
     return fig
 
 
 def caption_to_image(captions: list[str], outputs: dict[str, np.ndarray]) -> plt.Figure:
     """A column per caption, written above it; a row of images per entry of `outputs` (label -> (N, 3, H, W))."""
-    fig, axes = plt.subplots(len(outputs), len(captions), figsize=(WIDTH, 1.15 * len(outputs) + 0.75), squeeze=False)
+    fig, axes = plt.subplots(len(outputs), len(captions), figsize=(WIDTH, 1.05 * len(outputs) + 1.5), squeeze=False)
     for row, (label, images) in zip(axes, outputs.items()):
         for ax, image in zip(row, images):
             show_image(ax, image)
         row_label(row[0], label)
     for ax, caption in zip(axes[0], captions):
-        ax.set_title("\n".join(textwrap.wrap(caption, 20)), fontsize=6.5)
+        ax.set_title("\n".join(textwrap.wrap(caption, 12)), fontsize=SMALLEST)
     return fig
 
 

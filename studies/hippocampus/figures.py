@@ -6,10 +6,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, WIDTH, label_panels
+from mmvm.study.figures import (
+    INK,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    SMALLEST,
+    WIDTH,
+    label_panels,
+)
 
 # A to E, then what is left; they repeat
-ODOR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#9A8A00") * 4
+ODOR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#692D00") * 4
 SHADE = "#dddddd"                                                       # the bins that windows are cut from
 
 
@@ -42,7 +51,7 @@ def rasters(sessions: dict, odor: int, length: int = 25) -> plt.Figure:
         if known:
             ax.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
         ax.set(title=f"{name}, {len(spikes)}", ylim=(-1, len(spikes)), yticks=[])
-        ax.title.set_fontsize(9)
+        ax.title.set_fontsize(SMALLEST)
     axes[0, 0].set_ylabel("unit")
     fig.supxlabel(_time_label(known), fontsize=10)
     return fig

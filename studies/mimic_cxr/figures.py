@@ -13,6 +13,7 @@ from mmvm.study.figures import (
     METHOD_MARKERS,
     METHOD_NAMES,
     MUTED,
+    SMALLEST,
     WIDTH,
     label_panels,
     modality_colour,
@@ -102,8 +103,9 @@ def imagined_laterals(data, outputs: Mapping[str, np.ndarray], titles: Sequence[
         raise UserError("these are images of patients, which are not to be shown one by one: use the stand-in "
                         "(leave root empty), or figures of averages")
     rows = [("frontal", None), ("lateral", None), *(("lateral", method) for method in outputs)]
-    fig, axes = plt.subplots(len(rows), len(data), figsize=(WIDTH, WIDTH / (len(data) + 1.5) * len(rows) + 0.3),
-                             squeeze=False)
+    upright = len(titles) > 5  # too many for names side by side
+    fig, axes = plt.subplots(len(rows), len(data), squeeze=False, figsize=(
+        WIDTH, WIDTH / (len(data) + 1.5) * len(rows) + (1.9 if upright else 0.3)))
     for row, (view, method) in zip(axes, rows):
         images = data.modalities[view][:].numpy() / 255 if method is None else outputs[method]
         for ax, image in zip(row, images):
@@ -111,7 +113,7 @@ def imagined_laterals(data, outputs: Mapping[str, np.ndarray], titles: Sequence[
         row_label(row[0], f"{view}, given" if (view, method) == ("frontal", None) else
                   f"{view}, true" if method is None else METHOD_NAMES[method])
     for ax, title in zip(axes[0], titles):
-        ax.set_title(title, fontsize=6.5)
+        ax.set_title(title, fontsize=SMALLEST, rotation=90 if upright else 0)
     return fig
 
 

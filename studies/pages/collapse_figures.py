@@ -7,7 +7,17 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, WIDTH, label_panels
+from mmvm.study.figures import (
+    INK,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    SMALLEST,
+    WIDTH,
+    label_lines,
+    label_panels,
+)
 from studies.pages.collapse import KEPT, Factors, thresholds
 
 STATES = ("none", "private", "shared", "both")
@@ -27,7 +37,7 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     the beta below which P private factors are kept, in units of lambda over sigma^2."""
     shared = np.logspace(np.log10(found["shared"].min()) - 0.15, np.log10(found["shared"].max()) + 0.15, 160)
     betas = np.logspace(np.log10(found["beta"].min()) - 0.15, np.log10(found["beta"].max()) + 0.15, 160)
-    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.2))
+    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.4))
     for ax, method in zip(axes.flat, NAMES):
         limits = np.array([thresholds(method, Factors(a, factors.private, factors.noise, factors.likelihood, factors.m))
                            for a in shared])
@@ -49,20 +59,20 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     for ax in (axes[1, 0], axes[1, 1], axes[0, 2]):
         ax.set_xlabel("shared / private variance")
     last, p = axes[1, 2], np.array(list(keeps_below))
-    last.plot(p, list(keeps_below.values()), color=METHOD_COLOURS["mmvm"], marker="o", markersize=4,
-              label="exact mixture")
-    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--", label="pairwise")
-    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":", label="independent")
+    last.plot(p, list(keeps_below.values()), color=METHOD_COLOURS["mmvm"], marker="o", markersize=4)
+    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--")
+    last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":")
+    last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
+    last.text(p[-1], 1.1, "pairwise and independent", ha="right", fontsize=SMALLEST)
     last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
     last.set_title("private kept below", loc="left")
-    last.legend(loc="upper left", fontsize=8)
     handles = [Patch(facecolor=tint, edgecolor=MUTED, label=name) for tint, name in zip(TINTS, (
         "keeps none", "private alone", "shared alone", "both"))]
     handles += [plt.Line2D([], [], color=INK, marker=marker, markerfacecolor="none", linestyle="", markersize=4,
                            label="found: " + name) for marker, name in zip(MARKERS, STATES)]
     handles += [plt.Line2D([], [], color=INK, linestyle=style, label=f"{name} is dropped above")
                 for style, name in (("-", "shared"), ("--", "private"))]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=7.5, columnspacing=1.0)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, columnspacing=1.0)
     return figure
 
 
@@ -77,6 +87,6 @@ def digits(table: pd.DataFrame) -> Figure:
     for ax, label in zip(axes, ("linear probe", "own error (nats)")):
         ax.set(xscale="log", xlabel="$\\beta$", ylabel=label)
         ax.set_xscale("log", base=2)
-    axes[0].legend(loc="lower left")
-    label_panels(axes)
+        label_lines(ax)
+    label_panels(axes, ["What is left of the class", "What is lost of the rest"])
     return figure

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mmvm.study.figures import INK, METHOD_COLOURS, MODALITY_COLOURS, MUTED, WIDTH, label_panels
+from mmvm.study.figures import INK, METHOD_COLOURS, MODALITY_COLOURS, MUTED, SMALLEST, WIDTH, label_panels
 
 PRECISION_COLOURS = {"float32": MODALITY_COLOURS[0], "bfloat16": METHOD_COLOURS["mmvm"]}
 LAYER_MARKERS = {"convolution": "o", "transposed convolution": "v", "dense": "s"}
@@ -50,9 +50,9 @@ def bars(tables: dict[str, pd.DataFrame], labels: dict[str, str], label: str) ->
         for y, value in zip(position, table["value"]):
             if np.isfinite(value):
                 ax.annotate(f"{value:,.0f}", (0, y), xytext=(3, 0), textcoords="offset points", va="center",
-                            color="white", fontsize=8)
+                            color="white", fontsize=SMALLEST)
         ax.set(xlabel=label)
-        ax.set_yticks(position, labels.values(), fontsize=8)
+        ax.set_yticks(position, labels.values())
     axes[0, 0].invert_yaxis()
     label_panels(axes[0], list(tables))
     return figure
@@ -75,5 +75,5 @@ def scaling_with_modalities(table: pd.DataFrame) -> plt.Figure:
     ticks = sorted(set(memory["modalities"]))
     left.set_xticks(ticks, [str(m) for m in ticks])
     left.minorticks_off()
-    label_panels((left, right))
+    label_panels((left, right), ["(a) All pairs would outgrow the rest", "(b) Memory is linear in $M$"])
     return figure

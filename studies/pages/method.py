@@ -50,7 +50,7 @@ def bounds(distance, values, gradients, ceiling):
     left.set(xlabel="distance $d$", ylabel="value (nats)", ylim=(0, 3 * ceiling))
     right.set(xlabel="distance $d$", ylabel="slope (nats per unit)", yscale="log", ylim=(1e-6, 30))
     right.legend(loc="lower left")
-    label_panels((left, right))
+    label_panels((left, right), ["(a) Cost: the surrogate has no ceiling", "(b) Pull: the surrogate's alone grows"])
     return figure
 
 
@@ -63,7 +63,8 @@ def descent(paths, starts):
                     label=BOUND_NAMES[name])
         ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
         ax.set(xlabel="step", ylim=(-0.06 * start, 1.1 * start))
-    label_panels(axes, [f"start at $d = {start:g}$" for start in starts])
+    label_panels(axes, [f"from $d = {start:g}$: {sum(abs(float(path[-1, i])) < 0.5 for path in paths.values())} of "
+                        f"{len(paths)} meet" for i, start in enumerate(starts)])
     axes[0].set_ylabel("distance $d$")
     axes[0].legend(loc="upper right")
     return figure
@@ -80,7 +81,7 @@ def schedules(steps, curves):
         ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     axes[1].set(yscale="log", ylim=(1e-5, 2))
     axes[0].legend(loc="upper right")
-    label_panels(axes)
+    label_panels(axes, ["(a) Linear axis", "(b) Logarithmic axis"])
     return figure
 
 
@@ -105,7 +106,7 @@ def pools(z, posteriors, densities, distance, values, exponents, costs, ceiling)
     right.axhline(ceiling, color=MUTED, linewidth=1, zorder=0)
     right.set(xlabel="exponent $t$", ylabel="cost (nats)", ylim=(0, 3 * ceiling))
     right.legend(loc="upper right")
-    label_panels((left, middle, right))
+    label_panels((left, middle, right), ["(a) Pools of three", "(b) $t = 0$: no ceiling", "(c) Over the exponent"])
     return figure
 
 
@@ -138,7 +139,7 @@ def toy_latents(means, factor, label):
     `means`: row name -> (M, N, 2). A row shares its axes: a direction means the same in all columns.
     """
     n_columns = len(next(iter(means.values())))
-    figure, axes = plt.subplots(len(means), n_columns, figsize=(0.9 * WIDTH, 2.05 * len(means)), sharex="row",
+    figure, axes = plt.subplots(len(means), n_columns, figsize=(0.92 * WIDTH, 1.95 * len(means)), sharex="row",
                                 sharey="row", squeeze=False)
     # few colours and no blended edges: easier to compare between panels, and a third of the file size
     colours, edge = plt.get_cmap("viridis", 7), float(abs(factor).max())

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from sklearn.datasets import load_digits
 
-from mmvm.study.figures import INK, METHOD_NAMES, MODALITY_COLOURS, MUTED, WIDTH
+from mmvm.study.figures import INK, METHOD_NAMES, MODALITY_COLOURS, MUTED, SMALLEST, WIDTH
 
 SIDE, HALF, MOST = 8, 4, 16            # pixels of a digit's side, of half a row; counts go up to 16
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -88,7 +88,7 @@ def halves(left: pd.DataFrame, columns: pd.Index, rights: Mapping[str, np.ndarra
             ax.imshow(whole, cmap="gray_r", vmin=0, vmax=MOST)
             ax.axvline(HALF - 0.5, color=MODALITY_COLOURS[1], linewidth=0.8)
             ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+        row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=SMALLEST)
     return fig
 
 
@@ -100,7 +100,7 @@ def errors(boards: Mapping[str, pd.Series]) -> plt.Figure:
         bars = ax.barh(board.index, board, color=colours)
         bars[int(np.argmin(board))].set_edgecolor(INK)
         bars[int(np.argmin(board))].set_linewidth(1.8)
-        ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=SMALLEST)
         ax.set(title=title, xlim=(0, 1.18 * board.max()))
         ax.invert_yaxis()
         ax.xaxis.set_major_locator(MaxNLocator(4))

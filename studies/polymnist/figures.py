@@ -10,6 +10,7 @@ from mmvm.study.figures import (
     METHOD_NAMES,
     MUTED,
     WIDTH,
+    label_lines,
     label_panels,
     modality_colour,
     row_label,
@@ -65,8 +66,9 @@ def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, chance: float) -> 
         ax.set(xlabel="updates", ylabel=label)
     axes[0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
     axes[0].set_ylim(0, 1)
-    axes[0].legend()
-    label_panels(axes)
+    for ax in axes:
+        label_lines(ax)
+    label_panels(axes, ["(a) Probe", "(b) Reconstruction error"])
     return fig
 
 

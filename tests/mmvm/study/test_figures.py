@@ -1,0 +1,116 @@
+"""Figures can be read: colours with colour-vision deficiencies, letters on paper, names at their lines."""
+
+import ast
+import base64
+import io
+import itertools
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmvm.study import figures
+
+ROOT = Path(__file__).resolve().parents[3]
+# the landing page's pictures have sizes of their own
+DRAWING = [ROOT / "mmvm/study/figures.py", *sorted(path for path in (ROOT / "studies").rglob("*.py")
+                                                   if "figsize" in path.read_text("utf-8") and path.stem != "intro")]
+# linear RGB as seen without one kind of cones: Machado, Oliveira and Fernandes 2009, severity 1
+SEEN = {
+    "all cones": np.eye(3),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                            [-0.003882, -0.048116, 1.051998]]),
+    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                              [-0.011820, 0.042940, 0.968881]]),
+    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                            [0.004733, 0.691367, 0.303900]]),
+}
+APART = 12.0  # distance in CIELAB; about 2 can just be seen side by side
+XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                [0.0193339, 0.1191920, 0.9503041]])
+WHITE = np.array([0.95047, 1.0, 1.08883])
+
+
+def lab(colour: str, cones: str) -> np.ndarray:
+    """CIELAB (D65) of a colour as somebody sees it."""
+    rgb = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = XYZ @ np.clip(SEEN[cones] @ linear, 0, 1) / WHITE
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def close(colours: dict[str, str], cones: str) -> list[tuple[str, str, float]]:
+    pairs = ((a, b, float(np.linalg.norm(lab(colours[a], cones) - lab(colours[b], cones))))
+             for a, b in itertools.combinations(colours, 2))
+    return [pair for pair in pairs if pair[2] < APART]
+
+
+@pytest.mark.parametrize("cones", SEEN)
+def test_methods_and_modalities_are_told_apart(cones):
+    methods = {name: colour for name, colour in figures.METHOD_COLOURS.items() if ":" not in name}
+    assert not close(methods, cones)
+    assert not close({str(m): colour for m, colour in enumerate(figures.MODALITY_COLOURS)}, cones)
+
+
+def test_the_simulation_finds_red_and_green_alike():
+    red_and_green = {"red": "#B45A3C", "green": "#8A7A32"}
+    assert close(red_and_green, "deuteranopia") and not close(red_and_green, "all cones")
+
+
+def test_methods_have_markers_of_their_own():
+    plain = [marker for name, marker in figures.METHOD_MARKERS.items() if ":" not in name]
+    assert len(plain) == len(set(plain))
+
+
+@pytest.mark.parametrize("path", DRAWING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_letters_have_nine_points_and_no_figure_is_wider_than_the_paper(path):
+    """A wider figure would be shrunk, and its letters with it."""
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg in ("fontsize", "labelsize", "size"):
+            size = node.value.value if isinstance(node.value, ast.Constant) else None
+            if isinstance(size, (int, float)) and size < figures.SMALLEST:
+                wrong.append(f"line {node.value.lineno}: {size} points")
+        if isinstance(node, ast.keyword) and node.arg == "figsize":
+            factor = ast.unparse(node.value.elts[0]).replace("WIDTH", "1")
+            if factor.replace(".", "").replace("*", "").replace(" ", "").isdigit():
+                wrong += [f"line {node.value.lineno}: {factor} of the width"] * (eval(factor) > 1)
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("path", [path for path in sorted((ROOT / "book").glob("*.ipynb")) if path.stem != "intro"],
+                         ids=lambda path: path.stem)
+def test_no_committed_picture_is_wider_than_the_paper(path):
+    outputs = (output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", []))
+    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    widths = [Image.open(io.BytesIO(base64.b64decode(picture))).width for picture in pictures]
+    with plt.rc_context():
+        figures.use_style()
+        most = (figures.WIDTH + 0.15) * plt.rcParams["figure.dpi"]  # what the notebook leaves white around it
+    assert all(width <= most for width in widths), (widths, most)
+
+
+def test_the_style_has_no_smaller_letters():
+    with plt.rc_context():
+        figures.use_style()
+        sizes = {name: plt.rcParams[name] for name in (
+            "font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")}
+    assert all(size >= 9 for size in sizes.values()), sizes
+
+
+def test_names_stand_at_their_lines_and_apart():
+    fig, ax = plt.subplots(figsize=(figures.WIDTH / 2, 3))
+    for name, end in {"low": 0.0, "high": 1.0, "also high": 0.99}.items():
+        ax.plot([0, 1], [0.5, end], label=name)
+    ax.set_ylim(0, 1)
+    figures.label_lines(ax)
+    fig.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    plt.close(fig)
+    order = sorted(boxes, key=lambda name: boxes[name].y0)
+    assert order == ["low", "also high", "high"]
+    assert all(not boxes[a].overlaps(boxes[b]) for a, b in itertools.combinations(boxes, 2))
