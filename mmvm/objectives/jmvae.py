@@ -12,7 +12,7 @@ from mmvm.objectives.spec import method
 from mmvm.options import Option
 
 
-@method("jmvae", "JMVAE", "#882255", "d", "Suzuki et al. 2017 (JMVAE-kl); not compared with in the paper", [
+@method("jmvae", "JMVAE", "#9580FF", "d", "Suzuki et al. 2017 (JMVAE-kl); not compared with in the paper", [
     Option("alpha", 0.1, "weight of the divergence between the joint and each unimodal posterior", at_least=0,
            paper="original: 0.01 to 1"),
     Option("width", 256, "of the joint encoder's two hidden layers", at_least=1)])

@@ -211,7 +211,7 @@ class PoE(Aggregated):
     __init__ = partialmethod(Aggregated.__init__, "poe")
 
 
-@method("mvae", "MVAE", "#117733", "p", "Wu and Goodman 2018; not compared with in the paper", [
+@method("mvae", "MVAE", "#5136D9", "<", "Wu and Goodman 2018; not compared with in the paper", [
     replace(SUBSETS, default=1)])
 class MVAE(Aggregated):
     """The product of experts as its authors train it (Wu and Goodman 2018): N(0, I) is an expert, and every update adds

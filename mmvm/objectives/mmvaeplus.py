@@ -200,7 +200,7 @@ class MMVAEPlus(Objective):
         return torch.cat([z.unsqueeze(1).expand(-1, len(observed), -1, -1), w], -1), ratio.unsqueeze(1)
 
 
-@method("mmvae", "MMVAE", "#44AA99", "8", "Shi et al. 2019; not compared with in the paper", [
+@method("mmvae", "MMVAE", "#D9B56C", "8", "Shi et al. 2019; not compared with in the paper", [
     Option("n_importance", 10, "draws per source", at_least=1, paper="original: 30"),
     Option("estimator", "dreg", "how draws are weighed", choices=ESTIMATORS, paper="original: dreg"),
     replace(POSTERIOR, default="laplace", paper="original: laplace")])
