@@ -3,7 +3,8 @@
     python tools/ship.py hippocampus/mmvm --profile laptop --set objective=mmvm --set beta=1e-4
 
 Called again it goes on with a training that was stopped. The numbers are measured again with the weights as they are
-kept, in bfloat16: each beside the run's own.
+kept, in bfloat16: each beside the run's own. With --samples N the first N test samples lie beside the model in
+<name>.npz, with the words of captions: pages show what the model makes of them without painting thousands first.
 """
 
 import argparse
@@ -11,11 +12,13 @@ import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvm import keep, paths, study  # noqa: E402
+from mmvm.data import MultimodalData  # noqa: E402
 from mmvm.errors import UserError  # noqa: E402
 from mmvm.files import write_text  # noqa: E402
 from mmvm.study import results  # noqa: E402
@@ -24,9 +27,17 @@ from mmvm.study.registry import STUDIES  # noqa: E402
 NOTE = "weights kept in bfloat16"
 
 
-def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
+def samples(data: MultimodalData, n: int) -> dict[str, np.ndarray]:
+    """The first `n` samples as stored, one array a modality, their labels, and what word a token number stands for."""
+    words = {"words": np.array(data.vocabulary.words)} if hasattr(data, "vocabulary") else {}
+    return {**{name: x[:n].numpy() for name, x in data.modalities.items()}, "labels": data.labels[:n].numpy(), **words}
+
+
+def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Path) -> None:
     kind = STUDIES[name.partition("/")[0]]
     p = kind.from_profile(profile).with_settings(settings)
+    if n_samples and p.root:
+        raise UserError("samples of your own data are not kept: leave --samples out")
     p = replace(p, out=str(paths.runs_root().absolute() / "ship" / name.replace("/", "-")))
     train, test = p.data("train"), p.data("test")
     result = study.run(p, train, test)
@@ -44,6 +55,9 @@ def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
     changed = {key: value for key, value in asdict(p).items()
                if value != defaults[key] and key not in ("out", "device", "root")}
     command = f"python tools/ship.py {name} --profile {profile}" + "".join(f" --set {one}" for one in settings)
+    if n_samples:
+        command += f" --samples {n_samples}"
+        np.savez_compressed(file.with_suffix(".npz"), **samples(test, n_samples))
     write_text(file.with_suffix(".yaml"), f"# made by: {command}\n{yaml.safe_dump(changed, sort_keys=False)}")
     own = {(row["metric"], row["target"]): row["value"] for row in result.rows if row["source"] == ""}
     for row in rows:
@@ -58,8 +72,9 @@ if __name__ == "__main__":
     parser.add_argument("name", help="<study>/<name of the model>")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--samples", type=int, default=0, metavar="N")
     options = parser.parse_args()
     try:
-        ship(options.name, options.profile, options.set, paths.models_root())
+        ship(options.name, options.profile, options.set, options.samples, paths.models_root())
     except UserError as error:
         sys.exit(f"ship: {error}")
