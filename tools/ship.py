@@ -8,6 +8,7 @@ kept, in bfloat16: each beside the run's own. With --samples N the first N test 
 """
 
 import argparse
+import hashlib
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from mmvm.files import write_text  # noqa: E402
 from mmvm.study import results  # noqa: E402
 from mmvm.study.registry import STUDIES  # noqa: E402
 
-NOTE = "weights kept in bfloat16"
+NOTE = "weights kept in bfloat16, sha256 {}"  # of the file, so that nobody takes rows of other weights for its own
 
 
 def samples(data: MultimodalData, n: int) -> dict[str, np.ndarray]:
@@ -46,7 +47,8 @@ def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Pat
     result.model.eval().save(file, half=True)
     kept = keep.load(file).to(next(result.model.parameters()).device)
     metrics = p.evaluate(kept, train, test, p.classifiers(train, test)[0])
-    rows = [{**row, "note": "; ".join(filter(None, (row["note"], NOTE)))}
+    note = NOTE.format(hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+    rows = [{**row, "note": "; ".join(filter(None, (row["note"], note)))}
             for row in p.rows(metrics, result.history, next(kept.parameters()).device, train)
             if row["source"] == "" and row["metric"] in metrics]
     file.with_suffix(".csv").unlink(missing_ok=True)
