@@ -69,13 +69,17 @@ def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Pat
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
 
-if __name__ == "__main__":
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="<study>/<name of the model>")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--samples", type=int, default=0, metavar="N")
-    options = parser.parse_args()
+    return parser
+
+
+if __name__ == "__main__":
+    options = arguments().parse_args()
     try:
         ship(options.name, options.profile, options.set, options.samples, paths.models_root())
     except UserError as error:
