@@ -14,6 +14,7 @@ from torch import Tensor
 from mmvm.model import MultimodalVAE
 from mmvm.pretrained import place, pretrained
 from mmvm.study.figures import INK, MODALITY_COLOURS, show_image
+from studies.cub.captions import Vocabulary, as_text
 from studies.pages.decoder import means
 
 WIDTH, FONT = 4.0, 10.5  # inches and points: 320 pixels, with text of 11 pixels
@@ -35,10 +36,18 @@ def imagined(model: MultimodalVAE, samples: dict[str, Tensor], source: str, targ
         return model.decoders[names.index(target)](z)
 
 
+def sentences(tokens: Tensor, words: Sequence[str]) -> list[str]:
+    """Token numbers (N, L), or logits (N, V, L) whose most probable words they are, as text."""
+    tokens = tokens.argmax(1) if tokens.ndim == 3 else tokens
+    vocabulary = Vocabulary(tuple(words))
+    return [as_text(vocabulary.decode(row)) for row in tokens.tolist()]
+
+
 def grid(rows: dict[str, Sequence]) -> plt.Figure:
     """Rows of small pictures (N, C, H, W) in [0, 1], grey ones with C = 1; the label of a row stands above it."""
     n = len(next(iter(rows.values())))
-    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, (WIDTH / n + 0.27) * len(rows)), dpi=160, squeeze=False)
+    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, (WIDTH / n + 0.27) * len(rows)), dpi=160, squeeze=False,
+                             layout="constrained")
     for line, (label, images) in zip(axes, rows.items()):
         for ax, image in zip(line, images):
             show_image(ax, np.broadcast_to(np.asarray(image), (3, *image.shape[1:])))
@@ -81,6 +90,6 @@ def animals(z: Tensor, labels: Sequence[int], names: Sequence[str], odors: str) 
         ax.set(xticks=[], yticks=[])
     legend = axes.flat[len(names)]
     legend.axis("off")
-    legend.legend([plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in MODALITY_COLOURS],
+    legend.legend([plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in MODALITY_COLOURS[:len(odors)]],
                   [f"odor {odor}" for odor in odors], loc="center", fontsize=FONT, labelcolor=INK)
     return fig
