@@ -90,6 +90,6 @@ def animals(z: Tensor, labels: Sequence[int], names: Sequence[str], odors: str) 
         ax.set(xticks=[], yticks=[])
     legend = axes.flat[len(names)]
     legend.axis("off")
-    legend.legend([plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in MODALITY_COLOURS[:len(odors)]],
-                  [f"odor {odor}" for odor in odors], loc="center", fontsize=FONT, labelcolor=INK)
+    dots = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in MODALITY_COLOURS[:len(odors)]]
+    legend.legend(dots, [f"odor {odor}" for odor in odors], loc="center", fontsize=FONT, labelcolor=INK)
     return fig
