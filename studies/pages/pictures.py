@@ -45,14 +45,15 @@ def sentences(tokens: Tensor, words: Sequence[str]) -> list[str]:
 
 def grid(rows: dict[str, Sequence]) -> plt.Figure:
     """Rows of small pictures (N, C, H, W) in [0, 1], grey ones with C = 1; the label of a row stands above it."""
-    n = len(next(iter(rows.values())))
-    fig, axes = plt.subplots(len(rows), n, figsize=(WIDTH, (WIDTH / n + 0.27) * len(rows)), dpi=160, squeeze=False,
-                             layout="constrained")
-    for line, (label, images) in zip(axes, rows.items()):
-        for ax, image in zip(line, images):
+    n, label_height = len(next(iter(rows.values()))), 0.24
+    row_height = WIDTH / n + label_height
+    height = row_height * len(rows)
+    fig = plt.figure(figsize=(WIDTH, height), dpi=160, layout="none")
+    for i, (label, images) in enumerate(rows.items()):
+        for k, image in enumerate(images):
+            ax = fig.add_axes((k / n, 1 - (i + 1) * row_height / height, 0.97 / n, 0.97 * WIDTH / n / height))
             show_image(ax, np.broadcast_to(np.asarray(image), (3, *image.shape[1:])))
-        line[0].set_title(label, loc="left", fontsize=FONT, pad=3)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+        fig.text(0, 1 - (i * row_height + label_height - 0.07) / height, label, fontsize=FONT)
     return fig
 
 
