@@ -74,9 +74,9 @@ def test_the_keyboard_moves_z_and_chooses(page):
     page.focus(SLIDER)
     for _ in range(20):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("before => document.querySelector('[data-decoder]').pixels[0][400] !== before",
-                           arg=before[0][400])
-    assert page.locator(SLIDER).get_attribute("aria-valuetext") == "52 percent of the way from three to eight"
+    page.wait_for_function(f"() => document.querySelector('{SLIDER}').getAttribute('aria-valuetext') "
+                           "=== '52 percent of the way from three to eight'")
+    assert page.evaluate(DRAWN) != before
     page.focus("#dc-from-3")
     page.keyboard.press("ArrowRight")
     assert page.locator("#dc-from-4").is_checked()
