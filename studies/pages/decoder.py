@@ -19,8 +19,8 @@ from mmvm.study.registry import STUDIES
 
 MODEL = "polymnist/mmvm"
 AMONG = 200  # test tuples, of which each digit's first is shown
-CAPTION = ("z goes along the straight line between the posterior means of two test pictures, from and to; every decoder "
-           "draws what it makes of it. The model is the one that ships, its networks run in this page.")
+CAPTION = ("z goes along the straight line between the posterior means of two test pictures, from and to; every "
+           "decoder draws what it makes of it. The model is the one that ships, its networks run in this page.")
 
 
 def digits() -> MultimodalData:
