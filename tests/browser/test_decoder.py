@@ -14,8 +14,12 @@ PAGE = "book/polymnist.html"
 SETTINGS = 10
 SLIDER = "[data-decoder] input[type=range]"
 DRAWN = "() => document.querySelector('[data-decoder]').pixels.map(picture => [...picture])"
-PAINTED = """m => { const canvas = document.querySelectorAll("[data-decoder] canvas")[m + 1];
-    return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]; }"""
+PAINTED = """m => {
+    const {width, height} = document.querySelector("[data-decoder] canvas");
+    const copy = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});
+    copy.drawImage(document.querySelectorAll("[data-decoder] canvas")[m + 1], 0, 0);
+    return [...copy.getImageData(0, 0, width, height).data];
+}"""
 SET = """async ([place, from, to, source]) => {
     for (const id of [`dc-from-${from}`, `dc-to-${to}`, `dc-source-${source}`]) document.getElementById(id).click();
     const slider = document.querySelector("[data-decoder] input[type=range]");
