@@ -1,8 +1,8 @@
 """Trained models that ship with the project: `mmvm.pretrained("<study>/<method>")`.
 
-Each is three files of data/models: <study>/<method>.safetensors, the weights in bfloat16 and all that is needed to use
-them; .yaml, the parameters of its run, which `train <study> --profile <file>` takes; and .csv, what was measured with
-these very weights.
+Each is files of data/models: <study>/<method>.safetensors, the weights in bfloat16 and all that is needed to use them;
+.yaml, the parameters of its run, which `train <study> --profile <file>` takes; .csv, what was measured with these very
+weights; and .npz, a few test samples, where the study's data do not ship.
 """
 
 from pathlib import Path

@@ -3,30 +3,42 @@
     python tools/ship.py hippocampus/mmvm --profile laptop --set objective=mmvm --set beta=1e-4
 
 Called again it goes on with a training that was stopped. The numbers are measured again with the weights as they are
-kept, in bfloat16: each beside the run's own.
+kept, in bfloat16: each beside the run's own. With --samples N the first N test samples lie beside the model in
+<name>.npz, with the words of captions: pages show what the model makes of them without painting thousands first.
 """
 
 import argparse
+import hashlib
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvm import keep, paths, study  # noqa: E402
+from mmvm.data import MultimodalData  # noqa: E402
 from mmvm.errors import UserError  # noqa: E402
 from mmvm.files import write_text  # noqa: E402
 from mmvm.study import results  # noqa: E402
 from mmvm.study.registry import STUDIES  # noqa: E402
 
-NOTE = "weights kept in bfloat16"
+NOTE = "weights kept in bfloat16, sha256 {}"  # of the file, so that nobody takes rows of other weights for its own
 
 
-def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
+def samples(data: MultimodalData, n: int) -> dict[str, np.ndarray]:
+    """The first `n` samples as stored, one array a modality, their labels, and what word a token number stands for."""
+    words = {"words": np.array(data.vocabulary.words)} if hasattr(data, "vocabulary") else {}
+    return {**{name: x[:n].numpy() for name, x in data.modalities.items()}, "labels": data.labels[:n].numpy(), **words}
+
+
+def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Path) -> None:
     kind = STUDIES[name.partition("/")[0]]
     p = kind.from_profile(profile).with_settings(settings)
+    if n_samples and p.root:
+        raise UserError("samples of your own data are not kept: leave --samples out")
     p = replace(p, out=str(paths.runs_root().absolute() / "ship" / name.replace("/", "-")))
     train, test = p.data("train"), p.data("test")
     result = study.run(p, train, test)
@@ -35,7 +47,8 @@ def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
     result.model.eval().save(file, half=True)
     kept = keep.load(file).to(next(result.model.parameters()).device)
     metrics = p.evaluate(kept, train, test, p.classifiers(train, test)[0])
-    rows = [{**row, "note": "; ".join(filter(None, (row["note"], NOTE)))}
+    note = NOTE.format(hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+    rows = [{**row, "note": "; ".join(filter(None, (row["note"], note)))}
             for row in p.rows(metrics, result.history, next(kept.parameters()).device, train)
             if row["source"] == "" and row["metric"] in metrics]
     file.with_suffix(".csv").unlink(missing_ok=True)
@@ -44,6 +57,9 @@ def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
     changed = {key: value for key, value in asdict(p).items()
                if value != defaults[key] and key not in ("out", "device", "root")}
     command = f"python tools/ship.py {name} --profile {profile}" + "".join(f" --set {one}" for one in settings)
+    if n_samples:
+        command += f" --samples {n_samples}"
+        np.savez_compressed(file.with_suffix(".npz"), **samples(test, n_samples))
     write_text(file.with_suffix(".yaml"), f"# made by: {command}\n{yaml.safe_dump(changed, sort_keys=False)}")
     own = {(row["metric"], row["target"]): row["value"] for row in result.rows if row["source"] == ""}
     for row in rows:
@@ -53,13 +69,18 @@ def ship(name: str, profile: str, settings: list[str], root: Path) -> None:
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
 
-if __name__ == "__main__":
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="<study>/<name of the model>")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    options = parser.parse_args()
+    parser.add_argument("--samples", type=int, default=0, metavar="N")
+    return parser
+
+
+if __name__ == "__main__":
+    options = arguments().parse_args()
     try:
-        ship(options.name, options.profile, options.set, paths.models_root())
+        ship(options.name, options.profile, options.set, options.samples, paths.models_root())
     except UserError as error:
         sys.exit(f"ship: {error}")
