@@ -367,6 +367,9 @@ OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence"
 MODALITIES["hippocampus_long"] = MODALITIES["hippocampus"]
 OWN_METRICS["hippocampus_long"] = {prefix + name for name in OWN_METRICS["hippocampus"] | METRICS
                                    for prefix in ("", PREFIX)}
+MODALITIES["validation"] = "|".join(MODALITIES[name] for name in ("polymnist", "cub", "mimic-cxr"))
+OWN_METRICS["validation"] = {prefix + name for name in METRICS | OWN_METRICS["cub"] | OWN_METRICS["mimic-cxr"]
+                             for prefix in ("", PREFIX)}
 OWN_METHODS = {"mimic-cxr": {"supervised"}}
 OWN_OPTIONS = {"mimic-cxr": {"lateral_missing"}}
 
