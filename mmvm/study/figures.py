@@ -96,8 +96,9 @@ def label_panels(axes: Any, labels: Sequence[str] | None = None) -> None:
 
 
 def label_lines(ax: Any) -> None:
-    """Each line's name at its right end in place of a legend, moved apart where names would overlap; call it when the
-    axes' limits are set."""
+    """Each line's name at its right end in place of a legend, moved apart where names would overlap; call it when all
+    lines are drawn."""
+    ax.get_ylim()  # brings limits up to date, which matplotlib leaves for later
     lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
     ends = [np.asarray(line.get_xydata())[-1] for line in lines]
     heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]

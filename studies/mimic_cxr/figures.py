@@ -129,7 +129,7 @@ def second_view(table: pd.DataFrame, label: str = "AUROC, mean over labels") -> 
         ax.bar(at, own["value"] - 0.5, width, bottom=0.5, yerr=own["sd"], color=colour, label=name,
                error_kw={"elinewidth": 0.8})
     ax.set(xticks=range(len(methods)), xticklabels=[METHOD_NAMES[method] for method in methods], ylabel=label)
-    fig.legend(loc="outside lower center", ncols=4)
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 

@@ -143,6 +143,7 @@ def test_train_ends_with_the_rows_and_a_second_call_keeps_them(call, profile, tm
     assert_mistake(call(*words), out / training.CHECKPOINT, "cannot be read", "delete it to start over")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words, said", [
     (["--set", "bta=1"], ["unknown parameter bta; PolyMNIST has: profile, objective"]),
     (["--set", "epochs=many"], ["epochs must be an integer, got 'many'"]),

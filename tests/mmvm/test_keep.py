@@ -475,6 +475,7 @@ def test_a_class_that_is_missing_or_has_changed_is_one_line(lab, old, new, words
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_class_of_a_script_is_given_itself(tmp_path):
     """A notebook's classes are in no file: who loads the model names the class that he has."""
     script = textwrap.dedent(LAB).replace("Path(__file__).parent", "Path('.')") + textwrap.dedent("""

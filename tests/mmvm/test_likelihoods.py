@@ -21,6 +21,7 @@ def named(value) -> str:
     return "reference" if "<" in repr(value) else repr(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood, reference", ALL, ids=named)
 @given(seed=st.integers(0, 10_000))
 def test_log_prob_agrees_with_torch_for_every_event_ndim(likelihood, reference, seed):

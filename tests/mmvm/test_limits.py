@@ -358,6 +358,7 @@ def test_log_likelihood_is_that_of_the_linear_model(objective, missing):
     assert found.standard_error == pytest.approx(expected.std().item() / math.sqrt(n), rel=0.15)  # up to 0.052
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", named(
     ("poe", lambda: Aggregated("poe", prior_expert="always")), ("moe", lambda: Aggregated("moe")),
     ("independent", Independent), ("mmvaeplus", lambda: plus(M, private_dim=1))))

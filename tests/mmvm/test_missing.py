@@ -83,6 +83,7 @@ def test_the_model_restricted_to_what_is_observed_says_the_same(likelihood):
     assert torch.allclose(terms[0].regulariser, terms[1].regulariser, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_input", [False, True])
 def test_gradients_are_finite_and_training_learns(mask_input):
     model = make(mask_input=mask_input)

@@ -170,6 +170,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_trains_nothing_twice(table, tmp_pa
     assert len(trained) == 8 + 2 * 3 and len(pd.read_csv(tmp_path / search.TABLE)) == len(larger) == 6
 
 
+@pytest.mark.slow
 def test_a_finished_run_keeps_what_it_warned_of(tmp_path):
     how = {**HOW, "epochs": 16, "batch_size": 6}
     first = sweep(DATA, [1000.0], build=build, out=tmp_path, **how)

@@ -96,6 +96,7 @@ def test_every_way_of_the_ladder_can_be_computed(monkeypatch):
         assert scaling.mmvm_term(3, 4, 5, pairs)() > 0
 
 
+@pytest.mark.slow
 def test_pools_are_measured_against_mmvm_in_the_same_turn(monkeypatch):
     monkeypatch.setattr(training, "CHANNELS", {"conv": 2})
     monkeypatch.setattr(scaling, "LATENT", 4)

@@ -109,6 +109,7 @@ def test_exact_gradient_dies_for_distant_posteriors_and_the_surrogates_grows():
 one_dimensional = dict(seed=st.integers(0, 10_000), m=st.integers(2, 5), spread=st.floats(0, 10))
 
 
+@pytest.mark.slow
 @given(**one_dimensional)
 def test_order_of_the_bounds(seed, m, spread):
     q = random_gaussian(m, 1, 1, seed=seed, spread=spread)
@@ -164,6 +165,7 @@ def test_regulariser_is_m_times_the_jensen_shannon_divergence(seed, m, spread):
     torch.testing.assert_close(exact_kl(q, uniform(m)).sum(), m * entropy_h - entropies, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), m=st.integers(2, 4), tilt=st.floats(0.05, 1.0))
 def test_the_mixture_is_the_optimal_prior(seed, m, tilt):
     """Lemma 4.1: any other prior costs more, summed over the modalities."""

@@ -641,6 +641,7 @@ def test_nothing_is_kept_without_a_folder(runs, train, test, monkeypatch):
     assert not written and set(runs.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_one_set_of_parameters_measures_the_models_of_others(runs, train, test):
     """The chapter compares a method with MMVM, which has no log-likelihood, and MMVM with a method that has one."""
     for trained, measured_with in (("mmvm", "poe"), ("poe", "mmvm")):

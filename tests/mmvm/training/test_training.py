@@ -279,6 +279,7 @@ def start(out: Path, moment: str, k: int, seconds: float):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment, k, checkpoint_seconds, kept", [
     ("update", 0, 0, None),             # nothing is written yet
     ("update", STEPS + 3, 1e9, STEPS),  # back to the last epoch's end
@@ -480,6 +481,7 @@ def test_an_absent_checkpoint_is_named(tmp_path):
         training.load_weights(make_model(), tmp_path / "x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options, message", [
     ({"config": {"latent_dim": 3}}, r"latent_dim \(there 2, here 3\)"),
     ({"config": {}}, r"latent_dim \(there 2, here None\)"),

@@ -173,6 +173,7 @@ def test_a_killed_run_resumes_with_its_best_weights(whole, tmp_path, where):
     assert len(history.epochs) == len(whole[1].epochs)
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_an_epoch_resumes_with_its_best_weights(whole, tmp_path, monkeypatch):
     step, made = torch.optim.Adam.step, []
 

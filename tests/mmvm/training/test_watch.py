@@ -88,6 +88,7 @@ def test_a_weight_keeps_a_log_likelihood_from_drowning_the_others():
     assert not any("drowns" in sentence for sentence in run(factors=(100.0, 1.0), weights=(1e-4, 1.0)))
 
 
+@pytest.mark.slow
 def test_a_modality_without_weight_is_not_drowned():
     assert not any("drowns" in sentence for sentence in run(weights=(1.0, 0.0)))
 

@@ -346,6 +346,7 @@ def test_the_number_of_cores_is_no_part_of_a_run():
     assert MimicCXR(probes="forest:n_jobs=2").config() == MimicCXR().config()
 
 
+@pytest.mark.slow
 def test_a_killed_reference_is_continued(tmp_path):
     p = MimicCXR(**TINY, supervised=True)
     train = p.data("train")

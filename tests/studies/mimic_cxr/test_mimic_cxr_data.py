@@ -80,6 +80,7 @@ def test_rows_of_every_policy_are_those_of_a_plain_loop(files, metadata):
     assert index.counts["studies"] == N_STUDIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", mimic_cxr.POLICIES)
 def test_a_row_holds_the_images_it_names(files, policy):
     seen = 0

@@ -30,6 +30,7 @@ def test_check_asks_for_the_official_split_only_where_it_is_wanted(own):
         mimic_cxr.check(own, split_by="official")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"policy": "missing"}, {"policy": "one_pair", "split_seed": 3},
                                      {"policy": "missing", "uncertain": "ignore"}, {"uncertain": "one"}])
 def test_check_counts_what_load_makes_under_the_same_options(own, options):

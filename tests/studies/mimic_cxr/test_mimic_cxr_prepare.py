@@ -273,6 +273,7 @@ def test_damaged_and_missing_images_are_listed_and_left_out(copy, metadata):
     assert len(pd.read_csv(copy / "prepared" / str(SIZE) / "skipped.csv")) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_over_an_image_costs_that_image_alone(copy, monkeypatch, tmp_path):
     """As when libjpeg crashes; and where workers cannot even start, that is told."""
     source = Path(mimic_cxr_image.__file__).read_text()

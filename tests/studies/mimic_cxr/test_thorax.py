@@ -291,6 +291,7 @@ def test_same_arguments_give_the_same_image():
     assert not np.array_equal(first, render(anatomy, findings, "AP", replace(acquisition, seed=1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["PA", "AP", "LATERAL", "LL"])
 def test_images_of_everyone_are_sound(view):
     """Grey values are spread, few are burnt, and nothing is NaN, whoever it is and whatever he has."""

@@ -148,6 +148,7 @@ def test_text_of_the_tables_is_escaped(table):
 
 # explorer ------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_the_explorer_has_every_run_once():
     payload = explorer.payload()
     assert list(payload["files"]) == [name for name in results.available() if name != results.VALIDATION]
@@ -162,6 +163,7 @@ def test_the_explorers_script_stays_small():
     assert len(explorer.script()) < 400_000
 
 
+@pytest.mark.slow
 def test_every_marker_of_a_method_can_be_drawn():
     script = (paths.REPOSITORY / "book" / "_static" / "explorer.js").read_text(encoding="utf-8")
     known = set(re.findall(r'[{,\n]\s*"?([^\s",]{1})"?: (?:\[|polygon|star)', script)) | {"o"}
