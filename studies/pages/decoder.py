@@ -1,6 +1,6 @@
 """What the live decoder of the page `polymnist` runs: the decoders of the model that ships, and ten test tuples.
 
-`script` is written beside the page by book/_ext/decoder.py; book/_static/decoder.js runs it.
+`script` is written beside the page by book/_ext/players.py; book/_static/decoder.js runs it.
 """
 
 import base64

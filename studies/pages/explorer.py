@@ -1,6 +1,6 @@
 """What the results explorer of the page `scoreboard` shows: all committed runs, one line each, for a script in it.
 
-`payload` is written beside the page by book/_ext/explorer.py; book/_static/explorer.js draws it.
+`payload` is written beside the page by book/_ext/players.py; book/_static/explorer.js draws it.
 """
 
 import json
