@@ -147,8 +147,8 @@ class MMVM(Objective):
         if not self_component:
             self.self_component = False
         if not self.plain and (gradient != "both" or not self_component):
-            raise UserError("gradient and self_component belong to the mixture of all dimensions: leave prior, exponent, "
-                            "pool and bhattacharyya out, or them")
+            raise UserError("gradient and self_component belong to the mixture of all dimensions: leave prior, "
+                            "exponent, pool and bhattacharyya out, or them")
         self.register_buffer("weights", given, persistent=False)
 
     def _set_prior(self, prior: str, exponent: float | None, pool: str, bhattacharyya: str) -> None:

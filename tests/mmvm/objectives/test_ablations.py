@@ -1,4 +1,4 @@
-"""What the ablations of the mixture prior change, exactly: which side learns, whether q_m is in its own prior, weights."""
+"""What the ablations of the mixture prior change, exactly: which side learns, q_m in its own prior or not, weights."""
 
 import pytest
 import torch
@@ -40,7 +40,8 @@ def kl_of(bound, mean, logvar, z, weights, first=lambda x: x, others=lambda x: x
     for m, b in ((m, b) for m in range(len(mean)) for b in range(B)):
         p = dist.Normal(first(mean[m, b]), first(logvar[m, b] / 2).exp())
         w = weights[m, :, b]
-        those = {n: dist.Normal(others(mean[n, b]), others(logvar[n, b] / 2).exp()) for n in range(len(mean)) if w[n] > 0}
+        those = {n: dist.Normal(others(mean[n, b]), others(logvar[n, b] / 2).exp())
+                 for n in range(len(mean)) if w[n] > 0}
         kl = {n: dist.kl_divergence(p, q).sum() for n, q in those.items()}
         if bound == "pairwise":
             total = total + sum(w[n] * kl[n] for n in those)
@@ -48,7 +49,8 @@ def kl_of(bound, mean, logvar, z, weights, first=lambda x: x, others=lambda x: x
             total = total - sum(w[n] * (-kl[n]).exp() for n in those).log() if those else total
         elif those:
             at = first(z[m, b])
-            total = total + p.log_prob(at).sum() - sum(w[n] * q.log_prob(at).sum().exp() for n, q in those.items()).log()
+            h = sum(w[n] * q.log_prob(at).sum().exp() for n, q in those.items())
+            total = total + p.log_prob(at).sum() - h.log()
     return total
 
 
