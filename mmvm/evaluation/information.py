@@ -165,8 +165,8 @@ def _unpredicted(fit: DiagonalGaussian, given: np.ndarray, asked: DiagonalGaussi
 def total_correlation(model: MultimodalVAE, data: MultimodalData, n: int | None = 10_000, seed: int = 0) -> float:
     """Total correlation of the modalities' latents, sum_m H(z_m) - H(z_1 ... z_M) in nats, of samples that have all.
 
-    Of the Gaussian copula: every latent dimension becomes normal by its ranks; of these 1/2 [sum_m log det C_m - log det
-    C], C the covariance of all, without the bias that the log-determinants of N Gaussian samples have. Blind to
+    Of the Gaussian copula: every latent dimension becomes normal by its ranks; of these (sum_m log det C_m - log det C)
+    / 2, C the covariance of all, without the bias that the log-determinants of N Gaussian samples have. Blind to
     dependence that ranks do not show as correlation. Raises `UserError` unless M D + 2 samples have all modalities.
 
     >>> mmvm.evaluation.total_correlation(model, data) > 0

@@ -32,8 +32,8 @@ def of(*modalities, var=1.0, observed=None, **place):
     specs = tuple(Modality(f"m{i}", x.shape[1:], Normal()) for i, x in enumerate(modalities))
     data = MultimodalData({s.name: x.float() for s, x in zip(specs, modalities)}, specs, observed=observed)
     width = modalities[0].shape[1]
-    return MultimodalVAE(specs, [Channel(var, **place) for _ in specs], [MLPDecoder(s.shape, width, (2,)) for s in specs],
-                         MMVM()), data
+    encoders, decoders = [Channel(var, **place) for _ in specs], [MLPDecoder(s.shape, width, (2,)) for s in specs]
+    return MultimodalVAE(specs, encoders, decoders, MMVM()), data
 
 
 def normal(*shape, seed=0):
@@ -81,8 +81,8 @@ def test_the_rate_does_not_know_where_and_how_wide_the_latent_is(monkeypatch):
 def test_the_rate_is_that_of_the_formula():
     x = normal(30, D).double()
     model, data = of(x)
-    z = x.float().double()[None] + torch.randn(1, 30, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    log_q = -0.5 * ((z[0][:, None] - x.float()[None]).square().sum(-1) + D * math.log(2 * math.pi))
+    z = x.float().double() + torch.randn(30, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_q = -0.5 * ((z[:, None] - x.float()[None]).square().sum(-1) + D * math.log(2 * math.pi))
     own = log_q.diagonal()
     found = rate(model, data)
     assert found.information[0] == pytest.approx(float((own - log_q.exp().mean(1).log()).mean()), rel=1e-6)
@@ -173,8 +173,8 @@ def test_probes_read_what_the_latent_has():
     model, data = of(torch.cat([a, noise], 1), torch.cat([noise, noise], 1))
     train, test = data.subset(slice(0, 2_000)), data.subset(slice(2_000, N))
     own = torch.stack([a[:, 0], noise[:, 0]]).numpy()
-    values = {"a": a[:, 0].numpy(), "square": a[:, 0].square().numpy(), "own": own, "half": (a[:, 0] > 0).long().numpy(),
-              "ring": (a[:, 0].abs() > 0.67).long().numpy()}
+    values = {"a": a[:, 0].numpy(), "square": a[:, 0].square().numpy(), "own": own,
+              "half": (a[:, 0] > 0).long().numpy(), "ring": (a[:, 0].abs() > 0.67).long().numpy()}
     found = factor_probes(model, train, test, {name: (x[..., :2_000], x[..., 2_000:]) for name, x in values.items()},
                           classes=("half", "ring"))
     assert set(found) == {f"{name}/{kind}" for name in values for kind in ("linear", "nonlinear")}
