@@ -21,6 +21,7 @@ from mmvm.model import MultimodalVAE
 
 CELLS = 4_000_000  # densities that are in memory at once, 32 MB
 RIDGES = np.logspace(-3, 3, 7)
+FACTORS, TUNED = (1.0, 4.0, 16.0, 64.0), 2_000  # by which a covariance may be multiplied; samples that choose one
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def rate(model: MultimodalVAE, data: MultimodalData, n: int | None = 10_000, see
     """
     q, observed = posteriors(model, some_of(data, n, seed))
     generator, found = torch.Generator().manual_seed(seed), []
-    for own, seen in zip(q, observed):
-        some = own[seen]
+    for m, seen in enumerate(observed):
+        some = q[m][seen]
         if len(some.mean) < 2:
             found.append([float("nan")] * 4)
             continue
@@ -93,16 +94,17 @@ class SharedInformation:
     """[m, n], (M, M) nats: what z_n tells of z_m, and what is left of I(x_m; z_m). NaN on the diagonal, and where no
     sample has both.
 
-    shared   I(z_m; z_n) from below, at most log N. Negative where nothing was found
-    private  I(x_m; z_m | z_n) from above, without a ceiling
+    shared   I(z_m; z_n) from below
+    private  `Rate.information` of the same samples less that: I(x_m; z_m | z_n), as far as both are known
+    ceiling  log of the number of samples that z_n was told from, half of those that have both; `shared` is below it
 
-    >>> found = mmvm.evaluation.shared_information(model, data)
-    >>> found.shared.shape
-    (2, 2)
+    >>> float(mmvm.evaluation.shared_information(model, data).ceiling[0, 1])  # log 30
+    3.4011973816621555
     """
 
     shared: np.ndarray
     private: np.ndarray
+    ceiling: np.ndarray
 
 
 @torch.no_grad()
@@ -110,55 +112,60 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
                        seed: int = 0) -> SharedInformation:
     """The part of I(x_m; z_m) that another modality's latent predicts, and the part that it does not.
 
-    r(z_m | z_n) is a Gaussian, its mean a ridge regression on one draw of z_n, its covariance that of the residuals
-    (Ledoit and Wolf's); fitted to one half of the samples and asked about the other, both ways. Whatever r is,
+    Contrastive (InfoNCE; van den Oord et al. 2018): how much likelier a draw of z_m is given the z_n of its own sample
+    than given those of all K asked samples, in nats,
 
-        I(z_m; z_n)        >= E[log r(z_m | z_n) - log q(z_m)]
-        I(x_m; z_m | z_n)  <= E KL(q(z_m | x_m) || r(z_m | z_n))
+        I(z_m; z_n)  >=  E[log r(z_m | z_n) - log 1/K sum_k r(z_m | z_n of sample k)],
 
-    (Barber and Agakov 2003), equal where the latents are jointly Gaussian. The two sum to `rate`'s information, so that
-    its ceiling is that of `shared`, and `private` is free of it. What z_n tells in other than a linear way counts as
-    private. Raises `UserError` for fewer than four samples per latent dimension that have both.
+    true of every r and never above log K. Here r is a Gaussian, its mean a ridge regression on a draw of z_n, its
+    covariance that of the residuals (Ledoit and Wolf's) or a multiple of it; all of it is fitted to one half of the
+    samples, and the other is asked, both ways. Tight where the latents are jointly Gaussian and log K is far; low where
+    z_n tells in other than a linear way, which then counts as private. Raises `UserError` for fewer than four samples
+    per latent dimension that have both.
 
-    >>> bool((mmvm.evaluation.shared_information(model, data).private[0, 1] > 0))
-    True
+    >>> found = mmvm.evaluation.shared_information(model, data)
+    >>> bool((found.shared < found.ceiling)[0, 1]), found.private.shape
+    (True, (2, 2))
     """
     q, observed = posteriors(model, some_of(data, n, seed))
     generator, m = torch.Generator().manual_seed(seed), len(data.specs)
-    shared, private = np.full((m, m), np.nan), np.full((m, m), np.nan)
-    z = q.sample(generator)
+    found, z = np.full((3, m, m), np.nan), q.sample(generator)
     for a, b in ((a, b) for a in range(m) for b in range(m) if a != b):
         both = observed[a] & observed[b]
-        if not both.any():
+        rows, width = int(both.sum()), q.shape[-1]
+        if not rows:
             continue
-        own, given, drawn = q[a][both], z[b][both].numpy(), z[a][both]
-        if len(drawn) < 4 * drawn.shape[1]:
-            raise UserError(f"{len(drawn)} samples have both {data.names[a]} and {data.names[b]}, latents of "
-                            f"{drawn.shape[1]} dimensions take {4 * drawn.shape[1]} at least: give more data")
-        half = torch.randperm(len(drawn), generator=generator).numpy()
-        halves = half[:len(half) // 2], half[len(half) // 2:]
-        total = sum(_unpredicted(own[fit], given[fit], own[ask], given[ask]) for fit, ask in (halves, halves[::-1]))
-        private[a, b] = total / len(drawn)
-        shared[a, b] = float((own.log_prob(drawn) - _aggregate(own, drawn)[0]).mean()) - private[a, b]
-    return SharedInformation(shared, private)
+        if rows < 4 * width:
+            raise UserError(f"{rows} samples have both {data.names[a]} and {data.names[b]}, latents of {width} "
+                            f"dimensions take {4 * width} at least: give more data")
+        own, given = z[a][both], z[b][both]
+        halves = torch.randperm(rows, generator=generator).tensor_split(2)
+        shared = np.mean([_contrast(own[fit], given[fit], own[ask], given[ask]) for fit, ask in (halves, halves[::-1])])
+        information = float((q[a][both].log_prob(own) - _aggregate(q[a][both], own)[0]).mean())
+        found[:, a, b] = shared, information - shared, math.log(len(halves[1]))
+    return SharedInformation(*found)
 
 
-def _unpredicted(fit: DiagonalGaussian, given: np.ndarray, asked: DiagonalGaussian, at: np.ndarray) -> float:
-    """sum of KL(asked || r(. | at)), r fitted to posteriors (N, D) and what is given with them (N, D)."""
+def _contrast(z: Tensor, given: Tensor, asked: Tensor, at: Tensor) -> float:
+    """InfoNCE of `asked` (K, D) and `at` (K, D), r fitted to z (N, D) and `given` (N, D)."""
     from sklearn.covariance import ledoit_wolf
     from sklearn.linear_model import RidgeCV
 
-    scale = fit.mean.std(0, correction=0).square().add(fit.var.mean(0)).sqrt().numpy()
     centre, width = given.mean(0), given.std(0) + 1e-12
-    ridge = RidgeCV(RIDGES).fit((given - centre) / width, fit.mean.numpy() / scale)
-    residual = fit.mean.numpy() / scale - ridge.predict((given - centre) / width).reshape(fit.shape)
-    covariance = ledoit_wolf(residual, assume_centered=True)[0] + np.diag(fit.var.numpy().mean(0) / scale**2)
-    precision = np.linalg.inv(covariance)
-    away = asked.mean.numpy() / scale - ridge.predict((at - centre) / width).reshape(asked.shape)
-    var = asked.var.numpy() / scale**2
-    kl = (var @ np.diag(precision) + np.einsum("nd,de,ne->n", away, precision, away) - len(scale)
-          + np.linalg.slogdet(covariance)[1] - np.log(var).sum(1))
-    return float(0.5 * kl.sum())
+    scale = z.std(0) + 1e-12  # then no dimension's unit counts
+    ridge = RidgeCV(RIDGES).fit((given - centre) / width, z / scale)
+    mean, expected = (torch.from_numpy(ridge.predict((x - centre) / width)).view_as(y)
+                      for x, y in ((given, z), (at, asked)))
+    covariance = torch.from_numpy(ledoit_wolf((z / scale - mean).numpy(), assume_centered=True)[0])
+    whiten = torch.linalg.inv(torch.linalg.cholesky(covariance)).T  # r becomes N(., I)
+
+    def nats(mean: Tensor, draws: Tensor, factor: float) -> float:
+        """With the covariance times a factor."""
+        critic = DiagonalGaussian.within_limits(mean @ whiten, torch.full_like(mean, math.log(factor)))
+        draws = draws / scale @ whiten
+        return float((critic.log_prob(draws) - _aggregate(critic, draws)[0]).mean())
+    best = max(FACTORS, key=lambda factor: nats(mean[:TUNED], z[:TUNED], factor))
+    return nats(expected, asked, best)
 
 
 @torch.no_grad()
@@ -172,8 +179,8 @@ def total_correlation(model: MultimodalVAE, data: MultimodalData, n: int | None 
     >>> mmvm.evaluation.total_correlation(model, data) > 0
     True
     """
-    from scipy.special import digamma, ndtri
-    from scipy.stats import rankdata
+    from scipy.special import digamma, ndtri  # type: ignore[import-untyped]
+    from scipy.stats import rankdata  # type: ignore[import-untyped]
 
     q, observed = posteriors(model, some_of(data, n, seed))
     z = q.sample(torch.Generator().manual_seed(seed))[:, observed.all(0)].transpose(0, 1).flatten(1).numpy()  # (N, M D)

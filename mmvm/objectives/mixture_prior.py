@@ -108,7 +108,7 @@ class MMVM(Objective):
             alpha = Schedule(1.0, alpha, options["alpha_updates"])
         if options["temperature_updates"]:
             temperature = Schedule(temperature, temperature / 10, options["temperature_updates"])
-        weights = fixed_weights(options["weights"], n_modalities)
+        weights: str | list[float] | Gated = fixed_weights(options["weights"], n_modalities)
         if gate != "none":
             if weights != "uniform":
                 raise UserError("a gate has weights of its own: leave weights or gate out")

@@ -114,16 +114,25 @@ def test_shared_and_private_nats_of_jointly_gaussian_latents():
         assert found.shared[m, n] == pytest.approx(common, abs=0.08)
         assert found.private[m, n] == pytest.approx(D / 2 * math.log(total) - common, abs=0.08)
         assert found.shared[m, n] + found.private[m, n] == pytest.approx(whole.information[m], abs=0.06)
+        assert found.ceiling[m, n] == pytest.approx(math.log(N / 2))
     assert np.isnan(found.shared.diagonal()).all() and np.isnan(found.private.diagonal()).all()
     moved = shared_information(*of(*xs, scale=30.0, shift=-500.0))
-    np.testing.assert_allclose(moved.private, found.private, atol=2e-3)
+    np.testing.assert_allclose(moved.shared, found.shared, atol=2e-3)
 
 
-def test_independent_latents_share_nothing_and_what_is_private_has_no_ceiling():
-    found = shared_information(*of(normal(400, D), normal(400, D, seed=1), var=1e-8))
-    assert abs(found.private[0, 1] - D / 2 * math.log(1e8)) < 0.3, "18.4 nats of 400 samples, log 400 = 6"
-    small = shared_information(*of(normal(N, D), normal(N, D, seed=1)))
-    assert -0.1 < small.shared[0, 1] < 0.02
+def test_what_is_shared_in_clusters_is_found_too():
+    """Four far-apart clusters, each modality's own place in them independent: log 4 nats are shared."""
+    corners = 20 * torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]).repeat(N // 4, 1)
+    found = shared_information(*of(*(corners + normal(N, D, seed=s) for s in (1, 2))))
+    np.testing.assert_allclose(found.shared[[0, 1], [1, 0]], math.log(4), atol=0.05)
+
+
+def test_independent_latents_share_nothing_and_equal_ones_up_to_the_ceiling():
+    found = shared_information(*of(normal(N, D), normal(N, D, seed=1)))
+    assert np.abs(found.shared[[0, 1], [1, 0]]).max() < 0.02
+    same = normal(400, D)
+    found = shared_information(*of(same, same, var=1e-8))
+    assert math.log(200) - 0.01 < found.shared[0, 1] <= math.log(200) + 1e-9, "of 18.4 nats"
 
 
 def test_latents_that_never_meet_and_one_modality():
