@@ -110,9 +110,13 @@ class DiagonalGaussian:
         """
         return _MeanKL.apply(self.mean, self.logvar, weights)
 
-    def pairwise_kl(self) -> Tensor:
-        """All KL(q_m || q_n) at once: (M, B, D) -> (M, M, B), entry [m, n]."""
-        return self[:, None].kl(self[None])
+    def pairwise_kl(self, of: "DiagonalGaussian | None" = None) -> Tensor:
+        """All KL(q_m || q_n) at once: (M, B, D) -> (M, M, B), entry [m, n]; the q_n are these, or those `of` others."""
+        return self[:, None].kl((self if of is None else of)[None])
+
+    def detach(self) -> "DiagonalGaussian":
+        """The same numbers, through which no gradient passes."""
+        return self.within_limits(self.mean.detach(), self.logvar.detach())
 
     def product(self, observed: Tensor | None = None, prior_expert: bool = False) -> "DiagonalGaussian":
         """The normalised product of the M Gaussians, (M, B, D) -> (B, D).
@@ -128,7 +132,7 @@ class DiagonalGaussian:
         return DiagonalGaussian((precision * q.mean).sum(0) / total, -total.log())
 
     def mixture_log_prob(self, z: Tensor, log_weights: Tensor) -> Tensor:
-        """log sum_m w_m N(z; q_m) for z (..., B, D) and log-weights (M, B): (..., B).
+        """log sum_m w_m N(z; q_m) for z (..., B, D) and log-weights (M, B), or (..., M, B) of each z: (..., B).
 
         A weight of zero (log-weight -inf) leaves its component out without a NaN.
         """

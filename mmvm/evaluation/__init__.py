@@ -10,8 +10,16 @@ from mmvm.evaluation.errors import (
     log_likelihood,
     reconstruction_error,
 )
+from mmvm.evaluation.information import (
+    Rate,
+    SharedInformation,
+    factor_probes,
+    rate,
+    shared_information,
+    total_correlation,
+)
 from mmvm.evaluation.probe import linear_probe
 
-__all__ = ["LogLikelihood", "classifier_accuracy", "coherence", "constant_error", "diagnostics", "encode_means",
-           "imputation_error", "linear_probe", "log_likelihood", "reconstruction_error", "summarise",
-           "train_classifier"]
+__all__ = ["LogLikelihood", "Rate", "SharedInformation", "classifier_accuracy", "coherence", "constant_error",
+           "diagnostics", "encode_means", "factor_probes", "imputation_error", "linear_probe", "log_likelihood", "rate",
+           "reconstruction_error", "shared_information", "summarise", "total_correlation", "train_classifier"]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
+from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import evaluating
 
@@ -21,13 +22,29 @@ def encode_means(model: MultimodalVAE, data: MultimodalData) -> Tensor:
     >>> mmvm.evaluation.encode_means(model, data).shape
     torch.Size([2, 60, 2])
     """
+    return torch.cat([q.mean.masked_fill(~seen.unsqueeze(-1), float("nan")) for q, seen in _encoded(model, data)], 1)
+
+
+@torch.no_grad()
+def posteriors(model: MultimodalVAE, data: MultimodalData) -> tuple[DiagonalGaussian, Tensor]:
+    """The unimodal posteriors (M, N, D) in float64 and what is observed (M, N), on the CPU."""
+    parts, seen = zip(*_encoded(model, data))
+    mean, logvar = (torch.cat([getattr(q, name) for q in parts], 1).double() for name in ("mean", "logvar"))
+    return DiagonalGaussian.within_limits(mean, logvar), torch.cat(seen, 1)
+
+
+def _encoded(model: MultimodalVAE, data: MultimodalData) -> Iterator[tuple[DiagonalGaussian, Tensor]]:
+    """Posteriors (M, B, D) and what is observed (M, B), batch by batch, in float32 on the CPU."""
     check_units(model, data)
-    means = []
     with evaluating(model) as device:
         for batch in data.batches(BATCH):
             q = model.encode([x.to(device) for x in batch.x], batch.observed.to(device))
-            means.append(q.mean.float().cpu().masked_fill(~batch.observed.cpu().unsqueeze(-1), float("nan")))
-    return torch.cat(means, 1)
+            yield DiagonalGaussian.within_limits(q.mean.float().cpu(), q.logvar.float().cpu()), batch.observed.cpu()
+
+
+def means_of(model: MultimodalVAE, data: MultimodalData) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per modality, posterior means (n, D) of the n samples that have it, and which these are (N,)."""
+    return [(m[o].numpy(), o.numpy()) for m, o in zip(encode_means(model, data), data.observed.cpu())]
 
 
 @torch.no_grad()
@@ -47,8 +64,8 @@ def from_each_source(model: MultimodalVAE, data: MultimodalData, seed: int) -> I
 
 def means_and_labels(model: MultimodalVAE, data: MultimodalData) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Per modality, posterior means and labels of the samples that have it."""
-    means, observed, labels = encode_means(model, data), data.observed.cpu(), labels_of(data).cpu()
-    return [m[o].numpy() for m, o in zip(means, observed)], [labels[o].numpy() for o in observed]
+    labels, found = labels_of(data).cpu().numpy(), means_of(model, data)
+    return [means for means, _ in found], [labels[seen] for _, seen in found]
 
 
 def some_of(data: MultimodalData, n: int | None, seed: int) -> MultimodalData:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import one_of
-from mmvm.objectives.mixture import mixture_kl
+from mmvm.objectives.mixture import mixture_kl, of_the_others
 from mmvm.schedule import Schedule, at, bounds_of
 
 COLLAPSED = 0.99  # mean weight of one modality above which a gate no longer mixes
@@ -78,19 +78,22 @@ class Gated(nn.Module):
         # equal scores in place of -inf everywhere: log_softmax of -inf alone is NaN
         return scores.masked_fill(~observed & ~nothing, -torch.inf).masked_fill(nothing, 0.0).log_softmax(0)
 
-    def mixture_kl(self, bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor, step: int) -> Tensor:
-        """The chosen stand-in for KL(q_m || h) under this gate: (M, B) nats."""
+    def mixture_kl(self, bound: str, q: DiagonalGaussian, z: Tensor, log_weights: Tensor, step: int,
+                   of: DiagonalGaussian | None = None, self_component: bool = True) -> Tensor:
+        """The chosen stand-in for KL(q_m || h) under this gate: (M, B) nats. `of`, self_component: as `MMVM` has it."""
+        if self.mode == "gumbel" and self.training:
+            uniform = torch.rand_like(log_weights).clamp(1e-10, 1 - 1e-7)
+            log_weights = ((log_weights - (-uniform.log()).log()) / at(self.temperature, step)).log_softmax(0)
+        if not self_component:
+            log_weights = of_the_others(log_weights)
         if self.mode == "hard":
             # one expert: R is its KL, and every bound is exact. The weights' value is one-hot, their gradient w's.
             p = log_weights.exp()
             w = p + (harden(log_weights).exp() - p).detach()
             if bound == "monte_carlo":
-                return q.log_prob(z) - (w.unsqueeze(0) * q.log_prob(z.unsqueeze(1))).sum(1)
-            return (w.unsqueeze(0) * q.pairwise_kl()).sum(1)
-        if self.mode == "gumbel" and self.training:
-            uniform = torch.rand_like(log_weights).clamp(1e-10, 1 - 1e-7)
-            log_weights = ((log_weights - (-uniform.log()).log()) / at(self.temperature, step)).log_softmax(0)
-        return mixture_kl(bound, q, z, log_weights)
+                return q.log_prob(z) - (w * (q if of is None else of).log_prob(z.unsqueeze(1))).sum(1)
+            return (w * q.pairwise_kl(of)).sum(1)
+        return mixture_kl(bound, q, z, log_weights, of)
 
     def imbalance(self, log_weights: Tensor, observed: Tensor) -> Tensor:
         """M sum_m f_m p_m - 1 over the samples that leave a choice, those with two modalities or more: one number for
@@ -132,6 +135,6 @@ class Gated(nn.Module):
 
 
 def harden(log_weights: Tensor) -> Tensor:
-    """log of the one-hot weights at the largest of log-weights (M, B): 0 there, -inf elsewhere."""
-    first = log_weights.detach().argmax(0, keepdim=True)
-    return torch.full_like(log_weights, -math.inf).scatter(0, first, 0.0)
+    """log of the one-hot weights at the largest of log-weights (..., M, B): 0 there, -inf elsewhere."""
+    first = log_weights.detach().argmax(-2, keepdim=True)
+    return torch.full_like(log_weights, -math.inf).scatter(-2, first, 0.0)

@@ -9,7 +9,7 @@ from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives.base import Objective, Shared, log_normalised, one_of
 from mmvm.objectives.gates import Gated, harden
-from mmvm.objectives.mixture import keep_largest, mixture_kl
+from mmvm.objectives.mixture import keep_largest, mixture_kl, of_the_others
 from mmvm.objectives.pools import Pool, order_of
 from mmvm.objectives.spec import Appearance, method
 from mmvm.options import Option
@@ -18,6 +18,8 @@ from mmvm.schedule import Schedule, at, bounds_of
 BOUNDS = ("pairwise", "monte_carlo", "variational")
 EXPONENTS = {"mixture": 1.0, "geometric": 0.0, "hellinger": 0.5}  # of the priors that have names
 PRIORS, POOLS, AFFINITIES = tuple(EXPONENTS), ("exact", "matched"), ("joint", "per_dimension")
+GRADIENTS = ("both", "posterior", "prior")
+ALONE = "without its own component the prior of one modality is empty: give two modalities, or leave self_component out"
 
 
 @method("mmvm", "MMVM", "#D55E00", "o", "paper, section 4, equation 3", [
@@ -41,7 +43,12 @@ PRIORS, POOLS, AFFINITIES = tuple(EXPONENTS), ("exact", "matched"), ("joint", "p
     Option("pool", "exact", "h itself, or one Gaussian with its mean and variance, to which KL has a closed form",
            choices=POOLS, paper="exact"),
     Option("bhattacharyya", "joint", "pool the densities of all latent dimensions, or each dimension on its own",
-           choices=AFFINITIES)], variants={
+           choices=AFFINITIES),
+    Option("weights", "equal", "of the mixture, M positive numbers as in 5+3+2; equal: 1/M each", paper="equal"),
+    Option("gradient", "both", "through which side of KL(q_m || h) the encoders learn; the other stands still",
+           choices=GRADIENTS, paper="both"),
+    Option("self_component", True, "q_m is in its own prior; false: h is the mixture of the others", paper="true")],
+        variants={
     "mmvm:gate=soft": Appearance("MMVM, soft gate", "#E08D5B", "h"),  # gated priors: vermilion in steps
     "mmvm:gate=hard": Appearance("MMVM, hard gate", "#8F3F00", "p"),
     "mmvm:gate=gumbel": Appearance("MMVM, Gumbel gate", "#F2B999", "8"),
@@ -72,10 +79,17 @@ class MMVM(Objective):
     n_experts               the mixture keeps the `n_experts` largest weights of each sample and renormalises them;
                             equal weights keep the modalities that come first. None: all. Every modality is still
                             regularised towards the mixture, also one that is no expert.
+    gradient                of the mixture's KL to the encoders: "both" arguments; "posterior", h stands still and q_m
+                            moves towards it; "prior", q_m stands still and h moves. The value is the same, and "both"
+                            is the sum of the other two. A gate's weights learn in each case.
+    self_component          False: h_m = sum_(n != m) w_n q_n / (1 - w_m), which has no ceiling at -log w_m. The
+                            pairwise bound is then that with q_m, over 1 - w_m: with equal weights beta times M / (M -
+                            1) and nothing else. A modality that is observed alone costs nothing, as with q_m
 
     The mixture covers the observed modalities of each sample, and only these are regularised.
 
-    Raises `UserError` for an unknown bound, weights that are not positive, an alpha outside 0 to 1, n_experts below 1.
+    Raises `UserError` for an unknown bound, weights that are not positive, an alpha outside 0 to 1, n_experts below 1,
+    one modality without its own component.
 
     >>> MMVM(bound="pairwise", standard_normal_weight=0.1)(q, observed).regulariser.shape
     torch.Size([60])
@@ -83,6 +97,7 @@ class MMVM(Objective):
 
     BOUNDS = BOUNDS
     weights: Tensor | None
+    gradient, self_component = "both", True  # of the class: models that were kept before had no such attributes
 
     @classmethod
     def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
@@ -93,13 +108,21 @@ class MMVM(Objective):
             alpha = Schedule(1.0, alpha, options["alpha_updates"])
         if options["temperature_updates"]:
             temperature = Schedule(temperature, temperature / 10, options["temperature_updates"])
-        weights = "uniform" if gate == "none" else Gated(latent_dim, gate, temperature, options["load_balance"])
+        weights: str | list[float] | Gated = fixed_weights(options["weights"], n_modalities)
+        if gate != "none":
+            if weights != "uniform":
+                raise UserError("a gate has weights of its own: leave weights or gate out")
+            weights = Gated(latent_dim, gate, temperature, options["load_balance"])
+        if n_modalities < 2 and not options["self_component"]:
+            raise UserError(ALONE)
         return cls(options["bound"], weights, alpha, options["n_experts"] or None, options["prior"],
-                   options["exponent"], options["pool"], options["bhattacharyya"])
+                   options["exponent"], options["pool"], options["bhattacharyya"], options["gradient"],
+                   options["self_component"])
 
     def __init__(self, bound: str = "pairwise", weights: str | Sequence[float] | Tensor | Gated = "uniform",
                  standard_normal_weight: float | Schedule = 0.0, n_experts: int | None = None, prior: str = "mixture",
-                 exponent: float | None = None, pool: str = "exact", bhattacharyya: str = "joint"):
+                 exponent: float | None = None, pool: str = "exact", bhattacharyya: str = "joint",
+                 gradient: str = "both", self_component: bool = True):
         super().__init__()
         self.bound = one_of(bound, self.BOUNDS, "bound")
         self.gate = weights if isinstance(weights, Gated) else None
@@ -119,6 +142,13 @@ class MMVM(Objective):
         self.standard_normal_weight = standard_normal_weight
         self.n_experts = n_experts
         self._set_prior(prior, exponent, pool, bhattacharyya)
+        if one_of(gradient, GRADIENTS, "gradient") != "both":
+            self.gradient = gradient
+        if not self_component:
+            self.self_component = False
+        if not self.plain and (gradient != "both" or not self_component):
+            raise UserError("gradient and self_component belong to the mixture of all dimensions: leave prior, "
+                            "exponent, pool and bhattacharyya out, or them")
         self.register_buffer("weights", given, persistent=False)
 
     def _set_prior(self, prior: str, exponent: float | None, pool: str, bhattacharyya: str) -> None:
@@ -162,12 +192,18 @@ class MMVM(Objective):
         q = q.where(observed)
         z = q.sample()
         log_weights = self._log_weights(q, observed)
+        if not self.self_component and len(observed) < 2:
+            raise UserError(ALONE)
+        still = q.detach() if self.gradient != "both" else q
+        first, at_z = (still, z.detach()) if self.gradient == "prior" else (q, z)
+        of = {"both": None, "posterior": still, "prior": q}[self.gradient]
         parts = {}
         if self.gate is not None:
             parts.update(self.gate.parts(log_weights, observed))
-            kl_mixture = self.gate.mixture_kl(self.bound, q, z, log_weights, step)
+            kl_mixture = self.gate.mixture_kl(self.bound, first, at_z, log_weights, step, of, self.self_component)
         elif self.plain:
-            kl_mixture = mixture_kl(self.bound, q, z, log_weights)
+            own = log_weights if self.self_component else of_the_others(log_weights)
+            kl_mixture = mixture_kl(self.bound, first, at_z, own, of)
         else:
             pool = Pool(q, log_weights, self.exponent, self.per_dimension)
             kl_mixture = q.kl(pool.gaussian()) if self.matched else pool.kl(self.bound, z)
@@ -200,3 +236,16 @@ class MMVM(Objective):
 
     def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         return ({}, []) if self.gate is None else self.gate.report(means)
+
+
+def fixed_weights(text: str, n_modalities: int) -> str | list[float]:
+    """The weights that 5+3+2 says, or "uniform" where it says equal."""
+    if text == "equal":
+        return "uniform"
+    try:
+        weights = [float(word) for word in text.split("+")]
+    except ValueError:
+        raise UserError(f"weights must be equal, or numbers as in 5+3+2, got {text!r}") from None
+    if len(weights) != n_modalities:
+        raise UserError(f"{len(weights)} mixture weights for {n_modalities} modalities: give one each")
+    return weights

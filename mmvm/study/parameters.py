@@ -25,17 +25,19 @@ IPYTHON = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
 def parameter(default: Any, meaning: str, choices: tuple = (), at_least: float | None = None, positive: bool = False,
-              last: bool = False, added: bool = False, kinds: Callable | None = None) -> Any:
+              last: bool = False, added: bool = False, kinds: Callable | None = None, apart: bool = False) -> Any:
     """A field with a line of meaning and, where only some values make sense, those. `last`: after all others in the
     chapter's cell, also those that a subclass adds. `added`: younger than committed rows; at its default it is left
     out of a run's hash and of a checkpoint's config, so that earlier runs keep theirs. `kinds`: a function that returns
-    what may be chosen, with the options of each, for a text as of `mmvm.options`; it is kept in its one form.
+    what may be chosen, with the options of each, for a text as of `mmvm.options`; it is kept in its one form. `apart`:
+    not in the chapter's cell, which shows what a reader changes; for lists of runs, profiles and --set.
 
     >>> mmvm.study.parameter(8, "widths of the hidden layer", at_least=1).default
     8
     """
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "at_least": at_least,
-                                            "positive": positive, "last": last, "added": added, "kinds": kinds})
+                                            "positive": positive, "last": last, "added": added, "kinds": kinds,
+                                            "apart": apart})
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Parameters:
     @classmethod
     def from_dict(cls, values: Mapping) -> typing.Self:
         """Values by name, the others at their defaults. Unknown names are an error that lists what exists."""
-        known = [f.name for f in cls.ordered()]
+        known = [f.name for f in sorted(fields(cls), key=lambda f: f.metadata["last"])]
         unknown = sorted(str(name) for name in set(values) - set(known))
         if unknown:
             raise UserError(f"unknown parameter {', '.join(unknown)}; {cls.__name__} has: {', '.join(known)}")
@@ -145,8 +147,8 @@ class Parameters:
 
     @classmethod
     def ordered(cls) -> list:
-        """The fields in the order of the chapter's cell."""
-        return sorted(fields(cls), key=lambda f: f.metadata["last"])
+        """The fields in the order of the chapter's cell, but those that stand apart from it."""
+        return sorted((f for f in fields(cls) if not f.metadata["apart"]), key=lambda f: f.metadata["last"])
 
     @classmethod
     def cell(cls) -> str:

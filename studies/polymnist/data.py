@@ -24,10 +24,18 @@ from mmvm.likelihoods import Laplace
 from mmvm.paths import data_root, home
 from studies.polymnist.check import check as verify, n_folders
 from studies.polymnist.mnist import HELD_OUT, N_CLASSES, SIDE, SPLITS, is_whole, read_mnist
-from studies.polymnist.pictures import build_modality, photo_folder, photo_paths, read_photos, stream_of
+from studies.polymnist.pictures import (
+    THRESHOLD,
+    build_modality,
+    draw,
+    photo_folder,
+    photo_paths,
+    read_photos,
+    stream_of,
+)
 from studies.polymnist.released import digit_of, is_released, read_released, released_table
 
-__all__ = ["check", "load"]
+__all__ = ["check", "factors", "load"]
 
 
 def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backgrounds=None, seed=0, n=None,
@@ -63,17 +71,61 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
                             "drop `backgrounds`, or point `root` to a folder with the MNIST files")
         return _load_released(root, split, n_modalities, seed, n, held_out)
 
+    scale = scale if translated else None
+    digits, labels, rows, photos, drawn = _drawn(root, split, n_modalities, scale, backgrounds, seed, n, held_out,
+                                                 download)
+    modalities = {f"m{m}": torch.from_numpy(build_modality(digits, photo, own, scale))
+                  for m, (photo, own) in enumerate(zip(photos, drawn))}
+    return _assemble(modalities, labels, [f"{split}/{i}" for i in rows])
+
+
+def factors(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backgrounds=None, seed=0, n=None,
+            held_out=False) -> dict[str, np.ndarray]:
+    """What `load` with the same arguments has drawn: "digit" (N,), which the modalities of a tuple share, and of each
+    modality its own, (M, N):
+
+    instance        number of the handwritten digit among those of the split's files
+    ink, slant      of that digit as MNIST has it: its pixels above 128, and the shear of their cloud, pixels to the
+                    left for one down: a number for what is continuous in a handwriting
+    crop_y, crop_x  of the background in its photo, pixels from the top and from the left
+    y, x            of a translated digit in the picture, likewise
+
+    Raises `UserError` as `load`, and for a folder of the released layout, which does not say.
+    """
+    root = data_root() / "polymnist" if root is None else home(root)
+    _check_options(split, n_modalities, scale, seed)
+    if is_released(root):
+        raise UserError(f"{root} holds finished PolyMNIST pictures, which do not say what they were made of: point "
+                        "`root` to a folder with the MNIST files")
+    digits, labels, _, _, drawn = _drawn(root, split, n_modalities, scale if translated else None, backgrounds, seed, n,
+                                         held_out, False)
+    found = {name: np.stack([own[name] for own in drawn]) for name in drawn[0]}
+    found["ink"], found["slant"] = (np.stack(x) for x in zip(*(_strokes(digits[own["instance"]]) for own in drawn)))
+    return {"digit": labels.astype(np.int64), **found}
+
+
+def _drawn(root, split, n_modalities, scale, backgrounds, seed, n, held_out, download) -> tuple:
+    """All digits of the split; labels and numbers of the `n` rows; photos; and what each modality's rows show."""
     photos = read_photos(photo_folder(root, backgrounds), n_modalities)
     digits, labels = read_mnist(root, "test" if split == "test" else "train", download)
     own = _part(len(labels), split, held_out)
     digits, labels = digits[own], labels[own]
     rows = _select(len(labels), split, seed, n)
-    modalities = {}
-    for m, photo in enumerate(photos):
-        stream = stream_of(seed, split, m + 1)
-        pictures = build_modality(digits, labels, photo, rows, stream, scale if translated else None)
-        modalities[f"m{m}"] = torch.from_numpy(pictures)
-    return _assemble(modalities, labels[rows], [f"{split}/{i}" for i in rows])
+    drawn = [{name: x[rows] for name, x in draw(labels, photo, stream_of(seed, split, m + 1), scale).items()}
+             for m, photo in enumerate(photos)]
+    return digits, labels[rows], rows, photos, drawn
+
+
+def _strokes(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ink and slant (N,) of digits (N, 28, 28)."""
+    mask = digits > THRESHOLD
+    ink = mask.sum((1, 2))
+    y, x = np.arange(SIDE), np.arange(SIDE)
+    down, right = mask.sum(2), mask.sum(1)
+    n = np.maximum(ink, 1)
+    mean_y, mean_x = down @ y / n, right @ x / n
+    both = (mask @ x) @ y / n - mean_y * mean_x
+    return ink, -both / np.maximum(down @ y**2 / n - mean_y**2, 1e-12)
 
 
 def check(root: str | os.PathLike | None = None, *, n_modalities: int | None = None, translated: bool = True,

@@ -12,18 +12,19 @@ from studies.polymnist.mnist import N_CLASSES, SIDE, SPLITS
 THRESHOLD = 128                 # a digit is where MNIST is brighter than this
 
 
-def stream_of(seed: int, split: str, number: int) -> np.random.PCG64:
+def stream_of(seed: int, split: str, *numbers: int) -> np.random.PCG64:
     """The random stream of modality `number` - 1, or of the choice of rows (`number` 0)."""
-    return np.random.PCG64(np.random.SeedSequence([seed, SPLITS[split], number]))
+    return np.random.PCG64(np.random.SeedSequence([seed, SPLITS[split], *numbers]))
 
 
-def _below(raw: np.ndarray, bound: int) -> np.ndarray:
+def below(raw: np.ndarray, bound: int) -> np.ndarray:
     """Raw 64-bit numbers as integers in 0 .. bound - 1 (off uniform by less than bound / 2**32)."""
     return (((raw >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
 
 
-def build_modality(digits, labels, photo, rows, stream, scale) -> np.ndarray:
-    """One modality: digits (N, 28, 28) and photo (H, W, 3) to pictures (len(rows), 3, 28, 28), all uint8.
+def draw(labels, photo, stream, scale) -> dict[str, np.ndarray]:
+    """What every row of a modality shows, integers (N,): `instance`, the row of its digit, `crop_y` and `crop_x` of its
+    background in the photo, and `y` and `x` of a translated digit, in pixels from the top and from the left.
 
     Every row's numbers are drawn whether or not the row is wanted, and the digits' places whether or not they
     move, so that a subset and the untranslated set show the same instances on the same crops.
@@ -33,18 +34,26 @@ def build_modality(digits, labels, photo, rows, stream, scale) -> np.ndarray:
     for digit in range(N_CLASSES):
         members = np.flatnonzero(labels == digit)
         instance[members] = members[np.argsort(order[members], kind="stable")]
+    drawn = {"instance": instance, "crop_y": below(top, photo.shape[0] - SIDE + 1),
+             "crop_x": below(left, photo.shape[1] - SIDE + 1)}
+    if scale is not None:
+        room = SIDE - round(SIDE * scale) + 1
+        drawn.update({"y": below(down, room), "x": below(right, room)})
+    return drawn
 
+
+def build_modality(digits, photo, drawn, scale) -> np.ndarray:
+    """One modality: digits (N, 28, 28) and photo (H, W, 3) to pictures (B, 3, 28, 28), all uint8, of B rows of what
+    `draw` says."""
     channels_first = np.ascontiguousarray(photo.transpose(2, 0, 1))
     crops = np.lib.stride_tricks.sliding_window_view(channels_first, (SIDE, SIDE), axis=(1, 2))
     crops = crops.transpose(1, 2, 0, 3, 4)          # (H - 27, W - 27, 3, 28, 28)
-    pictures = crops[_below(top[rows], crops.shape[0]), _below(left[rows], crops.shape[1])]
+    pictures = crops[drawn["crop_y"], drawn["crop_x"]]
 
     if scale is None:
-        mask = digits[instance[rows]] > THRESHOLD
+        mask = digits[drawn["instance"]] > THRESHOLD
     else:
-        small = resize(digits[instance[rows]], round(SIDE * scale))
-        room = SIDE - small.shape[1] + 1
-        mask = _place(small, _below(down[rows], room), _below(right[rows], room))
+        mask = _place(resize(digits[drawn["instance"]], round(SIDE * scale)), drawn["y"], drawn["x"])
     pictures ^= mask[:, None].view(np.uint8) * np.uint8(255)        # b XOR 255 = 255 - b
     return pictures
 

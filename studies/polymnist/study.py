@@ -19,6 +19,7 @@ from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
+from studies.polymnist.corrupted import KINDS, clean, corrupt
 from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 
@@ -61,6 +62,8 @@ class PolyMNIST(Study):
     inception: str = parameter("", "local weights of the Inception network for the FID; empty: no FID")
     seed: int = parameter(0, "seed of weights, order and draws; paper: 5 seeds", last=True)
     data_seed: int = parameter(0, "seed of crops, positions and pairing", last=True)
+    corrupted: str = parameter("none", "in place of one picture of a tuple: none | noise | swap | blank; option known",
+                               kinds=lambda: KINDS, added=True, apart=True)
     root: str = parameter("", "folder with mnist/ or the released m0 ... m4 folders; empty: data/polymnist", last=True)
     backgrounds: str = parameter("", "folder of other background photos; empty: the five that ship")
 
@@ -74,18 +77,31 @@ class PolyMNIST(Study):
     def data(self, split: str) -> MultimodalData:
         """`n_train` tuples of the training or `n_test` of the test set. Validation tuples are made of digits that no
         training tuple shows: a digit is in several tuples."""
+        split, made = self._made(split)
+        data = polymnist.load(split, **made)
+        kind, options = self.choice("corrupted")
+        data = corrupt(data, kind, self.data_seed)
+        if split == "train" and self.missing:
+            data = replace(data, observed=observed_at_random(data.observed.shape, self.missing, self.data_seed))
+        if split == "train" and options.get("known"):
+            data = clean(data, self.data_seed)
+        likelihood = Laplace(self.likelihood_scale)
+        return replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
+
+    def factors(self, split: str) -> dict[str, np.ndarray]:
+        """What the tuples of `data(split)` were made of: `polymnist.factors`. Of a picture that lies, what it hides."""
+        split, made = self._made(split)
+        return polymnist.factors(split, **made)
+
+    def _made(self, split: str) -> tuple[str, dict]:
+        """The split of the files that is meant, and how the builder makes it."""
         if split == "test" and self.validation:
             split = "validation"
         n = self.n_validation if split == "validation" and self.n_validation else self.n_test
         root, photos = (paths.placed(folder) if folder else None for folder in (self.root, self.backgrounds))
-        data = polymnist.load(split, root, n_modalities=self.n_modalities, translated=self.translated,
-                              scale=self.scale, backgrounds=photos, seed=self.data_seed,
-                              held_out=self.validation or self.n_validation > 0,
-                              n=self.n_train if split == "train" else n)
-        if split == "train" and self.missing:
-            data = replace(data, observed=observed_at_random(data.observed.shape, self.missing, self.data_seed))
-        likelihood = Laplace(self.likelihood_scale)
-        return replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
+        return split, dict(root=root, n_modalities=self.n_modalities, translated=self.translated, scale=self.scale,
+                           backgrounds=photos, seed=self.data_seed, held_out=self.validation or self.n_validation > 0,
+                           n=self.n_train if split == "train" else n)
 
     def fit(self, model, train, on_epoch=None, validation=None) -> training.History:
         """As everywhere; what could not be measured afterwards is refused before the training."""
@@ -96,7 +112,7 @@ class PolyMNIST(Study):
         return super().fit(model, train, on_epoch, validation)
 
     def few(self) -> "PolyMNIST":
-        return replace(self, n_train=1)
+        return replace(self, n_train=1, corrupted="none")  # a swap takes two
 
     def build_networks(self, data):
         name, options = self.choice("network")
@@ -123,7 +139,11 @@ class PolyMNIST(Study):
         return point
 
     def classifiers(self, train: MultimodalData, test: MultimodalData) -> tuple[list[nn.Module], np.ndarray]:
-        """One digit classifier per modality and their accuracies on the test images (M,)."""
+        """One digit classifier per modality and their accuracies on the test images (M,); on pictures that do not
+        lie."""
+        if self.corrupted != "none":
+            honest = replace(self, corrupted="none")
+            train, test = honest.data("train"), honest.data("test")
         device = training.resolve_device(self.device)
         trunk = self.trunk
         settings = {"build": lambda: DigitClassifier(trunk), "epochs": self.classifier_epochs, "device": device,
@@ -142,11 +162,17 @@ class PolyMNIST(Study):
     def evaluate(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
                  classifiers: list[nn.Module]) -> Metrics:
         """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
-        asked for and defined, log_likelihood and fid (M, M)."""
+        asked for and defined, log_likelihood and fid (M, M). Where one picture of each tuple is `corrupted`, what asks
+        one modality at a time also of the others alone: probe_clean, coherence_clean and so on."""
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            **frechet.cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
+        if self.corrupted != "none":
+            honest = [clean(data, self.data_seed) for data in (train, test)]
+            probe = evaluation.linear_probe(model, *honest, n=self.n_probe, seed=self.data_seed)
+            found = {"probe": probe, **frechet.cross_modal(model, honest[1], classifiers)}
+            metrics.update({f"{name}_clean": value for name, value in found.items()})
         metrics.notes["classifier_distance"] = f"trunk={self.trunk}; n={len(test)}"
         if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)

@@ -165,7 +165,7 @@ def texts():
     for name, method in spec.METHODS.items():
         for option in method.options:
             values = [value for value in option.choices if value != option.default] if option.choices else [
-                {bool: "true", int: "1", float: "0.5"}[option.type]]
+                {bool: str(not option.default).lower(), int: "1", float: "0.5", str: "5+3+2"}[option.type]]
             found += [f"{name}:{option.name}={value}" for value in values]
     return list(dict.fromkeys(found))
 

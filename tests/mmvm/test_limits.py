@@ -44,6 +44,9 @@ EVERY = named(
     ("independent", Independent), ("square", lambda: Independent(True)),
     *((f"mmvm-{bound}", lambda bound=bound: MMVM(bound, [1.0, 2.0, 4.0], 0.3)) for bound in MMVM.BOUNDS),
     *((f"mmvm-{n}-experts", lambda n=n: MMVM("variational", n_experts=n)) for n in (1, 2)),
+    *((f"mmvm-others-{bound}", lambda bound=bound: MMVM(bound, self_component=False)) for bound in MMVM.BOUNDS),
+    *((f"mmvm-{side}-{bound}", lambda side=side, bound=bound: MMVM(bound, gradient=side))
+      for side in ("posterior", "prior") for bound in MMVM.BOUNDS),
     *((f"gated-{mode}-{bound}", lambda mode=mode, bound=bound: MMVM(bound, Gated(D, mode)))
       for mode in Gated.MODES for bound in MMVM.BOUNDS),
     ("gated-balanced", lambda: MMVM("pairwise", Gated(D, load_balance=2.0, detach=False), 0.1, n_experts=2)),

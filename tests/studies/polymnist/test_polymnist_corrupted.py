@@ -1,0 +1,138 @@
+"""One picture of each tuple lies: which, how, and to whom it is told; and what is known of the pictures' making."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mmvm.errors import UserError
+from mmvm.paths import REPOSITORY
+from studies.polymnist.corrupted import clean, corrupt, corrupted_modality
+from studies.polymnist.data import factors, load
+from studies.polymnist.mnist import SIDE, read_mnist
+from studies.polymnist.pictures import THRESHOLD, read_photos, resize
+from studies.polymnist.study import PolyMNIST
+
+SHIPPED = REPOSITORY / "data" / "polymnist"
+TINY = dict(n_modalities=3, n_train=300, n_test=60, network="conv:channels=2", latent_dim=4, device="cpu")
+KINDS = ("noise", "swap", "blank")
+
+
+@pytest.fixture(scope="module")
+def honest():
+    return PolyMNIST(**TINY).data("train")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exactly_one_picture_of_each_tuple_lies(honest, kind):
+    for p in (PolyMNIST(**TINY, corrupted=kind), PolyMNIST(**TINY, corrupted=kind, seed=7, objective="poe")):
+        found = p.data("train")
+        which = corrupted_modality(honest, p.data_seed)
+        for m, name in enumerate(honest.names):
+            changed = (found.modalities[name] != honest.modalities[name]).flatten(1).any(1).numpy()
+            assert (changed == (which == m)).all()
+            lies = found.modalities[name][which == m]
+            if kind == "blank":
+                assert (lies == 0).all()
+            elif kind == "noise":
+                assert lies.float().mean().item() == pytest.approx(127.5, abs=0.5)
+                assert lies.float().std().item() == pytest.approx(np.sqrt((256**2 - 1) / 12), abs=0.5)
+                assert len({bytes(x.numpy().tobytes()) for x in lies}) == len(lies)
+            else:
+                there = {x.numpy().tobytes() for x in honest.modalities[name]}
+                assert all(x.numpy().tobytes() in there for x in lies)
+        assert found.observed.all() and found.ids == honest.ids and torch.equal(found.labels, honest.labels)
+
+
+def test_each_modality_lies_as_often_and_a_subset_has_the_same(honest):
+    data = load("train", SHIPPED, n_modalities=3, translated=False, n=3_000)
+    which = corrupted_modality(data, 0)
+    assert np.bincount(which, minlength=3) == pytest.approx([1_000] * 3, abs=5 * np.sqrt(3_000 * 2 / 9))
+    assert (which[:300] == corrupted_modality(honest, 0)).all(), "the first of 3,000 are the 300"
+    assert (corrupted_modality(data, 1) != which).mean() == pytest.approx(2 / 3, abs=0.05)
+    assert not np.array_equal(corrupted_modality(data, 0)[:60], corrupted_modality(PolyMNIST(**TINY).data("test"), 0))
+    few, many = (corrupt(x, "noise", 0).modalities["m0"] for x in (honest, data))
+    assert torch.equal(few, many[:300])
+
+
+def test_what_lies_is_told_to_the_training_alone(honest):
+    p = PolyMNIST(**TINY, corrupted="blank:known=true")
+    which = torch.from_numpy(corrupted_modality(honest, 0))
+    train, test = p.data("train"), p.data("test")
+    assert torch.equal(train.observed, which != torch.arange(3)[:, None]) and test.observed.all()
+    assert torch.equal(clean(train, 0).observed, train.observed) and (clean(test, 0).observed.sum(0) == 2).all()
+    some = replace(p, missing=0.6).data("train")
+    assert some.observed.any(0).all(), "a tuple of which only what lies is there keeps it"
+
+
+def test_an_honest_run_keeps_its_name_and_its_cell():
+    p = PolyMNIST(**TINY)
+    assert "corrupted" not in p.identity() and "corrupted" not in PolyMNIST.cell()
+    assert p.run_hash() != replace(p, corrupted="swap").run_hash() != replace(p, corrupted="swap:known=true").run_hash()
+    assert PolyMNIST.from_notebook({"corrupted": "noise"}).with_settings(["corrupted=blank"]).corrupted == "blank"
+    assert replace(p, corrupted="swap").few().data("train").modalities["m0"].shape == (1, 3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"corrupted": "blur"}, "unknown corrupted 'blur': there are none, noise, swap, blank"),
+    ({"corrupted": "none:known=true"}, "corrupted 'none' has no option 'known'"),
+    ({"corrupted": "noise", "n_modalities": 1}, "of one modality none is left to trust: set n_modalities to 2"),
+    ({"corrupted": "swap", "n_train": 1}, "a swap needs another tuple")])
+def test_mistakes_are_named(values, message):
+    with pytest.raises(UserError, match=message):
+        PolyMNIST(**{**TINY, **values}).data("train")
+
+
+def test_a_run_measures_the_others_apart():
+    p = PolyMNIST(**TINY, corrupted="noise", epochs=1, classifier_epochs=1)
+    train, test = p.data("train"), p.data("test")
+    classifiers, accuracy = p.classifiers(train, test)
+    model = p.build_model(train)
+    found = p.evaluate(model, train, test, classifiers)
+    assert found["probe_clean"].shape == (3,) and found["coherence_clean"].shape == (3, 3)
+    honest = replace(p, corrupted="none")
+    assert (accuracy == honest.classifiers(honest.data("train"), honest.data("test"))[1]).all()
+    there = honest.evaluate(model, clean(train, 0), clean(test, 0), classifiers)
+    assert np.array_equal(found["probe_clean"], there["probe"])
+
+
+# what the pictures were made of
+
+@pytest.mark.parametrize("translated", [True, False])
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_factors_reproduce_the_pictures(split, translated):
+    options = dict(n_modalities=3, translated=translated, n=40, seed=2)
+    data, found = load(split, SHIPPED, **options), factors(split, SHIPPED, **options)
+    digits, labels = read_mnist(SHIPPED, "test" if split == "test" else "train", False)
+    if split == "validation":
+        digits, labels = digits[-5_000:], labels[-5_000:]
+    assert found["digit"].tolist() == data.labels.tolist()
+    for m, photo in enumerate(read_photos(SHIPPED / "backgrounds", 3)):
+        own = {name: x[m] for name, x in found.items() if name != "digit"}
+        assert labels[own["instance"]].tolist() == data.labels.tolist()
+        for i, picture in enumerate(data.modalities[f"m{m}"].numpy()):
+            y, x = own["crop_y"][i], own["crop_x"][i]
+            expected = photo[y:y + SIDE, x:x + SIDE].transpose(2, 0, 1).copy()
+            digit = digits[own["instance"][i]]
+            small = resize(digit[None], 21)[0] if translated else digit > THRESHOLD
+            y, x = (own["y"][i], own["x"][i]) if translated else (0, 0)
+            expected[:, y:y + len(small), x:x + len(small)][:, small] ^= 255
+            assert np.array_equal(picture, expected)
+            rows, columns = np.nonzero(digit > THRESHOLD)
+            assert own["ink"][i] == len(rows)
+            assert own["slant"][i] == pytest.approx(-np.cov(rows, columns)[0, 1] / np.var(rows, ddof=1), abs=1e-9)
+
+
+def test_a_study_knows_the_factors_of_its_data():
+    p = PolyMNIST(**TINY, corrupted="swap", validation=True)
+    found = p.factors("test")
+    assert found["digit"].tolist() == p.data("test").labels.tolist() and found["ink"].shape == (3, 60)
+    assert set(found) == {"digit", "instance", "crop_y", "crop_x", "ink", "slant"}, "full-size digits do not move"
+    assert len(p.factors("train")["digit"]) == 300
+
+
+def test_finished_pictures_do_not_say(tmp_path):
+    (tmp_path / "train" / "m0").mkdir(parents=True)
+    with pytest.raises(UserError, match="finished PolyMNIST pictures, which do not say what they were made of"):
+        factors("train", tmp_path)
