@@ -109,14 +109,15 @@ def label_lines(ax: Any) -> None:
         if (known := np.isfinite(points).all(1)).any():
             named[name] = line, points[known][-1]
     ends = [end for _, end in named.values()]
-    heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
+    ends = np.clip(ax.transAxes.inverted().transform(ax.transData.transform(ends)), 0, 1)  # a line may leave the axes
+    heights = ends[:, 1]
     step = 1.3 * SMALLEST / 72 / (0.9 * ax.get_position().height * ax.figure.get_figheight())  # of the axes' height
     order, apart = np.argsort(heights), step * np.arange(len(named))
     placed = isotonic_regression(heights[order] - apart, y_min=0, y_max=max(1 - apart[-1], 0)) + apart
-    for (name, (line, end)), y in zip((list(named.items())[i] for i in order), placed):
-        colour = 0.75 * np.array(to_rgb(line.get_color()))
-        ax.annotate(name, end, xytext=(1.06, y), textcoords="axes fraction", va="center", fontsize=SMALLEST,
-                    color=colour, annotation_clip=False,
+    for i, y in zip(order, placed):
+        name, colour = list(named)[i], 0.75 * np.array(to_rgb(list(named.values())[i][0].get_color()))
+        ax.annotate(name, ends[i], xytext=(1.06, y), xycoords="axes fraction", textcoords="axes fraction", va="center",
+                    fontsize=SMALLEST, color=colour,
                     arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})
 
 
@@ -281,12 +282,12 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
 
 def _name_ends(ax: Any, x: pd.Series, y: pd.Series, names: Sequence[str], colour: str) -> None:
     """The names of a line's two ends, each beyond its end, where the line does not go."""
-    ax.margins(0.09, 0.14)
+    ax.margins(0.12, 0.14)
     ax.autoscale_view()
     points = ax.transData.transform(np.column_stack([x, y]))
     for end, inner in ((0, 1), (-1, -2)) if len(points) > 1 else ():
         right, up = (points[end] - points[inner]) / (np.linalg.norm(points[end] - points[inner]) + 1e-9)
-        ax.annotate(names[end], (x.iloc[end], y.iloc[end]), xytext=(5 + 17 * right, 9 * np.sign(up)), ha="center",
+        ax.annotate(names[end], (x.iloc[end], y.iloc[end]), xytext=(4 + 14 * right, 9 * np.sign(up)), ha="center",
                     va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=5,
                     path_effects=[withStroke(linewidth=2.5, foreground="white")])
 

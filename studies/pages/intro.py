@@ -66,7 +66,7 @@ def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mappi
 
 def idea() -> plt.Figure:
     """Three posteriors on one latent dimension, and what each family of methods asks of them."""
-    z = np.linspace(-3.6, 4.6, 400)
+    z = np.linspace(-5.2, 4.6, 400)
     means, deviations = np.array([-0.9, 0.7, 2.1]), np.array([0.55, 0.45, 0.7])
 
     def normal(mean, deviation):
@@ -88,11 +88,11 @@ def idea() -> plt.Figure:
         ax.spines["left"].set_visible(False)
     for ax in axes[:2]:
         ax.fill_between(z, prior, color=MUTED, alpha=0.35, linewidth=0)
-    axes[0].text(-3.6, 0.47, "prior\n" + r"$\mathcal{N}(0, I)$", fontsize=NAMES, color="#666666")
+    axes[0].text(-5.2, 0.47, "prior\n" + r"$\mathcal{N}(0, I)$", fontsize=NAMES, color="#666666")
     axes[1].plot(z, product, color=INK)
     axes[1].text(1.15, 1.25, "one $q$ for all", fontsize=NAMES)
     axes[2].fill_between(z, mixture, color=METHOD_COLOURS["mmvm"], alpha=0.3, linewidth=0)
-    axes[2].text(-3.6, 0.47, "prior $h$,\na mixture", fontsize=NAMES,
+    axes[2].text(-5.2, 0.47, "prior $h$", fontsize=NAMES,
                  color=np.multiply(to_rgb(METHOD_COLOURS["mmvm"]), 0.75))
     axes[0].set_ylabel("density")
     label_panels(axes, ["independent", "one joint posterior", "MMVM"])
