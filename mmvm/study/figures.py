@@ -110,10 +110,9 @@ def label_lines(ax: Any) -> None:
             named[name] = line, points[known][-1]
     ends = [end for _, end in named.values()]
     ends = np.clip(ax.transAxes.inverted().transform(ax.transData.transform(ends)), 0, 1)  # a line may leave the axes
-    heights = ends[:, 1]
     step = 1.3 * SMALLEST / 72 / (0.9 * ax.get_position().height * ax.figure.get_figheight())  # of the axes' height
-    order, apart = np.argsort(heights), step * np.arange(len(named))
-    placed = isotonic_regression(heights[order] - apart, y_min=0, y_max=max(1 - apart[-1], 0)) + apart
+    order, apart = np.argsort(ends[:, 1]), step * np.arange(len(named))
+    placed = isotonic_regression(ends[order, 1] - apart, y_min=0, y_max=max(1 - apart[-1], 0)) + apart
     for i, y in zip(order, placed):
         name, colour = list(named)[i], 0.75 * np.array(to_rgb(list(named.values())[i][0].get_color()))
         ax.annotate(name, ends[i], xytext=(1.06, y), xycoords="axes fraction", textcoords="axes fraction", va="center",
@@ -133,11 +132,10 @@ def row_label(ax: Any, text: str) -> None:
 
 
 def fraction(beta: float) -> str:
-    """Beta as it is written on axes: 4, 1/16, and below 1/1000 a power of ten."""
-    if beta >= 1e-3:
-        return f"{beta:g}" if beta >= 1 else f"1/{1 / beta:g}"
-    digits, power = f"{beta:.0e}".split("e")
-    return rf"${'' if digits == '1' else digits + ' · '}10^{{{int(power)}}}$"
+    """As it is written on axes: 4, 1/16, and below 1/1000 by powers of ten."""
+    if 0 < beta < 1e-3:
+        return f"${beta:.0e}}}$".replace("e-0", "e-").replace("e-", r" \cdot 10^{-").replace(r"1 \cdot ", "")
+    return f"{beta:g}" if beta >= 1 or beta == 0 else f"1/{1 / beta:g}"
 
 
 def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
@@ -274,9 +272,8 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
         lowest.tick_params(labelbottom=True)
     for ax, label in zip(axes[:, 0], metrics.values()):
         ax.set_ylabel(label)
-    order = [method for method in METHOD_NAMES if method in handles]
-    fig.legend([handles[method] for method in order], [METHOD_NAMES[method] for method in order],
-               loc="outside lower center", ncols=4)
+    fig.legend(handles=[handles[method] for method in METHOD_NAMES if method in handles], loc="outside lower center",
+               ncols=4)
     return fig
 
 
