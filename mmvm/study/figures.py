@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from sklearn.isotonic import isotonic_regression
 
 from mmvm.errors import UserError
@@ -285,8 +284,7 @@ def _name_ends(ax: Any, x: pd.Series, y: pd.Series, names: Sequence[str], colour
     for end, inner in ((0, 1), (-1, -2)) if len(points) > 1 else ():
         right, up = (points[end] - points[inner]) / (np.linalg.norm(points[end] - points[inner]) + 1e-9)
         ax.annotate(names[end], (x.iloc[end], y.iloc[end]), xytext=(4 + 14 * right, 9 * np.sign(up)), ha="center",
-                    va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=5,
-                    path_effects=[withStroke(linewidth=2.5, foreground="white")])
+                    va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=1)  # under data
 
 
 def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],
