@@ -13,7 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from sklearn.isotonic import isotonic_regression
 
 from mmvm.errors import UserError
 from mmvm.objectives import Appearance, spec
@@ -96,18 +98,25 @@ def label_panels(axes: Any, labels: Sequence[str] | None = None) -> None:
 
 
 def label_lines(ax: Any) -> None:
-    """Each line's name at its right end in place of a legend, moved apart where names would overlap; call it when all
-    lines are drawn."""
+    """Each line's name beside its right end in place of a legend, moved apart where names would overlap, with a thin
+    line from the one to the other; call it when all lines are drawn."""
     ax.get_ylim()  # brings limits up to date, which matplotlib leaves for later
-    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
-    ends = [np.asarray(line.get_xydata())[-1] for line in lines]
-    heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
-    step = 1.3 * SMALLEST / 72 / (0.7 * ax.figure.get_figheight())  # of the axes' height
-    order = np.argsort(heights)
-    placed = np.maximum.accumulate(heights[order] - step * np.arange(len(lines))) + step * np.arange(len(lines))
-    for i, y in zip(order, placed - max(placed[-1] - 1, 0)):
-        ax.text(1.02, y, lines[i].get_label(), transform=ax.transAxes, va="center", fontsize=SMALLEST,
-                color=0.75 * np.array(to_rgb(lines[i].get_color())))
+    named = {}  # name -> its line and the last point of it that is a number
+    for handle, name in zip(*ax.get_legend_handles_labels()):
+        line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
+        points = np.asarray(line.get_xydata(), dtype=float)
+        if (known := np.isfinite(points).all(1)).any():
+            named[name] = line, points[known][-1]
+    ends = [end for _, end in named.values()]
+    ends = np.clip(ax.transAxes.inverted().transform(ax.transData.transform(ends)), 0, 1)  # a line may leave the axes
+    step = 1.3 * SMALLEST / 72 / (0.9 * ax.get_position().height * ax.figure.get_figheight())  # of the axes' height
+    order, apart = np.argsort(ends[:, 1]), step * np.arange(len(named))
+    placed = isotonic_regression(ends[order, 1] - apart, y_min=0, y_max=max(1 - apart[-1], 0)) + apart
+    for i, y in zip(order, placed):
+        name, colour = list(named)[i], 0.75 * np.array(to_rgb(list(named.values())[i][0].get_color()))
+        ax.annotate(name, ends[i], xytext=(1.06, y), xycoords="axes fraction", textcoords="axes fraction", va="center",
+                    fontsize=SMALLEST, color=colour,
+                    arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})
 
 
 def show_image(ax: Any, image: Any) -> None:
@@ -122,7 +131,10 @@ def row_label(ax: Any, text: str) -> None:
 
 
 def fraction(beta: float) -> str:
-    return f"{beta:g}" if beta >= 1 or beta < 1e-3 else f"1/{1 / beta:g}"
+    """As it is written on axes: 4, 1/16, and below 1/1000 by powers of ten."""
+    if 0 < beta < 1e-3:
+        return f"${beta:.0e}}}$".replace("e-0", "e-").replace("e-", r" \cdot 10^{-").replace(r"1 \cdot ", "")
+    return f"{beta:g}" if beta >= 1 or beta == 0 else f"1/{1 / beta:g}"
 
 
 def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
@@ -172,7 +184,8 @@ def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
             ax.scatter(table["beta"], table[name], s=9, alpha=0.5, linewidths=0, **style)
             means = table.groupby("beta")[name].mean()
             ax.plot(means.index, means, linewidth=1.4, label=modalities[m], **style)
-        ax.axvline(best, color=MUTED, linestyle=":", label=rf"$\beta$={best:g}, best by {by}")
+        label_lines(ax)
+        ax.axvline(best, color=MUTED, linestyle=":")
         positive = table["beta"][table["beta"] > 0].min()
         ax.set_xscale("symlog" if (table["beta"] == 0).any() else "log",
                       **({"linthresh": positive} if (table["beta"] == 0).any() else {}))
@@ -182,7 +195,7 @@ def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
     for ax in axes.flat[max(len(found) - 2, 0):len(found)]:
         ax.set_xlabel(r"$\beta$")
         ax.tick_params(labelbottom=True)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    axes[0, 0].set_title(rf"dotted: $\beta$={best:g}, best by {by}", loc="left")
     return fig
 
 
@@ -251,27 +264,35 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
                     marker=METHOD_MARKERS[method], linewidth=1.2, capsize=2, elinewidth=1, label=METHOD_NAMES[method],
                     zorder=3 if method == "mmvm" else 2)
             shown = board[board["method"] == "mmvm"].sort_values("beta")
-            for _, end in shown.iloc[[0, -1]].iterrows() if len(shown) else ():
-                ax.annotate(rf"$\beta$={fraction(end['beta'])}", (end["reconstruction"], end[metric]), ha="center",
-                            textcoords="offset points", xytext=(0, -11), fontsize=SMALLEST,
-                            color=METHOD_COLOURS["mmvm"])
+            _name_ends(ax, shown["reconstruction"], shown[metric], [rf"$\beta$={fraction(b)}" for b in shown["beta"]],
+                       METHOD_COLOURS["mmvm"])
         lowest = [ax for ax in column if ax.axison][-1]
         lowest.set_xlabel(error)
         lowest.tick_params(labelbottom=True)
     for ax, label in zip(axes[:, 0], metrics.values()):
         ax.set_ylabel(label)
-    order = [method for method in METHOD_NAMES if method in handles]
-    fig.legend([handles[method] for method in order], [METHOD_NAMES[method] for method in order],
-               loc="outside lower center", ncols=4)
+    fig.legend(handles=[handles[method] for method in METHOD_NAMES if method in handles], loc="outside lower center",
+               ncols=4)
     return fig
+
+
+def _name_ends(ax: Any, x: pd.Series, y: pd.Series, names: Sequence[str], colour: str) -> None:
+    """The names of a line's two ends, each beyond its end, where the line does not go."""
+    ax.margins(0.12, 0.14)
+    ax.autoscale_view()
+    points = ax.transData.transform(np.column_stack([x, y]))
+    for end, inner in ((0, 1), (-1, -2)) if len(points) > 1 else ():
+        right, up = (points[end] - points[inner]) / (np.linalg.norm(points[end] - points[inner]) + 1e-9)
+        ax.annotate(names[end], (x.iloc[end], y.iloc[end]), xytext=(4 + 14 * right, 9 * np.sign(up)), ha="center",
+                    va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=1)  # under data
 
 
 def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],
               limits: dict[str, tuple[float, float]]) -> Figure:
-    """`metrics` (column -> label) against beta, one line per method, bars are standard deviations; `lines` are drawn
-    dotted (chance, or the best that is to be had); `limits` cut an axis."""
-    rows = -(-len(metrics) // 2)
-    fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.35 * rows + 0.4), sharex=True, squeeze=False)
+    """`metrics` (column -> label) against beta, one line per method with its name at the end, bars are standard
+    deviations; `lines` are drawn dotted (chance, or the best that is to be had); `limits` cut an axis."""
+    rows, betas = -(-len(metrics) // 2), sorted(board["beta"].unique())
+    fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.4 * rows), sharex=True, squeeze=False)
     for ax, (metric, label) in zip(axes.flat, metrics.items()):
         for method in [method for method in METHOD_NAMES if method in set(board["method"])]:
             line = board[board["method"] == method].sort_values("beta")
@@ -281,8 +302,10 @@ def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, flo
         if metric in lines:
             ax.axhline(lines[metric], color=MUTED, linewidth=0.9, linestyle=":")
         ax.set(xscale="log", ylabel=label, ylim=limits.get(metric))
+        if betas[0] > 1e-3:
+            ax.set_xticks(betas, [fraction(beta) for beta in betas])
+            ax.minorticks_off()
+        label_lines(ax)
     for ax in axes[-1]:
         ax.set_xlabel(r"$\beta$")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside lower center", ncols=4)
     return fig

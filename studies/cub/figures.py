@@ -1,19 +1,16 @@
-"""Figures of the chapter `cub`: images with sentences, scores by attribute and against beta."""
+"""Figures of the chapter `cub`: images with sentences, and scores by attribute."""
 
 import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 
 from mmvm.study.figures import (
     METHOD_COLOURS,
-    METHOD_MARKERS,
     METHOD_NAMES,
     MUTED,
     SMALLEST,
     WIDTH,
-    fraction,
     row_label,
     show_image,
 )
@@ -58,33 +55,6 @@ def caption_to_image(captions: list[str], outputs: dict[str, np.ndarray]) -> plt
         row_label(row[0], label)
     for ax, caption in zip(axes[0], captions):
         ax.set_title("\n".join(textwrap.wrap(caption, 12)), fontsize=SMALLEST)
-    return fig
-
-
-def against_beta(table: pd.DataFrame, metrics: dict[str, str], chance: dict[str, float]) -> plt.Figure:
-    """A panel per entry of `metrics` (column of `table` -> label): a line per method over beta, a bar of one standard
-    deviation where "<column> sd" is a number; `chance` (column -> value) is dotted."""
-    columns = 2
-    rows = -(-len(metrics) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.45 * rows), squeeze=False)
-    for ax in axes.flat[len(metrics):]:
-        ax.axis("off")
-    betas = sorted(table["beta"].unique())
-    handles = {}
-    for ax, (metric, label) in zip(axes.flat, metrics.items()):
-        if metric in chance:
-            ax.axhline(chance[metric], color=MUTED, linewidth=0.8, linestyle=":")
-        for method in sorted(set(table["method"]), key=list(METHOD_NAMES).index, reverse=True):
-            line = table[table["method"] == method].sort_values("beta")
-            handles[method] = ax.errorbar(line["beta"], line[metric], yerr=line.get(f"{metric} sd"), capsize=2,
-                                          color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], linewidth=1.2,
-                                          elinewidth=1, zorder=3 if method == "mmvm" else 2)
-        ax.set(xscale="log", xlabel=r"$\beta$", ylabel=label)
-        ax.set_xticks(betas, [fraction(beta) for beta in betas])
-        ax.minorticks_off()
-    order = [method for method in METHOD_NAMES if method in handles]
-    fig.legend([handles[method] for method in order], [METHOD_NAMES[method] for method in order],
-               loc="outside lower center", ncols=4)
     return fig
 
 

@@ -14,6 +14,7 @@ from mmvm.study.figures import (
     MUTED,
     SMALLEST,
     WIDTH,
+    label_lines,
     label_panels,
 )
 
@@ -65,8 +66,8 @@ def clearest_unit(session, classes: Sequence[int], length: int = 25) -> int:
 
 
 def unit_by_odor(session, unit: int, odors: Mapping[str, int], length: int = 25, smooth: int = 5) -> plt.Figure:
-    """One unit. Left: all trials of the classes in `odors` (name -> number), sorted by class. Right: its rate per
-    class, a running mean over `smooth` bins, in Hz where the bins' width is known."""
+    """One unit. Left: all trials of the classes in `odors` (name -> number), a band per class, its name beside it.
+    Right: its rate per class, a running mean over `smooth` bins, in Hz where the bins' width is known."""
     known = session.entry is not None
     bins, time = _stretch(session, known)
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7), sharex=True)
@@ -75,6 +76,8 @@ def unit_by_odor(session, unit: int, odors: Mapping[str, int], length: int = 25,
         spikes = session.spikes[session.odor == odor, unit][:, bins].astype(float)
         row, at = np.nonzero(spikes)
         left.plot(time(at + bins.start), first + row, "|", color=colour, markersize=2.5, markeredgewidth=0.8)
+        left.text(1.02, first + len(spikes) / 2, name, color=colour, fontsize=SMALLEST, va="center",
+                  transform=left.get_yaxis_transform())
         first += len(spikes)
         rate = (1000 / session.bin_ms if known else 1) * (spikes.mean(0) if len(spikes) else spikes.sum(0))
         right.plot(time(np.arange(bins.start, bins.stop)), np.convolve(rate, np.ones(smooth) / smooth, mode="same"),
@@ -83,10 +86,10 @@ def unit_by_odor(session, unit: int, odors: Mapping[str, int], length: int = 25,
         ax.axvspan(time(session.start), time(min(session.start + length, session.spikes.shape[2])), color=SHADE,
                    linewidth=0, zorder=0)
         ax.set_xlabel(_time_label(known))
-    left.set(ylabel="trial, sorted by odor", ylim=(-1, max(first, 1)))
+    left.set(ylabel="trial, sorted", ylim=(-1, max(first, 1)))
     right.set(ylabel="firing rate, Hz" if known else "spikes per bin", ylim=(0, None))
-    right.legend(title="odor", ncols=2)
-    label_panels((left, right))
+    label_lines(right)
+    label_panels((left, right), ["spikes, a band of trials per odor", "rate per odor"])
     return fig
 
 
@@ -159,11 +162,15 @@ def in_and_out_of_sample(board: pd.DataFrame, chance: float) -> plt.Figure:
             if len(cell):
                 ax.errorbar(j + 0.16 * (i - (len(methods) - 1) / 2), cell["value"].iloc[0], yerr=cell["sd"].iloc[0],
                             color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], capsize=3, linestyle="",
-                            markersize=7, label=METHOD_NAMES[method] if j == 0 else None)
+                            markersize=7)
+                if j == 0:
+                    side = -1 if i < len(methods) / 2 else 1
+                    ax.annotate(METHOD_NAMES[method], (j + 0.16 * (i - (len(methods) - 1) / 2), cell["value"].iloc[0]),
+                                xytext=(9 * side, 0), textcoords="offset points", va="center", fontsize=SMALLEST,
+                                ha="right" if side < 0 else "left", color=METHOD_COLOURS[method])
     ax.axhline(chance, color=MUTED, linewidth=0.9, linestyle=":")
     ax.set(xticks=range(4), xticklabels=[f"{odors} odors,\ntested {tested}" for tested, odors in conditions],
-           ylabel="shared probe, accuracy", ylim=(0, 1.02), xlim=(-0.5, 3.5))
-    ax.legend(loc="upper right")
+           ylabel="shared probe, accuracy", ylim=(0, 1.02), xlim=(-0.6, 3.5))
     return fig
 
 

@@ -15,6 +15,7 @@ from mmvm.study.figures import (
     MUTED,
     SMALLEST,
     WIDTH,
+    label_lines,
     label_panels,
     modality_colour,
     row_label,
@@ -72,8 +73,9 @@ def label_efficiency(table: pd.DataFrame, panels: Mapping[str, str], label: str 
                         **_style(method))
         ax.set(xscale="log", xlabel="labelled training samples")
         ax.set_title(title, loc="left")
+        label_lines(ax)
     axes[0, 0].set_ylabel(label)
-    return _with_legend(fig, axes[0, 0])
+    return fig
 
 
 def reliability_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> plt.Figure:
@@ -138,7 +140,7 @@ def over_missing(table: pd.DataFrame, metrics: Mapping[str, str]) -> plt.Figure:
     training rows without their lateral view, a bar of one standard deviation where "<column> sd" is a number."""
     columns = min(len(metrics), 2)
     rows = -(-len(metrics) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.6 * rows + 0.3), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.5 * rows), squeeze=False)
     for ax in axes.flat[len(metrics):]:
         ax.axis("off")
     for ax, (metric, label) in zip(axes.flat, metrics.items()):
@@ -147,8 +149,9 @@ def over_missing(table: pd.DataFrame, metrics: Mapping[str, str]) -> plt.Figure:
             ax.errorbar(100 * own["share"], own[metric], yerr=own.get(f"{metric} sd"), linewidth=1.2, elinewidth=0.8,
                         **_style(method))
         ax.set(xlabel="training rows without lateral view, %", ylabel=label)
+        label_lines(ax)
     label_panels(axes.flat[:len(metrics)])
-    return _with_legend(fig, axes[0, 0])
+    return fig
 
 
 def _methods(*tables: pd.DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ from mmvm.study.figures import (
     modality_colour,
 )
 
+NAMES = 11.0  # points, in a figure that a phone halves
 HALF = 4.0  # inches at 80 pixels each: beside its neighbour at a desk, below it on a phone, with text of 11 pixels
 # where the name of a method stands from the point that it names: in points, to the right and up
 HERE = {"mmvm": (-14, -26), "independent": (30, -66), "avg": (-27, -15), "poe": (24, -24), "moe": (-17, -30),
@@ -65,7 +66,7 @@ def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mappi
 
 def idea() -> plt.Figure:
     """Three posteriors on one latent dimension, and what each family of methods asks of them."""
-    z = np.linspace(-3.6, 4.6, 400)
+    z = np.linspace(-5.2, 4.6, 400)
     means, deviations = np.array([-0.9, 0.7, 2.1]), np.array([0.55, 0.45, 0.7])
 
     def normal(mean, deviation):
@@ -78,17 +79,21 @@ def idea() -> plt.Figure:
 
     fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5), sharey=True)
     for ax, alone in zip(axes, (True, False, True)):
-        for m, density in enumerate(posteriors):
-            ax.plot(z, density, color=modality_colour(m), alpha=1.0 if alone else 0.35,
-                    label=f"$q_{m + 1}(z|x_{m + 1})$")
-        ax.set(xlabel="$z$", yticks=[], xticks=[], ylim=(0, 1.5))
+        for m, (density, mean) in enumerate(zip(posteriors, means)):
+            ax.plot(z, density, color=modality_colour(m), alpha=1.0 if alone else 0.35)
+            if alone:
+                ax.text(mean, density.max() + 0.03, f"$q_{m + 1}$", ha="center", fontsize=NAMES,
+                        color=np.multiply(to_rgb(modality_colour(m)), 0.75))
+        ax.set(xlabel="latent $z$", yticks=[], xticks=[], ylim=(0, 1.6))
         ax.spines["left"].set_visible(False)
-    axes[0].fill_between(z, prior, color=MUTED, alpha=0.35, linewidth=0, label=r"prior $\mathcal{N}(0, I)$")
-    axes[1].fill_between(z, prior, color=MUTED, alpha=0.35, linewidth=0)
-    axes[1].plot(z, product, color=INK, label="$q(z|X)$, for all")
-    axes[2].fill_between(z, mixture, color=METHOD_COLOURS["mmvm"], alpha=0.3, linewidth=0, label="prior $h(z|X)$")
-    axes[0].legend(loc="upper left", fontsize=8)
-    axes[1].legend(handles=axes[1].lines[-1:], loc="upper left", fontsize=8)
-    axes[2].legend(handles=axes[2].collections[-1:], loc="upper left", fontsize=8)
+    for ax in axes[:2]:
+        ax.fill_between(z, prior, color=MUTED, alpha=0.35, linewidth=0)
+    axes[0].text(-5.2, 0.47, "prior\n" + r"$\mathcal{N}(0, I)$", fontsize=NAMES, color="#666666")
+    axes[1].plot(z, product, color=INK)
+    axes[1].text(1.15, 1.25, "one $q$ for all", fontsize=NAMES)
+    axes[2].fill_between(z, mixture, color=METHOD_COLOURS["mmvm"], alpha=0.3, linewidth=0)
+    axes[2].text(-5.2, 0.47, "prior $h$", fontsize=NAMES,
+                 color=np.multiply(to_rgb(METHOD_COLOURS["mmvm"]), 0.75))
+    axes[0].set_ylabel("density")
     label_panels(axes, ["independent", "one joint posterior", "MMVM"])
     return fig

@@ -9,15 +9,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from mmvm.study import figures
 
 ROOT = Path(__file__).resolve().parents[3]
-# the landing page's pictures have sizes of their own
 DRAWING = [ROOT / "mmvm/study/figures.py", *sorted(path for path in (ROOT / "studies").rglob("*.py")
-                                                   if "figsize" in path.read_text("utf-8") and path.stem != "intro")]
+                                                   if "figsize" in path.read_text("utf-8"))]
 # linear RGB as seen without one kind of cones: Machado, Oliveira and Fernandes 2009, severity 1
 SEEN = {
     "all cones": np.eye(3),
@@ -114,3 +115,24 @@ def test_names_stand_at_their_lines_and_apart():
     assert order == ["low", "also high", "high"]
     assert all(fig.bbox.y0 < box.y0 and box.y1 < fig.bbox.y1 for box in boxes.values())
     assert all(not boxes[a].overlaps(boxes[b]) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_over_beta_names_every_line_even_one_that_leaves_the_axes_or_ends_early():
+    methods = [name for name in figures.METHOD_NAMES if ":" not in name]
+    board = pd.DataFrame([{"method": name, "beta": beta, "probe": 0.5 + 0.01 * i * (beta < 4), "probe sd": 0.1}
+                          for i, name in enumerate(methods) for beta in (1.0, 2.0, 4.0)])
+    board.loc[(board["method"] == methods[0]) & (board["beta"] == 4), "probe"] = np.nan
+    board.loc[(board["method"] == methods[1]) & (board["beta"] == 4), "probe"] = -1_000
+    with plt.rc_context():
+        figures.use_style()
+        fig = figures.over_beta(board.assign(again=board["probe"]), {"probe": "probe", "again": "probe"}, {},
+                                {"probe": (0.4, 0.6)})
+        fig.draw_without_rendering()
+        ax = fig.axes[0]
+        boxes = {text.get_text(): Text.get_window_extent(text) for text in ax.texts}
+        size = ax.get_window_extent()
+    plt.close(fig)
+    assert set(boxes) == {figures.METHOD_NAMES[name] for name in methods}
+    assert all(not boxes[a].overlaps(boxes[b]) for a, b in itertools.combinations(boxes, 2))
+    assert all(box.x0 >= size.x1 and box.x1 <= fig.bbox.x1 for box in boxes.values())
+    assert size.width > 0.2 * fig.bbox.width  # the names have not taken the figure's place
