@@ -136,3 +136,9 @@ def test_over_beta_names_every_line_even_one_that_leaves_the_axes_or_ends_early(
     assert all(not boxes[a].overlaps(boxes[b]) for a, b in itertools.combinations(boxes, 2))
     assert all(box.x0 >= size.x1 and box.x1 <= fig.bbox.x1 for box in boxes.values())
     assert size.width > 0.2 * fig.bbox.width  # the names have not taken the figure's place
+
+
+@pytest.mark.parametrize("beta, text", [(0, "0"), (16, "16"), (0.0625, "1/16"), (0.0025, "1/400"),
+                                        (1e-6, "$10^{-6}$"), (2.5e-4, r"$2.5 \cdot 10^{-4}$")])
+def test_a_beta_on_an_axis_is_the_beta(beta, text):
+    assert figures.fraction(beta) == text
