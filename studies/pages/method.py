@@ -36,7 +36,7 @@ def posteriors_and_prior(z, posteriors, priors, labels):
     for line in axes[-1].get_lines()[:-1]:  # in the last panel, where they are apart
         x, y = line.get_data()
         _name(axes[-1], line, x[np.argmax(y)], dx=0, dy=7, ha="center")
-    _name(axes[1], axes[1].get_lines()[-1], at=-2.2, dx=-6, dy=6, ha="right")
+    _name(axes[1], axes[1].get_lines()[-1], at=-2.2, dx=-11, dy=6, ha="right")
     return figure
 
 
