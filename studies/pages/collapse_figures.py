@@ -20,7 +20,7 @@ from mmvm.study.figures import (
 )
 from studies.pages.collapse import KEPT, Factors, thresholds
 
-STATES = ("none", "private", "shared", "both")
+STATES = ("neither", "private alone", "shared alone", "both")
 TINTS = ("#EDEDED", "#A9CDE8", "#F7C59F", "#B9DFC2")
 MARKERS = ("x", "s", "^", "o")
 NAMES = {"independent": "independent", "mmvm": "MMVM, pairwise", "mmvm:bound=monte_carlo": "MMVM, exact mixture",
@@ -63,16 +63,15 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--")
     last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":")
     last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
-    last.text(p[-1], 1.1, "pairwise and independent", ha="right", fontsize=SMALLEST)
+    last.text(p[-1], 1.08, "pairwise and\nindependent", ha="right", va="bottom", fontsize=SMALLEST)
     last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
     last.set_title("private kept below", loc="left")
-    handles = [Patch(facecolor=tint, edgecolor=MUTED, label=name) for tint, name in zip(TINTS, (
-        "keeps none", "private alone", "shared alone", "both"))]
-    handles += [plt.Line2D([], [], color=INK, marker=marker, markerfacecolor="none", linestyle="", markersize=4,
-                           label="found: " + name) for marker, name in zip(MARKERS, STATES)]
-    handles += [plt.Line2D([], [], color=INK, linestyle=style, label=f"{name} is dropped above")
-                for style, name in (("-", "shared"), ("--", "private"))]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, columnspacing=1.0)
+    handles = [(Patch(facecolor=tint, edgecolor=MUTED), plt.Line2D([], [], color=INK, marker=marker, linestyle="",
+                                                                  markerfacecolor="none", markersize=4))
+               for tint, marker in zip(TINTS, MARKERS)]
+    handles += [plt.Line2D([], [], color=INK, linestyle=style) for style in ("-", "--")]
+    figure.legend(handles, [*STATES, "shared dropped above", "private dropped above"], loc="outside lower center",
+                  ncols=3, title="kept: region as derived, mark as found", columnspacing=1.5)
     return figure
 
 

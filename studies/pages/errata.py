@@ -159,7 +159,7 @@ def changes_of_scores(found: Mapping[str, tuple[Effect, ...]]) -> Figure:
         ax.plot(effect.mean, y, MARKERS[group[name]], color=colour, markersize=7, markeredgecolor=INK,
                 markeredgewidth=0.6)
     ax.set_yticks(range(len(lines)), [f"{name}: {effect.what}" for name, effect in lines])
-    ax.set(xlabel="change of the score\nby the released code's choice", ylim=(-0.7, len(lines) - 0.3))
+    ax.set(xlabel="change of the score (0 to 1)\nby the released code's choice", ylim=(-0.7, len(lines) - 0.3))
     ax.grid(axis="y", color="#eeeeee", linewidth=0.6)
     ax.set_axisbelow(True)
     drawn = [name for name in COLOURS if name in {group[line[0]] for line in lines}]

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 
 from mmvm.study.figures import (
     INK,
@@ -10,7 +11,9 @@ from mmvm.study.figures import (
     MODALITY_COLOURS,
     MUTED,
     SEQUENTIAL,
+    SMALLEST,
     WIDTH,
+    label_lines,
     label_panels,
     modality_colour,
 )
@@ -29,8 +32,11 @@ def posteriors_and_prior(z, posteriors, priors, labels):
         ax.plot(z, priors[b], color=METHOD_COLOURS["mmvm"], linestyle="--", label="$h(z \\mid X)$")
         ax.set_xlabel("$z$")
     label_panels(axes, labels)
-    axes[0].set(ylabel="density", ylim=(0, None))
-    axes[0].legend(loc="upper right", handlelength=1.6, borderaxespad=0)
+    axes[0].set(ylabel="density", ylim=(0, 1.12 * float(posteriors.max())))
+    for line in axes[-1].get_lines()[:-1]:  # in the last panel, where they are apart
+        x, y = line.get_data()
+        _name(axes[-1], line, x[np.argmax(y)], dx=0, dy=7, ha="center")
+    _name(axes[1], axes[1].get_lines()[-1], at=-2.2, dx=-11, dy=6, ha="right")
     return figure
 
 
@@ -49,7 +55,10 @@ def bounds(distance, values, gradients, ceiling):
                   ha="right", va="top", color=INK)
     left.set(xlabel="distance $d$", ylabel="value (nats)", ylim=(0, 3 * ceiling))
     right.set(xlabel="distance $d$", ylabel="slope (nats per unit)", yscale="log", ylim=(1e-6, 30))
-    right.legend(loc="lower left")
+    for ax, places in ((left, {"exact": (2.6, 6, -5), "pairwise": (2.5, 6, 0), "variational": (2.6, 3, 13)}),
+                       (right, {"exact": (5.0, 3, 9), "pairwise": (5.0, 0, 9), "variational": (4.0, -66, -8)})):
+        for name, line in zip(values, ax.get_lines()):
+            _name(ax, line, *places[name])
     label_panels((left, right), ["(a) Cost: the surrogate has no ceiling", "(b) Pull: the surrogate's alone grows"])
     return figure
 
@@ -66,7 +75,10 @@ def descent(paths, starts):
     label_panels(axes, [f"from $d = {start:g}$: {sum(abs(float(path[-1, i])) < 0.5 for path in paths.values())} of "
                         f"{len(paths)} meet" for i, start in enumerate(starts)])
     axes[0].set_ylabel("distance $d$")
-    axes[0].legend(loc="upper right")
+    for name, panel, place in (("pairwise", -1, (15, 8, 9)), ("monte_carlo", 1, (35, 6)),
+                               ("variational", 1, (130, 0, -9))):
+        if name in paths:
+            _name(axes[panel], axes[panel].get_lines()[list(paths).index(name)], *place)
     return figure
 
 
@@ -80,7 +92,8 @@ def schedules(steps, curves):
         ax.set(xlabel="updates", ylabel="$\\alpha$")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     axes[1].set(yscale="log", ylim=(1e-5, 2))
-    axes[0].legend(loc="upper right")
+    for line, place in zip(axes[0].get_lines(), ((15_000, 6, 8), (95_000, 5, 5), (45_000, 6, 5))):
+        _name(axes[0], line, *place)
     label_panels(axes, ["(a) Linear axis", "(b) Logarithmic axis"])
     return figure
 
@@ -105,7 +118,7 @@ def pools(z, posteriors, densities, distance, values, exponents, costs, ceiling)
         right.plot(exponents, cost, color=INK, linestyle=style, label=f"$d = {d:g}$")
     right.axhline(ceiling, color=MUTED, linewidth=1, zorder=0)
     right.set(xlabel="exponent $t$", ylabel="cost (nats)", ylim=(0, 3 * ceiling))
-    right.legend(loc="upper right")
+    label_lines(right)
     label_panels((left, middle, right), ["(a) Pools of three", "(b) $t = 0$: no ceiling", "(c) Over the exponent"])
     return figure
 
@@ -160,3 +173,9 @@ def _posteriors(ax, z, densities, **style):
     for m, density in enumerate(densities):
         ax.plot(z, density, color=modality_colour(m), label=f"$q_{m + 1}$", **style)
     ax.set_xlim(float(z[0]), float(z[-1]))
+
+
+def _name(ax, line, at, dx=4, dy=0, **where):
+    """The line's name beside its point at `at` of the horizontal axis, moved by (dx, dy) points."""
+    ax.annotate(line.get_label(), (at, np.interp(at, *line.get_data())), xytext=(dx, dy), textcoords="offset points",
+                va="center", fontsize=SMALLEST, color=0.75 * np.array(to_rgb(line.get_color())), **where)

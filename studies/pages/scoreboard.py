@@ -321,10 +321,15 @@ def count(numbers: pd.DataFrame, orderings: pd.DataFrame) -> pd.DataFrame:
 
 # what the page shows -------------------------------------------------------------------------------------------------
 
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `compare` that are scores of a method with one of ours beside the paper's."""
+    scores = table[(table["unit"] == "share") & table["ours"].notna() & table["method"].isin(METHOD_NAMES)]
+    return scores[scores["kind"] != "claimed"]
+
+
 def against(table: pd.DataFrame) -> plt.Figure:
     """The paper's scores against ours, a panel a data set with runs; on the diagonal they would be equal."""
-    scores = table[(table["unit"] == "share") & table["ours"].notna() & table["method"].isin(METHOD_NAMES)]
-    scores = scores[scores["kind"] != "claimed"]
+    scores = shown(table)
     drawn = [name for name in DATA if name in set(scores["dataset"])]
     fig, grid = plt.subplots(-(-len(drawn) // 2), 2, figsize=(WIDTH, 3.3 * -(-len(drawn) // 2)))
     axes = grid.flatten()
@@ -338,7 +343,7 @@ def against(table: pd.DataFrame) -> plt.Figure:
             own = panel[panel["method"] == method]
             ax.scatter(own["value"], own["ours"], s=18, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
                        linewidths=0, alpha=0.85, label=METHOD_NAMES[method])
-        ax.set(xlim=ends, ylim=ends, xlabel="paper", ylabel="here", aspect="equal")
+        ax.set(xlim=ends, ylim=ends, xlabel="score in the paper", ylabel="score here", aspect="equal")
         ax.set_title(DATA[name].title, loc="left")
         ax.locator_params(nbins=4)
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from sklearn.datasets import load_digits
 
@@ -61,20 +62,21 @@ def as_picture(half: pd.DataFrame) -> np.ndarray:
 
 def latents(means: Mapping[str, np.ndarray], labels: np.ndarray, names: list[str]) -> plt.Figure:
     """Posterior means (M, N, D) of each method in the plane of the two largest principal components of all its
-    modalities together, a column per modality, coloured by class (N,)."""
+    modalities together, a column per modality, coloured by class (N,), whose number stands at its median."""
     from sklearn.decomposition import PCA
 
-    fig, axes = plt.subplots(1, len(means) * len(names), figsize=(WIDTH, 2.5))
+    fig, axes = plt.subplots(1, len(means) * len(names), figsize=(WIDTH, 2.2))
     for first, (method, z) in zip(range(0, axes.size, len(names)), means.items()):
         plane = PCA(2).fit(z.reshape(-1, z.shape[-1])).transform(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], 2)
         low, high = plane.min((0, 1)), plane.max((0, 1))
         for ax, name, points in zip(axes[first:first + len(names)], names, plane):
             for c in np.unique(labels):
-                ax.scatter(*points[labels == c].T, s=3, color=CLASS_COLOURS[c], label=str(c))
+                ax.scatter(*points[labels == c].T, s=3, color=CLASS_COLOURS[c])
+            for c in np.unique(labels):
+                ax.text(*np.median(points[labels == c], 0), str(c), ha="center", va="center", weight="bold",
+                        path_effects=[withStroke(linewidth=2.5, foreground="white")])
             ax.set(title=f"{METHOD_NAMES[method]},\n{name}", xticks=[], yticks=[], xlim=(low[0], high[0]),
                    ylim=(low[1], high[1]))
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=10, markerscale=3,
-               columnspacing=0.8, handletextpad=0.1)
     return fig
 
 
@@ -100,8 +102,8 @@ def errors(boards: Mapping[str, pd.Series]) -> plt.Figure:
         bars = ax.barh(board.index, board, color=colours)
         bars[int(np.argmin(board))].set_edgecolor(INK)
         bars[int(np.argmin(board))].set_linewidth(1.8)
-        ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=SMALLEST)
-        ax.set(title=title, xlim=(0, 1.18 * board.max()))
+        ax.bar_label(bars, fmt="%.2f", padding=4, fontsize=SMALLEST)
+        ax.set(title=title.replace(" (", "\n("), xlim=(0, 1.22 * board.max()))
         ax.invert_yaxis()
         ax.xaxis.set_major_locator(MaxNLocator(4))
     fig.supxlabel("root mean squared error", fontsize=10)
@@ -117,12 +119,12 @@ def pairs(divergence: np.ndarray, kinds: Mapping[str, np.ndarray], most: float) 
         ax.hist(divergence[chosen], bins, density=True, histtype="step", linewidth=1.6, color=MODALITY_COLOURS[m],
                 label=title)
     ax.axvline(most, color=MUTED, linestyle=":")
-    ax.set(xlabel="disagreement, nats", ylabel="density")
+    ax.set(xlabel="disagreement (nats)", ylabel="density")
     order = np.argsort(-divergence)
     looked = 100 * np.arange(1, len(order) + 1) / len(order)
     for m, (title, chosen) in list(enumerate(kinds.items()))[1:]:
         found.plot(looked, 100 * np.cumsum(chosen[order]) / chosen.sum(), color=MODALITY_COLOURS[m], label=title)
     found.plot([0, 100], [0, 100], color=MUTED, linestyle=":")
-    found.set(xlabel="pairs looked at, %", ylabel="of them found, %", xlim=(0, 100), ylim=(0, 102))
+    found.set(xlabel="pairs looked at (%)", ylabel="of them found (%)", xlim=(0, 100), ylim=(0, 102))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
