@@ -133,8 +133,8 @@ def row_label(ax: Any, text: str) -> None:
 def fraction(beta: float) -> str:
     """As it is written on axes: 4, 1/16, and below 1/1000 by powers of ten."""
     if 0 < beta < 1e-3:
-        digits, power = f"{beta:e}".split("e")
-        return rf"${float(digits):g} \cdot 10^{{{int(power)}}}$".replace(r"$1 \cdot ", "$")
+        mantissa, power = f"{beta:e}".split("e")
+        return rf"${float(mantissa):g} \cdot 10^{{{int(power)}}}$".replace(r"$1 \cdot ", "$")
     return f"{beta:g}" if beta >= 1 or beta == 0 else f"1/{1 / beta:g}"
 
 
