@@ -81,7 +81,7 @@ test-all: test  ## and what takes longest: whole runs, the grid, commands of the
 
 test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (5 to 10 minutes)
 	@echo "Opening every page at three widths, light and dark; a few minutes"
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q tests/browser
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal tests/browser
 
 # anndata asks for an older pandas than the book's: a layer over .venv holds what the extras need and nothing else
 EXTRAS := _build/extras

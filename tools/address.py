@@ -11,6 +11,10 @@ Some files can only repeat it (README.md, CITATION.cff, the page that says how t
     python tools/address.py --check   lists what differs; status 1 if something does
 
 On GitHub Actions the build takes the address of the repository it runs in, so a fork's pages never name another one.
+
+As long as nobody has published the project the owner is `your--name`. GitHub gives no account two hyphens in a row, so
+the address is nobody's and never will be: no reader is sent to a stranger. Until it is replaced, README.md keeps its
+badges in a comment, and the pages have no buttons that lead there.
 """
 
 import argparse
@@ -27,6 +31,7 @@ BRANCH = "main"
 FORM = re.compile(r"https://github\.com/([A-Za-z0-9-]+)/([\w.-]+)")
 TEXTS = {".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".py", ".rst", ".css", ".js", ".json", ".svg", ".bib",
          ".sh", ""}
+BADGES = (("<!-- badges\n", "<!-- badges -->\n"), ("\nbadges -->", "\n<!-- /badges -->"))  # unseen, and seen
 SKIPPED = {".git", "_build", "build", "dist", "runs", "node_modules", "__pycache__", "results"}
 
 
@@ -41,6 +46,12 @@ class Address:
                              "Binder know https://github.com/<owner>/<name>")
         if not self.pages.startswith("https://"):
             raise SystemExit(f"error: pyproject.toml, [tool.mmvm]: pages is {self.pages!r}; it begins with https://")
+
+    @property
+    def somebodys(self) -> bool:
+        """GitHub's accounts have single hyphens within their names, nowhere else."""
+        owner = self.slug.partition("/")[0]
+        return "--" not in owner and owner.strip("-") == owner
 
     @property
     def slug(self) -> str:
@@ -144,6 +155,9 @@ def write(root: Path = ROOT) -> list[Path]:
         text = after = read(path)
         for pattern, right in pairs:
             after = re.sub(pattern, right, after)
+        if path == root / "README.md":
+            for unseen, seen in BADGES:
+                after = after.replace(unseen, seen) if new.somebodys else after.replace(seen, unseen)
         if after != text:
             path.write_text(after, encoding="utf-8", newline="\n")
             changed.append(path)

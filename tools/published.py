@@ -49,8 +49,9 @@ def commands(chapter: str, parameters: str, root: Path = ROOT) -> str:
 def links(chapter: str, ours: public.Address) -> dict[str, str]:
     """Where a chapter runs or comes from: what it is called, the address, from the folder of the pages."""
     notebook = f"book/{chapter}.ipynb"
+    elsewhere = {"Open in Colab": ours.colab(notebook), "Open in Binder": ours.binder(notebook)}
     return {"Notebook": f"../_sources/{notebook}", "Script": f"../_sources/book/{chapter}.py",
-            "Open in Colab": ours.colab(notebook), "Open in Binder": ours.binder(notebook)}
+            **(elsewhere if ours.somebodys else {})}
 
 
 def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]:
@@ -62,10 +63,11 @@ def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]
 
     items = "\n".join(f'<li><a href="{where}"{" download" * where.startswith("..")}>{name}</a></li>'
                       for name, where in links(chapter, ours).items())
+    in_colab = [raw("<p>Colab has no copy of the repository: put this into a cell above the others.</p>"),
+                code(IN_COLAB.format(repository=ours.repository, name=ours.name), "ipython3")]
     return [raw('<details class="rerun"><summary>Rerun this page</summary>\n<p>In a clone, in its environment:</p>'),
-            code(commands(chapter, parameters), "bash"), raw(f'<ul class="rerun-links">\n{items}\n</ul>\n'
-            "<p>Colab has no copy of the repository: put this into a cell above the others.</p>"),
-            code(IN_COLAB.format(repository=ours.repository, name=ours.name), "ipython3"), raw("</details>")]
+            code(commands(chapter, parameters), "bash"), raw(f'<ul class="rerun-links">\n{items}\n</ul>'),
+            *(in_colab if ours.somebodys else []), raw("</details>")]
 
 
 def offer(app: Sphinx, doctree: nodes.document) -> None:

@@ -49,10 +49,14 @@ def configure(app: Sphinx, config: Config) -> None:
     config.mathjax_path = f"mathjax/{COMPONENT}"
     config.html_theme_options["navbar_persistent"] = []  # the search is in the sidebar, and once is enough
     address = public.address()
-    config.html_theme_options |= {"repository_url": address.repository, "repository_branch": public.BRANCH,
-                                  "use_repository_button": True, "use_issues_button": True}
     config.html_baseurl = address.pages + "/"
-    config.api_source = address.source("{path}#L{line}")
+    there = address.somebodys  # else no button leads to it
+    config.html_theme_options |= {"repository_url": address.repository if there else "", "use_issues_button": there,
+                                  "repository_branch": public.BRANCH, "use_repository_button": there}
+    if there:
+        config.api_source = address.source("{path}#L{line}")
+    else:
+        config.html_theme_options["launch_buttons"] = {}
 
 
 def fold(app: Sphinx, doctree: nodes.document) -> None:

@@ -5,7 +5,8 @@ those of an `__all__` anywhere in `mmvm`; Sphinx's autosummary and autodoc do th
 terminal (columns of two, `names` in single backticks, letters and asterisks as in mathematics): `to_rst` translates.
 In the other pages the first mention of a public name links to its entry.
 
-Settings: `api_source` is the address of a file's line in the repository, with {path} and {line}.
+Settings: `api_source` is the address of a file's line in the repository, with {path} and {line}; empty: files
+are named without a link.
 """
 
 import ast
@@ -216,7 +217,7 @@ def setup(app) -> dict:
             place = public()[name]
             file = Path(importlib.import_module(place).__file__).relative_to(ROOT).as_posix()
             address = app.config.api_source.format(path=file, line=line_of(name))
-            lines += [f"Source: `{file} <{address}>`__", ""]
+            lines += [f"Source: `{file} <{address}>`__" if address else f"Source: ``{file}``, line {line_of(name)}", ""]
 
     def link(app, doctree):
         """The first mention of each public name on a page, in backticks, leads to its entry; of `mmvm` to the page."""

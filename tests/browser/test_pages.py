@@ -6,7 +6,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from visits import HTML, PAGES, PICTURES, SCHEMES, WIDTHS, open_page
+from visits import HTML, PAGES, PICTURES, WIDTHS, open_page
 
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # axe's time grows with the elements. MathJax hides its thousands of boxes from readers of screens, who get MathML in
@@ -176,11 +176,3 @@ def test_a_page_says_what_it_is(name):
         assert head.select_one(selector) and len(head.select_one(selector)["content"]) > 5, f"{name}: {selector}"
     assert head.select_one('link[rel="canonical"]')["href"].endswith(name), name
     assert head.select_one('link[rel="icon"]'), name
-
-
-def test_a_picture_was_kept_of_every_page_scheme_and_width():
-    kept = {path.name for path in PICTURES.glob("*.jpg")}
-    for name in PAGES:
-        for scheme in SCHEMES:
-            for width in WIDTHS:
-                assert f"{name.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.jpg" in kept

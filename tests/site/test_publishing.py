@@ -81,9 +81,29 @@ def test_one_line_and_one_command_change_all(tree):
     assert f"git clone {HOSTS['HUB']}/Lab-7/shared && cd shared" in (tree / "book" / "intro.ipynb").read_text()
     assert yaml.safe_load((tree / "CITATION.cff").read_text())["url"] == "https://lab-7.github.io/shared"
     old = address.setting(ROOT)
+    assert "<!-- badges -->\n[![checks]" in (tree / "README.md").read_text(), "seen as soon as they lead somewhere"
     left = [path.name for path in address.files(tree) if old.slug in path.read_text() or old.pages in path.read_text()]
     assert not left
     assert not address.write(tree), "a second time changes nothing"
+
+
+def test_badges_and_buttons_wait_for_an_address_that_somebody_can_own(tree):
+    committed = (ROOT / "README.md").read_text()
+    assert address.setting().somebodys == ("<!-- badges -->" in committed)
+    address.write(tree)
+    setting = tree / "pyproject.toml"
+    setting.write_text(setting.read_text().replace("Lab-7/shared", "nobody--here/shared"))
+    address.write(tree)
+    assert "<!-- badges\n[![checks]" in (tree / "README.md").read_text() and not address.check(tree)
+    nobodys = address.setting(tree)
+    assert not nobodys.somebodys and set(published.links("cub", nobodys)) == {"Notebook", "Script"}
+    said = "".join(node.astext() for node in published.box("cub", "", nobodys))
+    assert nobodys.slug not in said and "Colab" not in said
+
+
+@pytest.mark.parametrize("owner, can", [("a", True), ("a-b-9", True), ("a--b", False), ("-a", False), ("a-", False)])
+def test_an_owner_is_one_that_github_allows(owner, can):
+    assert address.make(f"{HOSTS['HUB']}/{owner}/x").somebodys == can
 
 
 def test_an_address_that_colab_does_not_know_is_one_line():
