@@ -44,16 +44,16 @@ help:  ## this list
 install: $(ENVIRONMENT)  ## build the environment in .venv from requirements.lock
 	@echo "Environment ready: $(PY)"
 
-book: $(ENVIRONMENT) $(KERNEL)  ## run every chapter live and render _build/html/index.html (under 10 minutes)
-	@echo "Running every chapter and rendering the book; under 10 minutes, most of it training in the chapter polymnist"
+book: $(ENVIRONMENT) $(KERNEL)  ## run every chapter live and render _build/html/index.html (8 to 18 minutes)
+	@echo "Running every chapter and rendering the book; 8 to 18 minutes, most of it training in the chapter polymnist"
 	@$(PY) tools/book.py --execute
 
 html: $(ENVIRONMENT) $(KERNEL)  ## render the committed outputs only (under a minute)
 	@echo "Rendering the committed outputs; under a minute"
 	@$(PY) tools/book.py
 
-notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md, with outputs (under 10 minutes)
-	@echo "Making the notebooks from their text twins; under 10 minutes for all"
+notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md, with outputs (8 to 18 minutes)
+	@echo "Making the notebooks from their text twins; 8 to 18 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
@@ -61,7 +61,7 @@ NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 --nbval
 # chapters that train for minutes; the longest first, for a worker takes one after the other
 LONG := $(addprefix book/,polymnist.ipynb mimic-cxr.ipynb cub.ipynb)
 
-test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, the chapters but the three longest against their outputs (5 to 7 minutes)
+test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, the chapters but the three longest against their outputs (5 to 9 minutes)
 	@echo "1/3 style, that imports go down only, types (seconds; types half a minute the first time)"
 	@$(PY) -m ruff check .
 	@$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
@@ -73,8 +73,8 @@ test: $(ENVIRONMENT) $(KERNEL)  ## style, imports, types, unit tests, the chapte
 
 # measured by the tests that CI runs; it makes them a quarter slower
 test-all: COVERAGE := --cov=mmvm --cov-report= --cov-fail-under=92
-test-all: test  ## and what takes longest: whole runs, the grid, commands of the README, the three longest chapters (15 to 25 minutes in all)
-	@echo "1/2 whole runs, queue and grid, other processes, README snippets (6 to 10 minutes)"
+test-all: test  ## and what takes longest: whole runs, the grid, commands of the README, the three longest chapters (15 to 27 minutes in all)
+	@echo "1/2 whole runs, queue and grid, other processes, README snippets (6 to 11 minutes)"
 	@$(PYTEST) -m slow --durations=5
 	@echo "2/2 the three chapters that train longest (4 to 6 minutes)"
 	@$(NBVAL) $(LONG)
