@@ -96,7 +96,7 @@ def address(root: Path = ROOT) -> Address:
 def files(root: Path = ROOT) -> Iterator[Path]:
     """The texts in which an address may stand."""
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED and (
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.endswith(".egg-info") and (
             not name.startswith(".") or name in (".github", ".devcontainer", ".ci"))
             and not Path(folder, name, "pyvenv.cfg").exists())
         yield from (Path(folder) / name for name in sorted(names) if Path(name).suffix in TEXTS)
