@@ -20,6 +20,7 @@ from pathlib import Path
 
 import mmvm
 
+TORCHS = "Define the computation performed at every call"  # what `forward` says where a network says nothing of its own
 ROOT = Path(mmvm.__file__).resolve().parent.parent
 ROW = re.compile(r"(\S(?:.{0,60}?\S)?)(  +)(?=\S)")  # a name, two spaces or more, what it is
 CODE = re.compile(r"`([^`]+)`")
@@ -211,6 +212,8 @@ def setup(app) -> dict:
             return node.children
 
     def translate(app, what, name, obj, options, lines):
+        if lines and lines[0].startswith(TORCHS):
+            lines.clear()  # the signature stays
         text = docstring(name).splitlines() if name in public() else lines
         lines[:] = to_rst(list(text))
         if name in public():
