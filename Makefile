@@ -44,16 +44,16 @@ help:  ## this list
 install: $(ENVIRONMENT)  ## build the environment in .venv from requirements.lock
 	@echo "Environment ready: $(PY)"
 
-book: $(ENVIRONMENT) $(KERNEL)  ## run every chapter live and render _build/html/index.html (8 to 18 minutes)
-	@echo "Running every chapter and rendering the book; 8 to 18 minutes, most of it training in the chapter polymnist"
+book: $(ENVIRONMENT) $(KERNEL)  ## run every chapter live and render _build/html/index.html (10 to 18 minutes)
+	@echo "Running every chapter and rendering the book; 10 to 18 minutes, most of it training in the chapter polymnist"
 	@$(PY) tools/book.py --execute
 
 html: $(ENVIRONMENT) $(KERNEL)  ## render the committed outputs only (under a minute)
 	@echo "Rendering the committed outputs; under a minute"
 	@$(PY) tools/book.py
 
-notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md, with outputs (8 to 18 minutes)
-	@echo "Making the notebooks from their text twins; 8 to 18 minutes for all"
+notebooks: $(ENVIRONMENT) $(KERNEL)  ## remake book/*.ipynb from book/text/*.md, with outputs (10 to 18 minutes)
+	@echo "Making the notebooks from their text twins; 10 to 18 minutes for all"
 	@$(PY) tools/notebooks.py $(CHAPTERS)
 
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile

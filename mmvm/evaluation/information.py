@@ -89,6 +89,11 @@ def _aggregate(q: DiagonalGaussian, z: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(inside), torch.cat(outside)
 
 
+def _information(q: DiagonalGaussian, z: Tensor) -> float:
+    """Mean nats by which draws z (N, D) are likelier under their own of N densities than under the mixture of all."""
+    return float((q.log_prob(z) - _aggregate(q, z)[0]).mean())
+
+
 @dataclass(frozen=True)
 class SharedInformation:
     """[m, n], (M, M) nats: what z_n tells of z_m, and what is left of I(x_m; z_m). NaN on the diagonal, and where no
@@ -141,8 +146,7 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
         own, given = z[a][both], z[b][both]
         halves = torch.randperm(rows, generator=generator).tensor_split(2)
         shared = np.mean([_contrast(own[fit], given[fit], own[ask], given[ask]) for fit, ask in (halves, halves[::-1])])
-        information = float((q[a][both].log_prob(own) - _aggregate(q[a][both], own)[0]).mean())
-        found[:, a, b] = shared, information - shared, math.log(len(halves[1]))
+        found[:, a, b] = shared, _information(q[a][both], own) - shared, math.log(len(halves[1]))
     return SharedInformation(*found)
 
 
@@ -163,7 +167,7 @@ def _contrast(z: Tensor, given: Tensor, asked: Tensor, at: Tensor) -> float:
         """With the covariance times a factor."""
         critic = DiagonalGaussian.within_limits(mean @ whiten, torch.full_like(mean, math.log(factor)))
         draws = draws / scale @ whiten
-        return float((critic.log_prob(draws) - _aggregate(critic, draws)[0]).mean())
+        return _information(critic, draws)
     best = max(FACTORS, key=lambda factor: nats(mean[:TUNED], z[:TUNED], factor))
     return nats(expected, asked, best)
 
