@@ -54,8 +54,9 @@ def from_twin(chapter: str) -> nbformat.NotebookNode:
 
 
 def inputs(notebook: nbformat.NotebookNode) -> list[tuple]:
-    """What a notebook and its twin must share: per cell its kind, source, tags and figure settings."""
-    return [(cell.cell_type, cell.source.strip(), cell.metadata.get("tags", []), cell.metadata.get("mystnb", {}))
+    """What a notebook and its twin must share: per cell its id, kind, source, tags and figure settings."""
+    return [(cell.id, cell.cell_type, cell.source.strip(), cell.metadata.get("tags", []),
+             cell.metadata.get("mystnb", {}))
             for cell in notebook.cells]
 
 
