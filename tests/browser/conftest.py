@@ -1,4 +1,4 @@
-"""One browser for all pages of _build/html, and one visit of each page in light and in dark that the tests share.
+"""One browser for all pages of _build/html, and one visit of each page that the tests share.
 
 `make test-site` builds the book and runs them. CHROMIUM names a browser that is not on PATH.
 """
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from visits import HTML, PAGES, SCHEMES, Quiet, Visit, executable, open_page
+from visits import HTML, PAGES, Quiet, Visit, executable, open_page
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +36,8 @@ def address() -> Iterator[str]:
     server.shutdown()
 
 
-@pytest.fixture(scope="module", params=[(name, scheme) for name in PAGES for scheme in SCHEMES],
-                ids=lambda pair: "-".join(pair))
+@pytest.fixture(scope="module", params=PAGES)
 def visit(request, browser, address) -> Iterator[Visit]:
-    visit = open_page(browser, address, *request.param)
+    visit = open_page(browser, address, request.param)
     yield visit
     visit.page.context.close()

@@ -1,5 +1,6 @@
 """The results explorer in a browser: what it draws is what the rows say, by mouse and by keyboard."""
 
+import functools
 import random
 
 import numpy as np
@@ -15,12 +16,14 @@ SEVERAL = {("hippocampus", "control"), ("polymnist_search", "search")}
 POINTS = """() => [...document.querySelectorAll("#explorer svg [data-mean]")].map(point => [
     Number(point.dataset.mean), point.dataset.sd === "" ? null : Number(point.dataset.sd), Number(point.dataset.x),
     Number(point.dataset.seeds)])"""
+read = functools.cache(results.read)
 OPTIONS = "id => [...document.getElementById(id).options].map(option => option.value)"
 
 
-@pytest.fixture(params=["served", "disk"])
+@pytest.fixture
 def page(request, browser, address):
-    visit = open_page(browser, address if request.param == "served" else HTML.as_uri() + "/", PAGE)
+    """As it opens; from the disk where a test asks for that."""
+    visit = open_page(browser, getattr(request, "param", address), PAGE)
     yield visit.page
     assert not visit.messages + visit.outside + visit.missing, visit.messages + visit.outside + visit.missing
     visit.page.context.close()
@@ -28,7 +31,7 @@ def page(request, browser, address):
 
 def expected(name: str, profile: str, measure: str, axis: str) -> list[list[float]]:
     """Mean, deviation, place and seeds of each method, beta and length, from the rows by other code."""
-    table = results.read(name)
+    table = read(name)
     table = table[(table["profile"] == profile) & (table["source"] == "")]
 
     def of(column):
@@ -50,6 +53,11 @@ def same(shown: list, wanted: list) -> bool:
         return points[np.lexsort((points[:, 0], points[:, 2].round(6)))]  # equal errors, whatever their last bit
     return len(shown) == len(wanted) and np.allclose(ordered(shown), ordered(wanted), rtol=1e-6, atol=1e-9,
                                                      equal_nan=True)
+
+
+@pytest.mark.parametrize("page", [HTML.as_uri() + "/"], indirect=True, ids=["disk"])
+def test_it_works_from_the_disk(page):
+    assert same(page.evaluate(POINTS), expected("polymnist", "laptop", "probe", "beta"))
 
 
 def test_means_are_those_of_the_rows(page):
@@ -110,7 +118,7 @@ def test_the_rows_behind_a_plot_have_their_run(page):
     page.locator("#explorer summary").click()
     heads = page.locator("#explorer details th[scope=col]").all_inner_texts()
     assert heads == ["method", "beta", "seed", "probe", "date", "commit", "training, s"]
-    written = results.read("polymnist")
+    written = read("polymnist")
     written = written[(written["profile"] == "laptop") & (written["metric"] == "probe") & (written["target"] == "mean")]
     cells = page.locator("#explorer details tbody tr").first.locator("td").all_inner_texts()
     own = written[(written["method"] == "mmvm") & (written["beta"] == float(cells[0]))

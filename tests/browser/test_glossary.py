@@ -5,7 +5,7 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from visits import HTML, PAGES, open_page
+from visits import HTML, PAGES, open_page, soup
 
 GLOSSARY = "book/glossary.html"
 TERMS = 'a[href*="glossary.html#term-"]'
@@ -15,16 +15,12 @@ SET = """() => { const box = document.querySelector("#glossary-box"), count = wh
     return !box.hidden && count(".math") === count("mjx-container"); }"""
 
 
-def soup(name: str) -> BeautifulSoup:
-    return BeautifulSoup((HTML / name).read_text(encoding="utf-8"), "html.parser")
-
-
 def places(name: str) -> list[str]:
     return [link["href"].partition("#")[2] for link in soup(name).select(TERMS)]
 
 
 LINKING = {name: found for name in PAGES if name.startswith("book/") and name != GLOSSARY and (found := places(name))}
-FIRST = next(iter(LINKING), "")
+FIRST = min(LINKING, key=lambda name: (HTML / name).stat().st_size, default="")  # the page that opens soonest
 
 
 def visits() -> dict[str, list[str]]:

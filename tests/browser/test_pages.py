@@ -2,12 +2,14 @@
 
 import functools
 import re
+from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
-from bs4 import BeautifulSoup
-from visits import HTML, PAGES, PICTURES, WIDTHS, open_page
+from axe_playwright_python.sync_playwright import Axe
+from visits import HTML, PAGES, PICTURES, SCHEMES, WIDTHS, open_page, soup
 
+COLOURS = ["color-contrast", "link-in-text-block"]
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # axe's time grows with the elements. MathJax hides its thousands of boxes from readers of screens, who get MathML in
 # their place, and of the coloured words of code one of each kind is enough: the others become plain text.
@@ -47,22 +49,25 @@ TOO_WIDE = """() => {
 }"""
 
 
-@functools.cache
-def soup(name: str) -> BeautifulSoup:
-    return BeautifulSoup((HTML / name).read_text(encoding="utf-8"), "html.parser")
-
-
 def said(name: str, found: list[str]) -> str:
     return f"{name}:\n  " + "\n  ".join(found)
 
 
-def test_the_console_is_silent(visit):
-    assert not visit.messages, said(visit.name, visit.messages)
+def refuse_noise(visit) -> None:
+    found = [*visit.messages, *(f"asks for {url}" for url in visit.outside), *(f"lacks {url}" for url in visit.missing)]
+    assert not found, said(visit.name, found)
 
 
-def test_no_request_leaves_the_machine_and_none_fails(visit):
-    assert not visit.outside, said(visit.name, visit.outside)
-    assert not visit.missing, said(visit.name, visit.missing)
+def test_no_message_no_request_that_leaves_the_machine_and_none_that_fails(visit):
+    refuse_noise(visit)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opened_in_dark_is_dark_and_as_silent(name, browser, address):
+    visit = open_page(browser, address, name, "dark", formulas=False)
+    visit.shown_in("dark")
+    refuse_noise(visit)
+    visit.page.context.close()
 
 
 def test_formulas_are_set(visit):
@@ -73,42 +78,46 @@ def test_formulas_are_set(visit):
     assert containers >= len(source) and not wrong, said(visit.name, [f"{containers} of {len(source)} set", *wrong])
 
 
-def test_nothing_is_wider_than_the_window(visit):
+def test_nothing_is_wider_than_the_window_and_a_picture_is_kept(visit):
+    """At three widths in light and dark; pictures of all widths in light, of a desk in dark."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
     found = []
-    for width in WIDTHS:
-        visit.at(width)
-        found += [f"at {width} px: {line}" for line in visit.page.evaluate(TOO_WIDE)]
+    for scheme in SCHEMES:
+        visit.shown_in(scheme)
+        for width in WIDTHS:
+            visit.at(width)
+            found += [f"at {width} px in {scheme}: {line}" for line in visit.page.evaluate(TOO_WIDE)]
+            if scheme == "light" or width == WIDTHS[-1]:
+                path = keep_picture(visit, width, scheme)
+                assert path.stat().st_size > 5_000, f"{visit.name}: an empty page at {width} px"
     assert not found, said(visit.name, found)
 
 
-def test_a_picture_of_the_page_is_kept(visit):
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    for width in WIDTHS:
-        visit.at(width)
-        path = PICTURES / f"{visit.name.replace('/', '-').removesuffix('.html')}-{width}-{visit.scheme}.jpg"
-        height = min(visit.page.evaluate("() => document.documentElement.scrollHeight"), TALLEST)
-        visit.page.screenshot(path=path, full_page=True, type="jpeg", quality=60,
-                              clip={"x": 0, "y": 0, "width": width, "height": height})
-        assert path.stat().st_size > 5_000, f"{visit.name}: an empty page at {width} px"
+def keep_picture(visit, width: int, scheme: str) -> Path:
+    path = PICTURES / f"{visit.name.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.jpg"
+    height = min(visit.page.evaluate("() => document.documentElement.scrollHeight"), TALLEST)
+    visit.page.screenshot(path=path, full_page=True, type="jpeg", quality=60,
+                          clip={"x": 0, "y": 0, "width": width, "height": height})
+    return path
 
 
 def test_axe_finds_nothing_against_wcag_22_aa(visit):
-    """All rules on a phone and at a desk in light; in dark, where only colours differ, those of colours.
+    """All rules at a desk in light, there those of colours in dark, and all others on a phone.
 
     The last test of a visit: it changes the page.
     """
-    from axe_playwright_python.sync_playwright import Axe
-
     visit.page.evaluate(THIN_OUT)
-    only = {"type": "tag", "values": STANDARDS} if visit.scheme == "light" else {"type": "rule", "values": [
-        "color-contrast", "link-in-text-block"]}
+    all_rules, colours = {"type": "tag", "values": STANDARDS}, {"type": "rule", "values": COLOURS}
     found = []
-    for width in WIDTHS[::2] if visit.scheme == "light" else WIDTHS[-1:]:
+    for scheme, width, only, off in (("light", WIDTHS[-1], all_rules, []), ("dark", WIDTHS[-1], colours, []),
+                                     ("light", WIDTHS[0], all_rules, COLOURS)):
+        visit.shown_in(scheme)
         visit.at(width)
         visit.page.wait_for_timeout(SETTLED)
-        answer = Axe().run(visit.page, options={"runOnly": only, "resultTypes": ["violations"]}).response
-        found += [f"at {width} px: {rule['id']} ({rule['help']}): {node['html'][:160]} {' '.join(node['target'])[:120]}"
-                  + (f" {node['any'][0]['message'][:200]}" if node["any"] else "")
+        answer = Axe().run(visit.page, options={"runOnly": only, "rules": {rule: {"enabled": False} for rule in off},
+                                                "resultTypes": ["violations"]}).response
+        found += [f"at {width} px in {scheme}: {rule['id']} ({rule['help']}): {node['html'][:160]} "
+                  f"{' '.join(node['target'])[:120]}" + (f" {node['any'][0]['message'][:200]}" if node["any"] else "")
                   for rule in answer["violations"] for node in rule["nodes"][:4]]
     assert not found, said(visit.name, found)
 

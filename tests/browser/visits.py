@@ -1,5 +1,6 @@
 """What the tests of the pages share: where the pages are, and a visit of one in a browser."""
 
+import functools
 import http.server
 import os
 import shutil
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -29,6 +31,12 @@ def executable() -> str:
     return found
 
 
+@functools.cache
+def soup(name: str) -> BeautifulSoup:
+    """What a page's file says, for tests that need no browser."""
+    return BeautifulSoup((HTML / name).read_text(encoding="utf-8"), "html.parser")
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments) -> None:
         pass
@@ -39,22 +47,25 @@ class Visit:
     """An open page and what happened while it opened."""
 
     name: str
-    scheme: str
     page: object
     messages: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+
+    def shown_in(self, scheme: str) -> None:
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
 
     def at(self, width: int) -> None:
         self.page.set_viewport_size({"width": width, "height": HEIGHT})
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def open_page(browser, address: str, name: str, scheme: str = "light") -> Visit:
-    """A page with its formulas set; what it asks of other machines is noted and refused."""
+def open_page(browser, address: str, name: str, scheme: str = "light", formulas: bool = True) -> Visit:
+    """A page with its formulas set, if asked; what it asks of other machines is noted and refused."""
     context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTHS[-1], "height": HEIGHT},
                                   reduced_motion="reduce")
-    visit = Visit(name, scheme, context.new_page())
+    visit = Visit(name, context.new_page())
 
     def route(route) -> None:
         if route.request.url.startswith((address, "data:", "blob:")):
@@ -70,6 +81,7 @@ def open_page(browser, address: str, name: str, scheme: str = "light") -> Visit:
     page.on("response", lambda answer: answer.status >= 400 and visit.missing.append(answer.url.removeprefix(address)))
     page.goto(address + name, wait_until="load")
     page.add_style_tag(content=STILL)
-    page.evaluate("() => window.MathJax?.startup?.promise")
+    if formulas:
+        page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate("() => document.fonts.ready.then(() => true)")
     return visit
