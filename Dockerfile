@@ -1,8 +1,10 @@
 # The same book in a container, from the exact versions of requirements.lock:
 #     docker build -t mmvm . && docker run --rm -p 8000:8000 mmvm      then http://localhost:8000
 #     docker run --rm -it mmvm bash                                    a shell in which make, papermill and mmvm work
-# On Linux torch comes with its CUDA libraries, so the image has about 7 GB.
-FROM python:3.12-slim
+# On Linux torch comes with its CUDA libraries, so the image has about 7 GB. Behind a registry of your own, name its image
+# of Debian with Python 3.11 or later: --build-arg PYTHON=<image>
+ARG PYTHON=python:3.12-slim
+FROM ${PYTHON}
 
 # git: rows name the commit that made them; build-essential is not needed, every pin has a wheel
 RUN apt-get update \
