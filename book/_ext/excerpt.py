@@ -56,9 +56,14 @@ def put(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         place.replace_self(image)
 
 
+def open_figure(self: HTML5Translator, node: opening_figure) -> None:
+    """A figure that the keyboard reaches: on a phone it keeps its size, to be read, and scrolls in itself."""
+    self.body.append(self.starttag(node, "figure", tabindex="0"))
+
+
 def setup(app: Sphinx) -> dict:
     app.add_node(place_of_excerpt)
-    app.add_node(opening_figure, html=(HTML5Translator.visit_figure, HTML5Translator.depart_figure))
+    app.add_node(opening_figure, html=(open_figure, HTML5Translator.depart_figure))
     app.add_directive("excerpt", Excerpt)
     app.connect("doctree-resolved", put)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

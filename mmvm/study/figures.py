@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from sklearn.isotonic import isotonic_regression
 
 from mmvm.errors import UserError
@@ -100,23 +101,31 @@ def label_panels(axes: Any, labels: Sequence[str] | None = None) -> None:
 def label_lines(ax: Any) -> None:
     """Each line's name beside its right end in place of a legend, moved apart where names would overlap, with a thin
     line from the one to the other; call it when all lines are drawn."""
+    named, ends, placed = _ends(ax)
+    for (name, line), end, y in zip(named.items(), ends, placed):
+        colour = 0.75 * np.array(to_rgb(line.get_color()))
+        ax.annotate(name, end, xytext=(1.06, y), xycoords="axes fraction", textcoords="axes fraction", va="center",
+                    fontsize=SMALLEST, color=colour,
+                    arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})
+
+
+def _ends(ax: Any) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Name -> line (n), where each line ends (n, 2) and the heights at which the names have room (n,), in shares of the
+    axes."""
     ax.get_ylim()  # brings limits up to date, which matplotlib leaves for later
-    named = {}  # name -> its line and the last point of it that is a number
+    named, ends = {}, []
     for handle, name in zip(*ax.get_legend_handles_labels()):
         line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
         points = np.asarray(line.get_xydata(), dtype=float)
         if (known := np.isfinite(points).all(1)).any():
-            named[name] = line, points[known][-1]
-    ends = [end for _, end in named.values()]
+            named[name] = line
+            ends.append(points[known][-1])
     ends = np.clip(ax.transAxes.inverted().transform(ax.transData.transform(ends)), 0, 1)  # a line may leave the axes
     step = 1.3 * SMALLEST / 72 / (0.9 * ax.get_position().height * ax.figure.get_figheight())  # of the axes' height
     order, apart = np.argsort(ends[:, 1]), step * np.arange(len(named))
-    placed = isotonic_regression(ends[order, 1] - apart, y_min=0, y_max=max(1 - apart[-1], 0)) + apart
-    for i, y in zip(order, placed):
-        name, colour = list(named)[i], 0.75 * np.array(to_rgb(list(named.values())[i][0].get_color()))
-        ax.annotate(name, ends[i], xytext=(1.06, y), xycoords="axes fraction", textcoords="axes fraction", va="center",
-                    fontsize=SMALLEST, color=colour,
-                    arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})
+    placed = np.empty(len(named))
+    placed[order] = isotonic_regression(ends[order, 1] - apart, y_min=0, y_max=max(1 - apart[-1], 0)) + apart
+    return named, ends, placed
 
 
 def show_image(ax: Any, image: Any) -> None:
@@ -285,7 +294,8 @@ def _name_ends(ax: Any, x: pd.Series, y: pd.Series, names: Sequence[str], colour
     for end, inner in ((0, 1), (-1, -2)) if len(points) > 1 else ():
         right, up = (points[end] - points[inner]) / (np.linalg.norm(points[end] - points[inner]) + 1e-9)
         ax.annotate(names[end], (x.iloc[end], y.iloc[end]), xytext=(4 + 14 * right, 9 * np.sign(up)), ha="center",
-                    va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=1)  # under data
+                    va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=4,
+                    path_effects=[withStroke(linewidth=2.5, foreground="white")])  # to be read over bars
 
 
 def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],
@@ -306,7 +316,12 @@ def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, flo
         if betas[0] > 1e-3:
             ax.set_xticks(betas, [fraction(beta) for beta in betas])
             ax.minorticks_off()
-        label_lines(ax)
+    drawn = axes.flat[:len(metrics)]
+    if max(np.abs(placed - ends[:, 1]).max() for _, ends, placed in map(_ends, drawn)) > 0.3:  # far from their lines
+        fig.legend(*drawn[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    else:
+        for ax in drawn:
+            label_lines(ax)
     for ax in axes[-1]:
         ax.set_xlabel(r"$\beta$")
     return fig

@@ -52,10 +52,11 @@ def bars(tables: dict[str, pd.DataFrame], labels: dict[str, str], label: str) ->
         colours = [PRECISION_COLOURS.get(kind, MUTED) for kind in kinds]
         spread = np.abs(table[["low", "high"]].to_numpy().T - table["value"].to_numpy())
         ax.barh(position, table["value"], xerr=spread, color=colours, height=0.65, error_kw={"linewidth": 1})
-        for y, value in zip(position, table["value"]):
+        for y, value, high in zip(position, table["value"], table["high"]):
             if np.isfinite(value):
-                ax.annotate(f"{value:,.0f}", (0, y), xytext=(3, 0), textcoords="offset points", va="center",
-                            color="white", fontsize=SMALLEST)
+                ax.annotate(f"{value:,.0f}", (high, y), xytext=(4, 0), textcoords="offset points", va="center",
+                            color=INK, fontsize=SMALLEST)
+        ax.margins(x=0.2)  # room for the numbers
         ax.set(xlabel=label)
         ax.set_yticks(position, labels.values())
     axes[0, 0].invert_yaxis()
