@@ -12,7 +12,8 @@ from visits import HTML, PAGES, PICTURES, SCHEMES, WIDTHS, open_page, soup
 COLOURS = ["color-contrast", "link-in-text-block"]
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # axe's time grows with the elements. MathJax hides its thousands of boxes from readers of screens, who get MathML in
-# their place, and of the coloured words of code one of each kind is enough: the others become plain text.
+# their place; of the coloured words of code, of a table's rows and of the entries of the reference, which a program
+# writes, a few of each kind are enough: the others become plain text or go.
 THIN_OUT = """() => {
     for (const box of document.querySelectorAll("mjx-container")) {
         const width = box.getBoundingClientRect().width, formula = document.createElement("span");
@@ -20,12 +21,18 @@ THIN_OUT = """() => {
         formula.textContent = "formula";
         box.replaceWith(formula);
     }
-    const seen = new Set();
-    for (const word of [...document.querySelectorAll(".highlight pre span")])
-        if (!word.className || seen.size === seen.add(word.className).size) word.replaceWith(...word.childNodes);
+    const seen = {};
+    const enough = (kind, most) => (seen[kind] = (seen[kind] ?? 0) + 1) > most;
+    for (const word of [...document.querySelectorAll(".highlight pre span, .sig span")])
+        if (!word.className || enough(`word ${word.className}`, 1)) word.replaceWith(...word.childNodes);
+    const shape = element => [...element.querySelectorAll("*")].map(inner => `${inner.tagName}.${inner.className}`).join();
+    for (const row of [...document.querySelectorAll("article tbody tr")])
+        if (enough(`row ${row.className} ${shape(row)}`, 3)) row.remove();
+    for (const entry of [...document.querySelectorAll("dl.py")].reverse())  // those within others first
+        if (enough(`entry ${entry.className}`, 5)) entry.remove();
     document.body.normalize();
 }"""
-TALLEST = 60_000  # pixels; a JPEG holds little more
+TALLEST = 30_000  # pixels; the reference alone is taller
 SETTLED = 400  # milliseconds after which the theme has made what scrolls now reachable by keyboard
 # what is wider than the window, and neither lies in something that scrolls by itself nor is hidden
 TOO_WIDE = """() => {
