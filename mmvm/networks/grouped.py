@@ -38,7 +38,7 @@ def forward_grouped(networks: Networks, inputs: Sequence[Tensor]) -> list:
             x = _flat(x, len(networks))
         h = _forward(_of(networks, "trunk"), x)
         means, logvars = (_forward(_of(networks, head), h) for head in ("mean", "logvar"))
-        return list(zip(means, logvars))
+        return list(zip(means, logvars, h if h.ndim == 3 else _flat(h, len(networks))))
     if isinstance(first, MLPDecoder):
         x = _forward(_of(networks, "out"), _forward(_of(networks, "trunk"), x))
         return [out.view(-1, *first.shape) for out in x]
