@@ -19,8 +19,7 @@ from mmvm.networks.default import default_networks
 from mmvm.networks.features import WithFeatures, feature_widths
 from mmvm.networks.grouped import forward_grouped
 from mmvm.networks.present import run_on_present
-from mmvm.objectives import Objective, Schedule
-from mmvm.objectives.base import Posteriors
+from mmvm.objectives import Objective, Posteriors, Schedule
 from mmvm.objectives.spec import build
 from mmvm.schedule import at, bounds_of
 from mmvm.sharing import fit_latent_density
@@ -295,8 +294,7 @@ class MultimodalVAE(nn.Module):
                   for modality, x_m, seen in zip(self.modalities, batch.x, batch.seen)]
         present = None if batch.complete else batch.observed
         shown = "features" in self.objective.needs
-        encoders = [WithFeatures(own) for own in self.encoders] if shown and not self.grouped else self.encoders
-        outputs = self._run(encoders, inputs, present)
+        outputs = self._run(self.encoders, inputs, present, shown)
         posteriors = [DiagonalGaussian(*out[:2]) for out in outputs]
         if len({q.shape for q in posteriors}) > 1:
             sizes = ", ".join(f"{m.name} {q.shape[-1]}" for m, q in zip(self.modalities, posteriors))
@@ -317,13 +315,14 @@ class MultimodalVAE(nn.Module):
             terms.append(modality.log_prob(parameters, x_m, seen))
         return torch.stack(terms, 1).masked_fill(~batch.observed, 0.0)
 
-    def _run(self, networks: Sequence[nn.Module] | nn.ModuleList, inputs: Sequence[Tensor],
-             present: Tensor | None) -> list:
+    def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor], present: Tensor | None,
+             features: bool = False) -> list:
         """Each network on its own input; what is not `present` (M, B), None: nothing, is not part of its statistics."""
         if self.grouped:
-            return forward_grouped(networks, inputs)
+            return forward_grouped(networks, inputs, features)
+        own = [WithFeatures(network) for network in networks] if features else networks
         return [run_on_present(network, x, None if present is None else present[m])
-                for m, (network, x) in enumerate(zip(networks, inputs))]
+                for m, (network, x) in enumerate(zip(own, inputs))]
 
     def _means(self, latents: Tensor, targets: str | Sequence[str] | None) -> dict[str, Tensor]:
         targets = [m.name for m in self.modalities] if targets is None else targets

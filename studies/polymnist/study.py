@@ -63,8 +63,8 @@ class PolyMNIST(Study):
     inception: str = parameter("", "local weights of the Inception network for the FID; empty: no FID")
     seed: int = parameter(0, "seed of weights, order and draws; paper: 5 seeds", last=True)
     data_seed: int = parameter(0, "seed of crops, positions and pairing", last=True)
-    corrupted: str = parameter("none", "in place of one picture of a tuple: none | noise | swap | blank; options known, "
-                               " and trust", kinds=lambda: KINDS, added=True, apart=True)
+    corrupted: str = parameter("none", "in place of one picture of a tuple: none | noise | swap | blank; options "
+                               "known, trust", kinds=lambda: KINDS, added=True, apart=True)
     information: bool = parameter(False, "measure what each latent keeps: nats, and probes of every factor", added=True,
                                   apart=True)
     root: str = parameter("", "folder with mnist/ or the released m0 ... m4 folders; empty: data/polymnist", last=True)
