@@ -28,7 +28,8 @@ class WithFeatures(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         read: list[Tensor] = []
         head = getattr(self.encoder, "mean", None)
-        hooks = [head.register_forward_pre_hook(lambda _, given: read.append(given[0]))] * isinstance(head, nn.Module)
+        heads = [head] if isinstance(head, nn.Module) else []
+        hooks = [head.register_forward_pre_hook(lambda _, given: read.append(given[0])) for head in heads]
         try:
             mean, logvar, *features = self.encoder(x)
         finally:

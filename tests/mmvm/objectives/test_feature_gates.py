@@ -65,7 +65,8 @@ def test_weights_equal_the_network_written_out():
 
 @pytest.mark.parametrize("mode", Gated.MODES)
 def test_the_gate_learns_and_the_encoders_do_not_through_it(mode):
-    """Without a gradient through the features theirs is that of the same weights as given numbers; with one it is not."""
+    """Without a gradient through the features theirs is that of the same weights as given numbers; with one it is
+    another."""
     for detach in (True, False):
         model, x = gated(mode, detach=detach, load_balance=1.0).eval(), samples()
         q = model.encode(x, OBSERVED)
@@ -124,7 +125,7 @@ def test_any_encoder_shows_its_features_or_is_named():
     assert not own.encoders[2].mean._forward_pre_hooks
     plain = MultimodalVAE(SPECS, [Own(shows=True) for _ in SPECS], own.decoders, MMVM())
     assert plain(x).loss.isfinite().all(), "to an objective that needs none they are no third number"
-    with pytest.raises(UserError, match="Own does not show its features: name the layer .* or let the gate read the po"):
+    with pytest.raises(UserError, match="Own does not show its features: name the layer .* or let the gate read"):
         gated(encoders=[Own(shows=False) for _ in SPECS])
     random = torch.get_rng_state()
     assert WithFeatures(own.encoders[0]).training and torch.equal(random, torch.get_rng_state())
@@ -173,7 +174,8 @@ def test_it_learns_from_features_what_the_posteriors_do_not_show(mode):
     for reads in Gated.READS:
         torch.manual_seed(0)
         gate = Gated(1, mode, reads=reads)
-        model = MultimodalVAE(SPECS, [Hiding() for _ in SPECS], [MLPDecoder((3,), 1) for _ in SPECS], MMVM(weights=gate))
+        networks = [[kind() for _ in SPECS] for kind in (Hiding, lambda: MLPDecoder((3,), 1))]
+        model = MultimodalVAE(SPECS, *networks, MMVM(weights=gate))
         optimizer, (x, _) = torch.optim.Adam(gate.parameters(), 1e-2), toy(256)
         for _ in range(60):
             optimizer.zero_grad()
