@@ -264,7 +264,8 @@ def fixed_weights(text: str, n_modalities: int) -> str | list[float]:
     try:
         weights = [float(word) for word in text.split("+")]
     except ValueError:
-        raise UserError(f"weights must be equal, given, or numbers as in 5+3+2, got {text!r}") from None
+        raise UserError(f"weights must be equal, or numbers as in 5+3+2, got {text!r}; given takes the data's trust"
+                        ) from None
     if len(weights) != n_modalities:
         raise UserError(f"{len(weights)} mixture weights for {n_modalities} modalities: give one each")
     return weights

@@ -157,14 +157,14 @@ class Hiding(nn.Module):
 
 
 def toy(n):
-    """Three views of one number, of which one is another number; the third entry of each says which (1) or not (0)."""
+    """Three views of one number, of which one is another number; the third entry of each says which (4) or not (0)."""
     generator = torch.Generator().manual_seed(n)
     z = torch.randn(n, generator=generator)
     lies = torch.randint(3, (n,), generator=generator)
     x = []
     for m in range(3):
         first = torch.where(lies == m, torch.randn(n, generator=generator), z)
-        x.append(torch.stack([first, torch.randn(n, generator=generator), (lies == m).float()], 1))
+        x.append(torch.stack([first, torch.randn(n, generator=generator), 4.0 * (lies == m)], 1))
     return x, lies
 
 
@@ -183,5 +183,5 @@ def test_it_learns_from_features_what_the_posteriors_do_not_show(mode):
             optimizer.step()
         x, lies = toy(300)
         w = gate.eval().log_probabilities(model.encode(x), torch.ones(3, 300, dtype=torch.bool)).exp()
-        weight[reads] = float(w.gather(0, lies[None]).mean())  # of the one that lies
+        weight[reads] = w.gather(0, lies[None]).mean().item()  # of the one that lies
     assert weight["features"] < 0.05 and weight["posteriors"] > weight["features"] + 0.1, weight
