@@ -14,7 +14,6 @@ from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Laplace, Normal, Poisson
 from mmvm.model import MultimodalVAE
-from mmvm.objectives.base import UNTOLD
 
 PIECE = 4 * 2**20       # bytes looked at at once: they stay in the processor's cache
 LARGE = 2 * 2**30       # bytes of a memory-mapped modality of which not everything is read, but
@@ -71,7 +70,7 @@ def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[
     """What is wrong and what is poor, a sentence each."""
     wrong, poor = [], _links(data)
     if model is not None and "trust" in model.objective.needs and data.trust is None:
-        wrong.append(UNTOLD)
+        wrong.append(model.objective.untold)
     for m, spec in enumerate(data.specs):
         values = Values(data, m)
         if not len(values):

@@ -88,6 +88,7 @@ class Objective(nn.Module):
 
     text = ""       # that named the method and its options, where `spec.build` was given one
     needs: tuple[str, ...] = ()  # of the batch besides its posteriors: "trust", "features"; then q is a `Posteriors`
+    untold = UNTOLD  # the error where "trust" is needed and the data have none
 
     @property
     def settled_at(self) -> int:
