@@ -27,7 +27,7 @@ class Posteriors(DiagonalGaussian):
     trust     (M, B)         how far each is to be trusted against the others, from the data, or None
     features  M of (B, F_m)  what the heads of each encoder read, or None; F_m may differ
 
-    >>> Posteriors.beside(q, trust=torch.ones(2, 60)).where(observed).trust.shape
+    >>> mmvm.objectives.Posteriors.beside(q, trust=torch.ones(2, 60)).where(observed).trust.shape
     torch.Size([2, 60])
     """
 

@@ -133,7 +133,7 @@ class MMVM(Objective):
         self.bound = one_of(bound, self.BOUNDS, "bound")
         self.gate = weights if isinstance(weights, Gated) else None
         if isinstance(weights, str) and weights not in ("uniform", "given"):
-            raise UserError(f"unknown weights {weights!r}: use 'uniform', 'given', a sequence of M positive numbers, "
+            raise UserError(f"unknown weights {weights!r}: use 'uniform', a sequence of M positive numbers, 'given', "
                             "or Gated()")
         if isinstance(weights, (str, Gated)):
             given = None
