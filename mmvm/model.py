@@ -101,7 +101,7 @@ class MultimodalVAE(nn.Module):
         self.objective = objective
         self.beta = beta
         if "features" in objective.needs:
-            objective.meet(feature_widths(self.modalities, self.encoders))
+            objective.meet(feature_widths(self.modalities, encoders))
         self.grouped = False  # run the M networks as one; set by `mmvm.training.plan.Plan`
 
     @classmethod

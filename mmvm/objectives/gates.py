@@ -7,6 +7,7 @@ the features that the encoders' heads read, which may show what the posteriors h
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ class Gated(nn.Module):
         if one_of(reads, self.READS, "input of the gate") == "features":
             self.of_features = True
         # normalised: with alpha = 0 nothing fixes the scale of the means
-        self.embed: nn.Module = nn.ModuleList() if self.of_features else _embedding(2 * latent_dim, hidden)
+        self.embed: Any = nn.ModuleList() if self.of_features else _embedding(2 * latent_dim, hidden)
         self.score = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), last := nn.Linear(hidden, 1))
         nn.init.normal_(last.weight, std=0.01)
         nn.init.zeros_(last.bias)
@@ -77,7 +78,8 @@ class Gated(nn.Module):
         if len(self.embed) and [own[1].in_features for own in self.embed] != list(widths):
             raise UserError("this gate was made for encoders of other features: give each model a gate of its own")
         if not len(self.embed):
-            self.embed.extend(_embedding(n, self.score[0].in_features // 2) for n in widths)
+            hidden = next(self.score.parameters()).shape[1] // 2
+            self.embed.extend(_embedding(n, hidden) for n in widths)
 
     def _embedded(self, q: DiagonalGaussian) -> Tensor:
         """What the gate sees of each modality alone, (M, B, H)."""
