@@ -135,6 +135,28 @@ def masks(observed: Any, names: Sequence[str], n: int) -> tuple[Tensor, dict[str
     return torch.stack(rows), {name: mask for name, mask in given.items() if mask.ndim > 1}
 
 
+def trust_of(given: Any, names: Sequence[str], observed: Tensor, ids: Sequence[str] | None) -> Tensor:
+    """`given` as (M, N) float32 numbers of 0 or more, 0 where nothing is `observed`, whatever it was there: an array,
+    or a dictionary or frame, name -> (N,); what it lacks is 1."""
+    if hasattr(given, "items"):
+        unknown = [name for name in given.keys() if name not in names]
+        if unknown:
+            raise UserError(f"`trust` names {unknown[0]!r}: the modalities are {', '.join(names)}")
+        own = {name: as_tensor(values, f"`trust` of {name!r}").cpu() for name, values in given.items()}
+        given = [own.get(name, torch.ones(observed.shape[1])).tolist() for name in names]
+    trust = as_tensor(given, "`trust`").to(observed.device, torch.float32)
+    if trust.shape != observed.shape:
+        raise UserError(f"`trust` must be of shape (M, N) = {tuple(observed.shape)}, it is {tuple(trust.shape)}")
+    unclear = observed & ~((trust >= 0) & trust.isfinite())
+    for wrong, why in ((unclear.any(0), "a trust that is no number of 0 or more"),
+                       (~(observed & (trust > 0)).any(0), "no observed modality with a trust above 0")):
+        rows = wrong.nonzero()[:, 0].tolist()
+        if rows:
+            raise UserError(f"sample {ids[rows[0]] if ids else rows[0]} has {why} ({len(rows)} such samples): correct "
+                            "`trust`, or drop them")
+    return trust.where(observed, 0.0)
+
+
 def without(x: Tensor, mask: Tensor, spec: Any) -> Tensor:
     """x (N, *shape) of a modality as floats, NaN where the mask per entry is false."""
     if not spec.missing or mask.shape != x.shape:

@@ -69,6 +69,8 @@ def check_split(train: MultimodalData, test: MultimodalData, what: str = "test")
 def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[list[str], list[str]]:
     """What is wrong and what is poor, a sentence each."""
     wrong, poor = [], _links(data)
+    if model is not None and "trust" in model.objective.needs and data.trust is None:
+        wrong.append(model.objective.untold)
     for m, spec in enumerate(data.specs):
         values = Values(data, m)
         if not len(values):

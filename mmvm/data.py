@@ -6,7 +6,7 @@ samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2
 
 import mmap
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -82,7 +82,8 @@ class Repeated:
 
 @dataclass
 class Batch:
-    """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present.
+    """`x[m]` is (B, *shape_m) in its stored type; `observed` (M, B) says which modalities are present, `trust` (M, B)
+    how far each is to be trusted, where the data say so.
 
     >>> data.batch(torch.tensor([0, 3])).x[0].shape
     torch.Size([2, 3])
@@ -91,6 +92,16 @@ class Batch:
     x: list[Tensor]
     observed: Tensor
     labels: Tensor | None = None
+    trust: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """What a model reads: all but the labels."""
+        return [*self.x, self.observed, *([] if self.trust is None else [self.trust])]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same of changed `tensors`: on another device, for instance."""
+        return Batch([change(x) for x in self.x], change(self.observed),
+                     trust=None if self.trust is None else change(self.trust))
 
 
 def check_units(model: Any, data: "MultimodalData") -> None:
@@ -117,6 +128,8 @@ class MultimodalData(Dataset):
     n_classes   C, where the labels are class numbers
     files       the memory-mapped arrays that `modalities` look into, one each, which may be larger than memory
     label_names of the classes, or of the columns of `labels`; give those of the training data with text labels
+    trust       (M, N) numbers of 0 or more, how far each modality of a sample is to be trusted against its others, for
+                objectives that take their weights from the data; or name -> (N,), 1 where it lacks one; or None
 
     Raises `UserError` where the pieces do not fit together.
 
@@ -133,11 +146,13 @@ class MultimodalData(Dataset):
     n_classes: int | None = None
     files: tuple[np.memmap, ...] = ()
     label_names: tuple[str, ...] = ()
+    trust: Tensor | None = None
 
     if TYPE_CHECKING:  # what is taken; the fields say what is kept
         def __init__(self, modalities: Mapping[str, Any], specs: Sequence[Modality], labels: Any = None,
                      observed: Any = None, ids: Sequence[str] | None = None, n_classes: int | None = None,
-                     files: tuple[np.memmap, ...] = (), label_names: Sequence[str] = ()) -> None: ...
+                     files: tuple[np.memmap, ...] = (), label_names: Sequence[str] = (),
+                     trust: Any = None) -> None: ...
 
     def __post_init__(self) -> None:
         self.specs = tuple(self.specs)
@@ -163,6 +178,8 @@ class MultimodalData(Dataset):
         if self.ids is not None and len(self.ids) != len(self):
             raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
         self._set_observed()
+        if self.trust is not None:
+            self.trust = arrays.trust_of(self.trust, names, self.observed, self.ids)
         self.specs = tuple(spec.fitted(self.modalities[spec.name], present)
                            for spec, present in zip(self.specs, self.observed))
 
@@ -245,13 +262,14 @@ class MultimodalData(Dataset):
         return lines
 
     def __getitem__(self, i: int) -> dict[str, Tensor | str]:
-        """One sample: modalities by name as stored, "observed" (M,), "label" and "id" as far as there are some."""
+        """One sample: modalities by name as stored, "observed" (M,), "label", "id", "trust" (M,) where there."""
         try:
             i = range(len(self))[operator.index(i)]  # an IndexError where iteration ends
         except TypeError:
             raise UserError("data[i] is one sample, i an integer: data.subset(index) has several") from None
         rest = {"observed": self.observed[:, i], "label": None if self.labels is None else self.labels[i],
-                "id": None if self.ids is None else self.ids[i]}
+                "id": None if self.ids is None else self.ids[i],
+                "trust": None if self.trust is None else self.trust[:, i]}
         taken = sorted(set(rest) & set(self.names))
         if taken:
             raise UserError(f"a modality is named {taken[0]!r}, which a sample has besides its modalities: rename it")
@@ -286,7 +304,8 @@ class MultimodalData(Dataset):
         """The samples of `index` (B,), gathered at once on whichever device the data lives."""
         return Batch([x.index_select(0, index) for x in self.modalities.values()],
                      self.observed.index_select(1, index),
-                     None if self.labels is None else self.labels.index_select(0, index))
+                     None if self.labels is None else self.labels.index_select(0, index),
+                     None if self.trust is None else self.trust.index_select(1, index))
 
     def announce(self, index: Tensor) -> None:
         """Tells the system which samples are wanted next: it reads them from the disk while others are computed on."""
@@ -314,10 +333,12 @@ class MultimodalData(Dataset):
              for name, x in self.modalities.items()}
         return replace(self, modalities=x, observed=self.observed.index_select(1, on_device),
                        labels=None if self.labels is None else self.labels.index_select(0, on_device),
-                       ids=None if self.ids is None else [self.ids[i] for i in index.tolist()])
+                       ids=None if self.ids is None else [self.ids[i] for i in index.tolist()],
+                       trust=None if self.trust is None else self.trust.index_select(1, on_device))
 
     def to(self, device: torch.device | str) -> "MultimodalData":
         return replace(self, files=self.files if torch.device(device) == self.device else (),
                        modalities={name: x.to(device) for name, x in self.modalities.items()},
                        labels=None if self.labels is None else self.labels.to(device),
-                       observed=self.observed.to(device))
+                       observed=self.observed.to(device),
+                       trust=None if self.trust is None else self.trust.to(device))

@@ -6,7 +6,7 @@ and sums over the D latent dimensions are always taken: a log-density or a diver
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class DiagonalGaussian:
         return cls.within_limits(torch.stack([q.mean for q in gaussians]), torch.stack([q.logvar for q in gaussians]))
 
     @classmethod
-    def within_limits(cls, mean: Tensor, logvar: Tensor) -> "DiagonalGaussian":
+    def within_limits(cls, mean: Tensor, logvar: Tensor) -> Self:
         """From a float32 mean and a log-variance that is within the limits already."""
         q = cls.__new__(cls)
         q.mean, q.logvar = mean, logvar

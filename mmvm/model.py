@@ -6,7 +6,7 @@ Letters: S sources, M modalities, B batch, D latent.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,13 @@ from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.default import default_networks
+from mmvm.networks.features import WithFeatures, feature_widths
 from mmvm.networks.grouped import forward_grouped
 from mmvm.networks.present import run_on_present
-from mmvm.objectives import Objective, Schedule
+from mmvm.objectives import Objective, Posteriors, Schedule
 from mmvm.objectives.spec import build
 from mmvm.schedule import at, bounds_of
-
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture
+from mmvm.sharing import fit_latent_density
 
 __all__ = ["MultimodalVAE", "Terms", "fit_latent_density"]
 
@@ -55,12 +54,14 @@ class Prepared(NamedTuple):
     observed  (M, B) bool
     seen      M masks (B, *shape_m) bool of the entries that count, or None: all
     complete  nothing is absent, and nobody has to look for it
+    trust     (M, B), where the objective needs it and the data have it
     """
 
     x: list[Tensor]
     observed: Tensor
     seen: list[Tensor | None]
     complete: bool
+    trust: Tensor | None
 
 
 class MultimodalVAE(nn.Module):
@@ -72,7 +73,8 @@ class MultimodalVAE(nn.Module):
     `x` below is a list of M tensors (B, *shape_m) as stored (uint8 images are scaled on the device), `observed`
     (M, B) bool says which are present; None means all. Absent entries may hold anything, NaN included. Both may be
     what `MultimodalData` takes, arrays and frames, and x a dictionary of those modalities that are there, or a batch
-    of a `DataLoader`; what is no tensor goes to the model's device.
+    of a `DataLoader`; what is no tensor goes to the model's device. `trust` (M, B) is that of the data, for objectives
+    that need it.
     Absent entries are no part of the batch statistics of a network that has some (`run_on_present`).
 
     Raises `UserError` where networks, names, shapes or beta do not fit together.
@@ -98,6 +100,8 @@ class MultimodalVAE(nn.Module):
         self.decoders = nn.ModuleList(decoders)
         self.objective = objective
         self.beta = beta
+        if "features" in objective.needs:
+            objective.meet(feature_widths(self.modalities, encoders))
         self.grouped = False  # run the M networks as one; set by `mmvm.training.plan.Plan`
 
     @classmethod
@@ -126,9 +130,9 @@ class MultimodalVAE(nn.Module):
         chosen = [[given[name] for name in data.names] for given in own.values()]
         return cls(data.specs, chosen[0], chosen[1], objective, beta)
 
-    def forward(self, x: Sequence | Mapping, observed: Any = None, step: int = 0) -> Terms:
+    def forward(self, x: Sequence | Mapping, observed: Any = None, step: int = 0, trust: Any = None) -> Terms:
         """The training terms of a batch; `step` (updates so far) drives schedules."""
-        batch = self._prepare(x, observed)
+        batch = self._prepare(x, observed, trust)
         shared = self.objective(self._encode(batch), batch.observed, step)       # latents (S, M, B, D)
         log_likelihood = self._log_likelihood(batch, shared.latents)             # (S, M, B)
         weights = log_likelihood.new_tensor([m.weight for m in self.modalities])
@@ -142,9 +146,9 @@ class MultimodalVAE(nn.Module):
         """Number of updates after which no schedule moves any more."""
         return max(self.objective.settled_at, self.beta.steps if isinstance(self.beta, Schedule) else 0)
 
-    def encode(self, x: Sequence | Mapping, observed: Any = None) -> DiagonalGaussian:
+    def encode(self, x: Sequence | Mapping, observed: Any = None, trust: Any = None) -> DiagonalGaussian:
         """The unimodal posteriors q_m(z_m | x_m), (M, B, D); N(0, I) where nothing is observed."""
-        batch = self._prepare(x, observed)
+        batch = self._prepare(x, observed, trust)
         return self._encode(batch).where(batch.observed)
 
     def decode(self, latents: Any) -> Any:
@@ -161,11 +165,11 @@ class MultimodalVAE(nn.Module):
         return self._log_likelihood(self._prepare(x, observed), latents)
 
     def impute(self, x: Sequence | Mapping, observed: Any = None, targets: str | Sequence[str] | None = None,
-               density: Any = None) -> dict[str, Tensor]:
+               density: Any = None, trust: Any = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
         one (default: all), with one draw of z_m given what is observed: as the objective has it, or of a `density`
         (`fit_latent_diffusion`). Values as the networks see them, not bytes; standardised ones in their own units."""
-        batch = self._prepare(x, observed)
+        batch = self._prepare(x, observed, trust)
         empty = torch.nonzero(~batch.observed.any(0))
         if len(empty):
             raise UserError(f"sample {int(empty[0])} of the batch has no observed modality ({len(empty)} such "
@@ -206,9 +210,10 @@ class MultimodalVAE(nn.Module):
         outside `mmvm`, `torch.nn` and the installed studies must be in `allow`, as classes, modules or their names."""
         return keep.load(path, allow, cls)
 
-    def _prepare(self, x: Any, observed: Any) -> Prepared:
+    def _prepare(self, x: Any, observed: Any, trust: Any = None) -> Prepared:
         if isinstance(x, (Batch, MultimodalData)):
             raise UserError("give the model the list of tensors and the mask: model(batch.x, batch.observed)")
+        trust = self._trust(x, trust)
         if isinstance(x, Mapping) or not all(isinstance(given, Tensor | None) for given in (*x, observed)):
             x, observed = self._in_order(x, observed)
         if len(x) != len(self.modalities):
@@ -227,15 +232,25 @@ class MultimodalVAE(nn.Module):
                 raise UserError(f"modality {modality.name!r} must be of shape {(len(x[0]), *modality.shape)}, it is "
                                 f"{tuple(x_m.shape)}: give the same B samples of every modality, as `modalities` "
                                 "describes them")
+        if trust is not None and trust.shape != observed.shape:
+            raise UserError(f"`trust` must be of shape (M, B) = {tuple(observed.shape)}, it is {tuple(trust.shape)}")
         if complete:
-            return Prepared(x, observed, seen, complete)
+            return Prepared(x, observed, seen, complete, trust)
         if any(mask is not None for mask in seen):  # nothing but missing entries is an absent sample
             observed = torch.stack([present if mask is None else present & mask.flatten(1).any(1)
                                     for present, mask in zip(observed, seen)])
         # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
         x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
              for x_m, present in zip(x, observed)]
-        return Prepared(x, observed, seen, complete)
+        return Prepared(x, observed, seen, complete, trust)
+
+    def _trust(self, x: Any, trust: Any) -> Tensor | None:
+        """(M, B) of what is given, also within a batch of a DataLoader; None where the objective does not ask."""
+        if "trust" not in self.objective.needs:
+            return None
+        if trust is None and isinstance(x, Mapping) and "trust" not in [m.name for m in self.modalities]:
+            trust = x["trust"].t() if x.get("trust") is not None else None  # (B, M) there
+        return None if trust is None else self._here(trust, "`trust`")
 
     def _in_order(self, x: Any, observed: Any) -> tuple[list[Tensor], Tensor | None]:
         """Whatever holds the modalities as a list of tensors and a mask, None where everything is there."""
@@ -244,7 +259,7 @@ class MultimodalVAE(nn.Module):
             if len(x) != len(names):
                 return x, observed
             x = dict(zip(names, x))
-        besides = {"observed", "label", "id"} - set(names)  # in a batch of a DataLoader; `observed` is (B, M) there
+        besides = {"observed", "label", "id", "trust"} - set(names)  # in a DataLoader's batch; masks are (B, M) there
         if observed is None and "observed" in besides and x.get("observed") is not None:
             observed = x["observed"].t()
         x = {name: values for name, values in x.items() if values is not None and name not in besides}
@@ -278,12 +293,16 @@ class MultimodalVAE(nn.Module):
         inputs = [torch.cat([x_m, seen.to(x_m.dtype)], 1) if modality.mask_input and seen is not None else x_m
                   for modality, x_m, seen in zip(self.modalities, batch.x, batch.seen)]
         present = None if batch.complete else batch.observed
-        posteriors = [DiagonalGaussian(*out) for out in self._run(self.encoders, inputs, present)]
+        shown = "features" in self.objective.needs
+        outputs = self._run(self.encoders, inputs, present, shown)
+        posteriors = [DiagonalGaussian(*out[:2]) for out in outputs]
         if len({q.shape for q in posteriors}) > 1:
             sizes = ", ".join(f"{m.name} {q.shape[-1]}" for m, q in zip(self.modalities, posteriors))
             raise UserError(f"the encoders' latents are of unequal sizes ({sizes}): give all the same number of "
                             "dimensions")
-        return DiagonalGaussian.stack(posteriors)
+        q = DiagonalGaussian.stack(posteriors)
+        return Posteriors.beside(q, batch.trust, [out[2] for out in outputs] if shown else None
+                                 ) if self.objective.needs else q
 
     def _log_likelihood(self, batch: Prepared, latents: Tensor) -> Tensor:
         """log p(x_m | z_m) for latents (S, M, B, D): (S, M, B), 0 where not observed."""
@@ -296,12 +315,14 @@ class MultimodalVAE(nn.Module):
             terms.append(modality.log_prob(parameters, x_m, seen))
         return torch.stack(terms, 1).masked_fill(~batch.observed, 0.0)
 
-    def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor], present: Tensor | None) -> list:
+    def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor], present: Tensor | None,
+             features: bool = False) -> list:
         """Each network on its own input; what is not `present` (M, B), None: nothing, is not part of its statistics."""
         if self.grouped:
-            return forward_grouped(networks, inputs)
+            return forward_grouped(networks, inputs, features)
+        own = [WithFeatures(network) for network in networks] if features else networks
         return [run_on_present(network, x, None if present is None else present[m])
-                for m, (network, x) in enumerate(zip(networks, inputs))]
+                for m, (network, x) in enumerate(zip(own, inputs))]
 
     def _means(self, latents: Tensor, targets: str | Sequence[str] | None) -> dict[str, Tensor]:
         targets = [m.name for m in self.modalities] if targets is None else targets
@@ -309,27 +330,3 @@ class MultimodalVAE(nn.Module):
         self._check_names(targets, f"targets {targets} asked for")
         return {m.name: m.restore(m.likelihood.mean(decoder(z)))
                 for m, decoder, z in zip(self.modalities, self.decoders, latents) if m.name in targets}
-
-
-@torch.no_grad()
-def fit_latent_density(model: MultimodalVAE, data: MultimodalData, n_components: int = 20, n: int = 5_000,
-                       seed: int = 0) -> "GaussianMixture":
-    """An ex-post density: a Gaussian mixture with full covariances on draws from the posteriors of n samples, all
-    modalities pooled, that is on the average of h(z | X) over the data. Give it to `MultimodalVAE.generate`.
-
-    Meaningful where modalities share one latent space (MMVM, joint models); independent VAEs do not.
-
-    >>> density = fit_latent_density(model, data, n_components=2)
-    >>> model.generate(5, density)["a"].shape
-    torch.Size([5, 3])
-    """
-    from sklearn.mixture import GaussianMixture
-
-    generator = torch.Generator().manual_seed(seed)
-    index = torch.randperm(len(data), generator=generator)[:n]
-    draws = []
-    for batch in data.subset(index).to(next(model.parameters()).device).batches(1_000):
-        q = model.encode(batch.x, batch.observed)
-        q = DiagonalGaussian(q.mean.cpu(), q.logvar.cpu())
-        draws.append(q.sample(generator)[batch.observed.cpu()])
-    return GaussianMixture(n_components, reg_covar=1e-4, random_state=seed).fit(torch.cat(draws).double().numpy())

@@ -1,7 +1,8 @@
-"""One latent of a sample, and how far its modalities agree on it: two methods of `MultimodalVAE`."""
+"""One latent of a sample, and how far its modalities agree on it: two methods of `MultimodalVAE`. And one density of
+all samples' latents, to draw from."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.modes import evaluating
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 BATCH = 500
 HOW = ("mixture", "draw", "precision")
@@ -77,8 +81,32 @@ def _posteriors(model: Any, data: MultimodalData) -> Iterator[tuple[DiagonalGaus
     with evaluating(model) as device:
         for batch in data.batches(BATCH):
             observed = batch.observed.to(device)
-            q = model.encode([x.to(device) for x in batch.x], observed)
+            q = model.encode([x.to(device) for x in batch.x], observed, batch.trust)
             weights = model.objective.log_weights(q, observed).exp()
             q = model.objective.shared_part(q)
             yield (DiagonalGaussian.within_limits(q.mean.float().cpu(), q.logvar.float().cpu()), observed.cpu(),
                    weights.float().cpu())
+
+
+@torch.no_grad()
+def fit_latent_density(model: Any, data: MultimodalData, n_components: int = 20, n: int = 5_000,
+                       seed: int = 0) -> "GaussianMixture":
+    """An ex-post density: a Gaussian mixture with full covariances on draws from the posteriors of n samples, all
+    modalities pooled, that is on the average of h(z | X) over the data. Give it to `MultimodalVAE.generate`.
+
+    Meaningful where modalities share one latent space (MMVM, joint models); independent VAEs do not.
+
+    >>> density = fit_latent_density(model, data, n_components=2)
+    >>> model.generate(5, density)["a"].shape
+    torch.Size([5, 3])
+    """
+    from sklearn.mixture import GaussianMixture
+
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(len(data), generator=generator)[:n]
+    draws = []
+    for batch in data.subset(index).to(next(model.parameters()).device).batches(1_000):
+        q = model.encode(batch.x, batch.observed)
+        q = DiagonalGaussian(q.mean.cpu(), q.logvar.cpu())
+        draws.append(q.sample(generator)[batch.observed.cpu()])
+    return GaussianMixture(n_components, reg_covar=1e-4, random_state=seed).fit(torch.cat(draws).double().numpy())

@@ -14,6 +14,7 @@ from mmvm.evaluation.information import (
     Rate,
     SharedInformation,
     factor_probes,
+    kept,
     rate,
     shared_information,
     total_correlation,
@@ -21,5 +22,5 @@ from mmvm.evaluation.information import (
 from mmvm.evaluation.probe import linear_probe
 
 __all__ = ["LogLikelihood", "Rate", "SharedInformation", "classifier_accuracy", "coherence", "constant_error",
-           "diagnostics", "encode_means", "factor_probes", "imputation_error", "linear_probe", "log_likelihood", "rate",
-           "reconstruction_error", "shared_information", "summarise", "total_correlation", "train_classifier"]
+           "diagnostics", "encode_means", "factor_probes", "imputation_error", "kept", "linear_probe", "log_likelihood",
+           "rate", "reconstruction_error", "shared_information", "summarise", "total_correlation", "train_classifier"]

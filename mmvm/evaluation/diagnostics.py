@@ -29,7 +29,7 @@ def diagnostics(model: MultimodalVAE, data: MultimodalData) -> dict[str, float]:
     with evaluating(model) as device:
         for batch in data.batches(BATCH):
             observed = batch.observed.to(device)
-            q = model.encode([x.to(device) for x in batch.x], observed)
+            q = model.encode([x.to(device) for x in batch.x], observed, batch.trust)
             posteriors.append(q)
             masks.append(observed)
             weights.append(model.objective.log_weights(q, observed).exp().float())

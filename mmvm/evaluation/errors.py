@@ -140,6 +140,6 @@ def reconstruction_error(model: MultimodalVAE, data: MultimodalData, seed: int =
     total = np.zeros(len(data.specs))
     with evaluating(model, seed) as device:
         for batch in data.batches(BATCH):
-            terms = model([x.to(device) for x in batch.x], batch.observed.to(device))
+            terms = model([x.to(device) for x in batch.x], batch.observed.to(device), trust=batch.trust)
             total -= terms.log_likelihood.double().sum(1).cpu().numpy()
     return mean_or_nan(total, data.observed.sum(1).cpu().numpy())

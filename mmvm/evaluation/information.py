@@ -5,6 +5,7 @@ Letters: M modalities, N samples, D latent.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,6 +201,46 @@ def total_correlation(model: MultimodalVAE, data: MultimodalData, n: int | None 
         return np.linalg.slogdet(np.atleast_2d(np.cov(x.T)))[1] - expected
     blocks = np.split(normal, len(data.specs), 1)
     return float(0.5 * (sum(map(log_det, blocks)) - log_det(normal))) if len(blocks) > 1 and width else 0.0
+
+
+def kept(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
+         factors: Mapping[str, tuple[Any, Any]] | None = None, classes: Collection[str] = (), n: int = 10_000,
+         seed: int = 0) -> tuple[dict[str, list[tuple[str, str, float]]], dict[str, str]]:
+    """All of this file as result rows: metric -> its (source, target, value), averages with target "mean", or "cross"
+    of pairs; and metric -> note, where there is one. Numbers that do not exist have no row. On `test`:
+
+    information        I(x_m; z_m) from below, nats (`rate`); its ceiling is in the note
+    information_upper  the same from above
+    aggregate_kl       KL of the aggregate posterior to N(0, I), nats (`Rate.marginal`)
+    information_shared, information_private  of target m, what source n tells and does not (`SharedInformation`)
+    total_correlation  of all modalities' latents, nats; where enough samples have all (M D + 2)
+    factor_NAME_linear, factor_NAME_nonlinear  accuracy of the `classes`, else R^2, fitted to `train` (`factor_probes`)
+
+    >>> rows, notes = mmvm.evaluation.kept(model, data, data, {"z": (z[:, 0], z[:, 0])})
+    >>> rows["information"][-1][:2], sorted(rows)[:2]
+    (('', 'mean'), ['aggregate_kl', 'factor_z_linear'])
+    """
+    found, pairs = rate(model, test, n, seed), shared_information(model, test, n, seed)
+    single = {"information": found.information, "information_upper": found.upper, "aggregate_kl": found.marginal}
+    if factors:
+        single |= {f"factor_{name.replace('/', '_')}": x
+                   for name, x in factor_probes(model, train, test, factors, classes, n, seed).items()}
+    rows = {metric: _averaged([("", name, x) for name, x in zip(test.names, values)], "mean")
+            for metric, values in single.items()}
+    for metric, values in (("shared", pairs.shared), ("private", pairs.private)):
+        rows[f"information_{metric}"] = _averaged([(test.names[b], test.names[a], float(values[a, b]))
+                                                   for a, b in np.ndindex(values.shape)], "cross")
+    with suppress(UserError):  # too few samples have all
+        rows["total_correlation"] = [("", "mean", total_correlation(model, test, n, seed))]
+    ceilings = {"information": found.ceiling, "information_shared": pairs.ceiling}
+    return ({metric: entries for metric, entries in rows.items() if entries},
+            {metric: f"ceiling={np.nanmin(x):.2f}" for metric, x in ceilings.items() if rows[metric]})
+
+
+def _averaged(entries: list[tuple[str, str, float]], target: str) -> list[tuple[str, str, float]]:
+    """Those that are numbers, and their mean."""
+    known = [(source, name, float(x)) for source, name, x in entries if np.isfinite(x)]
+    return [*known, ("", target, float(np.mean([x for *_, x in known])))] if known else []
 
 
 def factor_probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,

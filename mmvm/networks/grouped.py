@@ -29,8 +29,9 @@ def can_group(networks: Networks) -> bool:
             and all(shape(network) == shape(networks[0]) for network in networks))
 
 
-def forward_grouped(networks: Networks, inputs: Sequence[Tensor]) -> list:
-    """[network(x) for ...], for M networks that `can_group` and M inputs (B, ...) of one shape."""
+def forward_grouped(networks: Networks, inputs: Sequence[Tensor], features: bool = False) -> list:
+    """[network(x) for ...], for M networks that `can_group` and M inputs (B, ...) of one shape; with `features` of
+    encoders, these after mean and logvar (`mmvm.networks.features`)."""
     first = networks[0]
     x = torch.cat(list(inputs), 1) if inputs[0].ndim == 4 else torch.stack(list(inputs))
     if isinstance(first, (ConvEncoder, ResNetEncoder, MLPEncoder)):
@@ -38,7 +39,7 @@ def forward_grouped(networks: Networks, inputs: Sequence[Tensor]) -> list:
             x = _flat(x, len(networks))
         h = _forward(_of(networks, "trunk"), x)
         means, logvars = (_forward(_of(networks, head), h) for head in ("mean", "logvar"))
-        return list(zip(means, logvars))
+        return list(zip(means, logvars, h) if features else zip(means, logvars))
     if isinstance(first, MLPDecoder):
         x = _forward(_of(networks, "out"), _forward(_of(networks, "trunk"), x))
         return [out.view(-1, *first.shape) for out in x]

@@ -2,7 +2,7 @@
 
 # in the order that the methods have in the book's figures and lists
 # isort: off
-from mmvm.objectives.base import Objective, Shared
+from mmvm.objectives.base import Objective, Posteriors, Shared
 from mmvm.objectives.gates import Gated
 from mmvm.objectives.mixture import mixture_kl_monte_carlo, mixture_kl_pairwise, mixture_kl_variational
 from mmvm.objectives.mixture_prior import MMVM
@@ -19,5 +19,6 @@ from mmvm.schedule import Schedule
 # isort: on
 
 __all__ = ["AVG", "JMVAE", "METHODS", "MMVAE", "MMVM", "MVAE", "MVTCAE", "Aggregated", "Appearance", "Gated",
-           "Hellinger", "Independent", "MMVAEPlus", "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool", "Schedule",
-           "Shared", "build", "method", "mixture_kl_monte_carlo", "mixture_kl_pairwise", "mixture_kl_variational"]
+           "Hellinger", "Independent", "MMVAEPlus", "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool", "Posteriors",
+           "Schedule", "Shared", "build", "method", "mixture_kl_monte_carlo", "mixture_kl_pairwise",
+           "mixture_kl_variational"]

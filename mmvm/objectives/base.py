@@ -8,7 +8,7 @@ Letters: S sources, M modalities, B batch, D latent, N draws.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,34 @@ from torch import Tensor, nn
 
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
+
+UNTOLD = ("weights=given takes each sample's mixture weights from the data, and these have none: give "
+          "MultimodalData(..., trust=...) of shape (M, N), and a batch of its own as in model(x, observed, trust=...)")
+
+
+class Posteriors(DiagonalGaussian):
+    """The M posteriors of a batch, (M, B, D), with what else an objective needs of it (`Objective.needs`).
+
+    trust     (M, B)         how far each is to be trusted against the others, from the data, or None
+    features  M of (B, F_m)  what the heads of each encoder read, or None; F_m may differ
+
+    >>> mmvm.objectives.Posteriors.beside(q, trust=torch.ones(2, 60)).where(observed).trust.shape
+    torch.Size([2, 60])
+    """
+
+    trust: Tensor | None = None
+    features: Sequence[Tensor] | None = None
+
+    @classmethod
+    def beside(cls, q: DiagonalGaussian, trust: Tensor | None = None,
+               features: Sequence[Tensor] | None = None) -> "Posteriors":
+        """The Gaussians of q, and these."""
+        own = cls.within_limits(q.mean, q.logvar)
+        own.trust, own.features = trust, features
+        return own
+
+    def where(self, keep: Tensor) -> "Posteriors":
+        return self.beside(super().where(keep), self.trust, self.features)
 
 
 @dataclass
@@ -59,6 +87,8 @@ class Objective(nn.Module):
     """
 
     text = ""       # that named the method and its options, where `spec.build` was given one
+    needs: tuple[str, ...] = ()  # of the batch besides its posteriors: "trust", "features"; then q is a `Posteriors`
+    untold = UNTOLD  # the error where "trust" is needed and the data have none
 
     @property
     def settled_at(self) -> int:
@@ -69,6 +99,9 @@ class Objective(nn.Module):
     def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
         """The objective that a text with these options names (`spec.method`), for D and M."""
         return cls(**options)
+
+    def meet(self, widths: Sequence[int]) -> None:
+        """Told by the model, where "features" are needed, how many numbers each encoder's heads read, M of them."""
 
     def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         """Posteriors (M, B, D), `observed` (M, B) bool, number of updates made so far -> `Shared`."""
@@ -129,6 +162,20 @@ def log_normalised(weights: Tensor) -> Tensor:
     nothing, but -inf would make its gradient NaN."""
     weights = weights.masked_fill(weights.sum(0) == 0, 1.0)
     return weights.log() - weights.sum(0).log()
+
+
+def log_trusted(q: DiagonalGaussian, observed: Tensor) -> Tensor:
+    """log w (M, B) in proportion to the trust in what is observed; equal where none of it is trusted, or one modality
+    is there alone. Raises `UserError` without a trust, where there is something to weigh."""
+    trust = getattr(q, "trust", None)
+    if trust is None:
+        if bool((observed.sum(0) > 1).any()):
+            raise UserError(UNTOLD)
+        trust = observed
+    weights = trust.to(q.mean.dtype).where(observed, 0.0)
+    most = weights.amax(0)
+    # over the largest first: equal trust, however large, is the equal weights to the last bit
+    return log_normalised(torch.where(most > 0, weights / most, observed.to(weights.dtype)))
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:

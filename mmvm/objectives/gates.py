@@ -1,10 +1,13 @@
 """A gating network for the weights of the mixture prior: the project's brief, not the paper.
 
 With h(z | X) = sum_m w_m(X) q_m(z | x_m) the weights may depend on the sample. The gate reads them off the
-posteriors' statistics, so it costs nothing that grows with the data and knows nothing that the prior does not.
+posteriors' statistics, so it costs nothing that grows with the data and knows nothing that the prior does not; or off
+the features that the encoders' heads read, which may show what the posteriors hide: that a sample is damaged, say.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +23,12 @@ EXPLODED = 50.0   # nats between the largest and the smallest log-weight: in flo
 
 
 class Gated(nn.Module):
-    """Mixture weights w(X) from the posteriors (M, B, D): a score per modality, softmax over the observed ones.
+    """Mixture weights w(X) from the posteriors (M, B, D) or the features M of (B, F_m): a score per modality, softmax
+    over the observed ones.
 
     One network serves all modalities and sees, for each, its mean and log-variance beside the average over the
-    observed ones; permuting the modalities permutes the weights. It starts close to equal weights.
+    observed ones; permuting the modalities permutes the weights. It starts close to equal weights. Of features each
+    modality has a first layer of its own, made when a `MultimodalVAE` is, whose encoders say how wide it is.
 
     mode          "soft"    h mixes all experts with weights w
                   "hard"    h is the expert with the largest weight alone; the gradient passes straight through to w
@@ -34,6 +39,7 @@ class Gated(nn.Module):
                   when all are used alike, M - 1 when one takes all. It depends on the batch; samples with one
                   modality have no part in it.
     detach        the encoders get no gradient through the gate's inputs, so that they cannot learn to please it
+    reads         "posteriors", or "features": what goes into each encoder's heads (`mmvm.networks.features`)
 
     What the gate minimises is linear in w where the bound is "pairwise": the expert that is cheapest for the sample
     should take all. `parts` shows whether it does.
@@ -45,10 +51,12 @@ class Gated(nn.Module):
     1.0
     """
 
-    MODES = ("soft", "hard", "gumbel")
+    MODES, READS = ("soft", "hard", "gumbel"), ("posteriors", "features")
+    of_features = False  # of the class: gates that were kept before had no such attribute
 
     def __init__(self, latent_dim: int, mode: str = "soft", temperature: float | Schedule = 1.0,
-                 load_balance: float = 0.0, hidden: int = 64, detach: bool = True):
+                 load_balance: float = 0.0, hidden: int = 64, detach: bool = True,
+                 reads: str = "posteriors"):
         super().__init__()
         self.mode = one_of(mode, self.MODES, "mode of the gate")
         if not all(value > 0 for value in bounds_of(temperature)):
@@ -56,19 +64,37 @@ class Gated(nn.Module):
         if not load_balance >= 0:
             raise UserError(f"load_balance must be at least 0, got {load_balance}")
         self.temperature, self.load_balance, self.detach = temperature, load_balance, detach
+        if one_of(reads, self.READS, "input of the gate") == "features":
+            self.of_features = True
         # normalised: with alpha = 0 nothing fixes the scale of the means
-        self.embed = nn.Sequential(nn.LayerNorm(2 * latent_dim), nn.Linear(2 * latent_dim, hidden), nn.ReLU())
+        self.embed: Any = nn.ModuleList() if self.of_features else _embedding(2 * latent_dim, hidden)
         self.score = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), last := nn.Linear(hidden, 1))
         nn.init.normal_(last.weight, std=0.01)
         nn.init.zeros_(last.bias)
 
+    def meet(self, widths: Sequence[int]) -> None:
+        """Makes the first layers of a gate that reads features, of M encoders with so many each. Raises `UserError`
+        where it was made for others."""
+        if len(self.embed) and [own[1].in_features for own in self.embed] != list(widths):
+            raise UserError("this gate was made for encoders of other features: give each model a gate of its own")
+        if not len(self.embed):
+            hidden = next(self.score.parameters()).shape[1] // 2
+            self.embed.extend(_embedding(n, hidden) for n in widths)
+
+    def _embedded(self, q: DiagonalGaussian) -> Tensor:
+        """What the gate sees of each modality alone, (M, B, H)."""
+        if not self.of_features:
+            statistics = torch.cat([q.mean, q.logvar], -1)
+            return self.embed(statistics.detach() if self.detach else statistics)
+        features = getattr(q, "features", None)
+        if features is None or len(features) != len(self.embed):
+            raise UserError("a gate that reads features gets them from the encoders of a MultimodalVAE: use it in one, "
+                            "or reads='posteriors'")
+        return torch.stack([own(x.detach() if self.detach else x) for own, x in zip(self.embed, features)])
+
     def log_probabilities(self, q: DiagonalGaussian, observed: Tensor) -> Tensor:
         """log w (M, B), normalised over `observed` (M, B); equal where nothing is observed."""
-        q = q.where(observed)
-        statistics = torch.cat([q.mean, q.logvar], -1)
-        if self.detach:
-            statistics = statistics.detach()
-        own = self.embed(statistics)  # (M, B, H)
+        own = self._embedded(q.where(observed))
         present = observed.unsqueeze(-1)
         average = (own * present).sum(0) / present.sum(0).clamp(min=1)
         scores = self.score(torch.cat([own, average.expand_as(own)], -1)).squeeze(-1)
@@ -132,6 +158,10 @@ class Gated(nn.Module):
                             "learns no more. Try load_balance=1 (or more), a smaller learning_rate, or "
                             "max_grad_norm=100")
         return {"gate_most_used": max(first.values())}, warnings
+
+
+def _embedding(n_in: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(n_in), nn.Linear(n_in, hidden), nn.ReLU())
 
 
 def harden(log_weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
-from mmvm.objectives.base import Objective, Shared, log_normalised, one_of
+from mmvm.objectives.base import Objective, Shared, log_normalised, log_trusted, one_of
 from mmvm.objectives.gates import Gated, harden
 from mmvm.objectives.mixture import keep_largest, mixture_kl, of_the_others
 from mmvm.objectives.pools import Pool, order_of
@@ -31,6 +31,8 @@ ALONE = "without its own component the prior of one modality is empty: give two 
            paper="released code: 150000, where alpha falls"),
     Option("gate", "none", "network that weighs the mixture; none: equal weights", choices=("none", *Gated.MODES),
            paper="the project's brief, not the paper"),
+    Option("reads", "posteriors", "what a gate sees of a sample: the posteriors, or the encoders' last hidden features",
+           choices=Gated.READS),
     Option("temperature", 1.0, "of gate=gumbel, at the start", above=0),
     Option("temperature_updates", 0, "updates in which it falls to a tenth; 0: constant", at_least=0),
     Option("load_balance", 0.0, "weight of a gate's load-balancing term, nats", at_least=0),
@@ -44,7 +46,8 @@ ALONE = "without its own component the prior of one modality is empty: give two 
            choices=POOLS, paper="exact"),
     Option("bhattacharyya", "joint", "pool the densities of all latent dimensions, or each dimension on its own",
            choices=AFFINITIES),
-    Option("weights", "equal", "of the mixture, M positive numbers as in 5+3+2; equal: 1/M each", paper="equal"),
+    Option("weights", "equal", "of the mixture, M positive numbers as in 5+3+2; equal: 1/M each; given: each sample's "
+           "own, from the trust that the data have", paper="equal"),
     Option("gradient", "both", "through which side of KL(q_m || h) the encoders learn; the other stands still",
            choices=GRADIENTS, paper="both"),
     Option("self_component", True, "q_m is in its own prior; false: h is the mixture of the others", paper="true")],
@@ -65,8 +68,9 @@ class MMVM(Objective):
                    at most M log M with equal weights (the variational bound of Hershey and Olsen, 2007)
     "monte_carlo"  sum_m [log q_m(z_m) - log h(z_m)] at the drawn z_m: unbiased for R, the paper's equation
 
-    weights                 "uniform", M positive numbers (normalised over the observed modalities), or a `Gated`
-                            network that reads them off the posteriors (the project's brief; not in the paper)
+    weights                 "uniform", M positive numbers (normalised over the observed modalities), a `Gated` network
+                            that reads them off the posteriors or features (the project's brief; not in the paper), or
+                            "given": in proportion to the trust that the data have (`MultimodalData`), an oracle's
     standard_normal_weight  alpha, a number in [0, 1] or a `Schedule`: R_total = (1 - alpha) R + alpha sum_m
                             KL(q_m || N(0, I)). 0 is the paper's method, 1 is `Independent`. With 0 nothing fixes
                             where the latents lie or how wide they are; only their agreement counts.
@@ -97,13 +101,15 @@ class MMVM(Objective):
 
     BOUNDS = BOUNDS
     weights: Tensor | None
-    gradient, self_component = "both", True  # of the class: models that were kept before had no such attributes
+    gradient, self_component, given = "both", True, False  # of the class: earlier kept models had none
 
     @classmethod
     def from_options(cls, options: Mapping, latent_dim: int, n_modalities: int) -> "Objective":
         alpha, gate, temperature = options["alpha"], options["gate"], options["temperature"]
-        if gate == "none" and (options["load_balance"] or options["temperature_updates"] or temperature != 1.0):
-            raise UserError("load_balance and temperature belong to a gate: add gate=soft, gate=hard or gate=gumbel")
+        if gate == "none" and (options["load_balance"] or options["temperature_updates"] or temperature != 1.0
+                               or options["reads"] != "posteriors"):
+            raise UserError("load_balance, temperature and reads belong to a gate: add gate=soft, gate=hard or "
+                            "gate=gumbel")
         if options["alpha_updates"]:
             alpha = Schedule(1.0, alpha, options["alpha_updates"])
         if options["temperature_updates"]:
@@ -112,7 +118,7 @@ class MMVM(Objective):
         if gate != "none":
             if weights != "uniform":
                 raise UserError("a gate has weights of its own: leave weights or gate out")
-            weights = Gated(latent_dim, gate, temperature, options["load_balance"])
+            weights = Gated(latent_dim, gate, temperature, options["load_balance"], reads=options["reads"])
         if n_modalities < 2 and not options["self_component"]:
             raise UserError(ALONE)
         return cls(options["bound"], weights, alpha, options["n_experts"] or None, options["prior"],
@@ -126,10 +132,13 @@ class MMVM(Objective):
         super().__init__()
         self.bound = one_of(bound, self.BOUNDS, "bound")
         self.gate = weights if isinstance(weights, Gated) else None
-        if isinstance(weights, str) and weights != "uniform":
-            raise UserError(f"unknown weights {weights!r}: use 'uniform', a sequence of M positive numbers, or Gated()")
+        if isinstance(weights, str) and weights not in ("uniform", "given"):
+            raise UserError(f"unknown weights {weights!r}: use 'uniform', a sequence of M positive numbers, 'given', "
+                            "or Gated()")
         if isinstance(weights, (str, Gated)):
             given = None
+            if weights == "given":
+                self.given = True
         else:
             given = torch.as_tensor(weights, dtype=torch.float32)
             if given.ndim != 1 or not len(given) or not bool(((given > 0) & given.isfinite()).all()):
@@ -168,6 +177,14 @@ class MMVM(Objective):
                             "the gate")
 
     @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("trust",) if self.given else ("features",) if self.gate is not None and self.gate.of_features else ()
+
+    def meet(self, widths: Sequence[int]) -> None:
+        if self.gate is not None:
+            self.gate.meet(widths)
+
+    @property
     def settled_at(self) -> int:
         moving = [self.standard_normal_weight, self.gate.temperature if self.gate is not None else 0.0]
         return max(value.steps if isinstance(value, Schedule) else 0 for value in moving)
@@ -180,6 +197,8 @@ class MMVM(Objective):
         """As `log_weights`, before a hard gate chooses one."""
         if self.gate is not None:
             log_weights = self.gate.log_probabilities(q, observed)
+        elif self.given:
+            log_weights = log_trusted(q, observed)
         elif self.weights is None:
             log_weights = super().log_weights(q, observed)
         elif len(self.weights) != len(observed):
@@ -239,13 +258,14 @@ class MMVM(Objective):
 
 
 def fixed_weights(text: str, n_modalities: int) -> str | list[float]:
-    """The weights that 5+3+2 says, or "uniform" where it says equal."""
-    if text == "equal":
-        return "uniform"
+    """The weights that 5+3+2 says, "uniform" where it says equal, or "given"."""
+    if text in ("equal", "given"):
+        return "uniform" if text == "equal" else text
     try:
         weights = [float(word) for word in text.split("+")]
     except ValueError:
-        raise UserError(f"weights must be equal, or numbers as in 5+3+2, got {text!r}") from None
+        raise UserError(f"weights must be equal, or numbers as in 5+3+2, got {text!r}; given takes the data's trust"
+                        ) from None
     if len(weights) != n_modalities:
         raise UserError(f"{len(weights)} mixture weights for {n_modalities} modalities: give one each")
     return weights

@@ -63,10 +63,9 @@ def prefetched(data: MultimodalData, indices: list[Tensor], device: torch.device
 def to_device(batch: Batch, device: torch.device) -> Batch:
     if batch.x[0].device.type == device.type:
         return batch
-    return Batch([x.to(device, non_blocking=True) for x in batch.x], batch.observed.to(device))
+    return batch.map(lambda x: x.to(device, non_blocking=True))
 
 
 def _pinned(data: MultimodalData, index: Tensor) -> Batch:
     """A batch in memory that a GPU can read by itself."""
-    batch = data.batch(index)
-    return Batch([x.pin_memory() for x in batch.x], batch.observed.pin_memory())
+    return data.batch(index).map(Tensor.pin_memory)

@@ -64,7 +64,7 @@ class Update:
         if not self.graph or self.updates <= self.WARM_UP or step < self.model.settled_at:
             return self._gradients(batch, step)
         recorded = self.recorded or self._record(batch, step)
-        for own, new in zip([*self.batch.x, self.batch.observed], [*batch.x, batch.observed]):
+        for own, new in zip(self.batch.tensors(), batch.tensors()):
             own.copy_(new)
         recorded.replay()
         return self.norm, self.terms
@@ -86,13 +86,13 @@ class Update:
     def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
         with autocast(self.precision, self.device):
             # without a mask where nothing is missing: a pass over all pixels less
-            terms = self.forward(batch.x, None if self.complete else batch.observed, step)
+            terms = self.forward(batch.x, None if self.complete else batch.observed, step, batch.trust)
         self.optimizer.zero_grad(set_to_none=True)
         terms.loss.mean().backward()
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm), terms
 
     def _record(self, batch: Batch, step: int) -> torch.cuda.CUDAGraph:
-        self.batch = Batch([x.clone() for x in batch.x], batch.observed.clone())
+        self.batch = batch.map(Tensor.clone)
         for group in self.optimizer.param_groups:
             group["capturable"] = True
         self.optimizer.zero_grad(set_to_none=True)  # the recording's own gradients are written over by each replay

@@ -10,8 +10,9 @@ from mmvm.errors import UserError
 from mmvm.options import Option
 from studies.polymnist.pictures import below, stream_of
 
-KNOWN = Option("known", False, "tell the training which picture lies: it counts as missing there")
-KINDS = {"none": (), "noise": (KNOWN,), "swap": (KNOWN,), "blank": (KNOWN,)}
+TOLD = (Option("known", False, "tell the training which picture lies: it counts as missing there"),
+        Option("trust", False, "tell the objective which picture lies, here and in tests: mmvm:weights=given takes it"))
+KINDS: dict[str, tuple[Option, ...]] = {"none": (), "noise": TOLD, "swap": TOLD, "blank": TOLD}
 WHICH, BYTES = 1_001, 1_002  # numbers of the random streams, beyond those of the modalities
 
 
@@ -58,10 +59,19 @@ def corrupt(data: MultimodalData, kind: str, seed: int) -> MultimodalData:
 
 def clean(data: MultimodalData, seed: int) -> MultimodalData:
     """`data` without the pictures that lie, which count as missing: what is measured on the others."""
+    return replace(data, observed=data.observed & _credible(data, seed))
+
+
+def trusted(data: MultimodalData, seed: int) -> MultimodalData:
+    """`data` with 0 as the trust in the pictures that lie, 1 in all others: an oracle's."""
+    return replace(data, trust=_credible(data, seed).float())
+
+
+def _credible(data: MultimodalData, seed: int) -> torch.Tensor:
+    """What does not lie, (M, N) bool; and what lies where all else is missing: there it is all there is."""
     which = torch.from_numpy(corrupted_modality(data, seed))
     honest = which != torch.arange(len(data.specs))[:, None]
-    alone = ~(data.observed & honest).any(0)  # what is there besides is missing: it keeps what lies
-    return replace(data, observed=data.observed & (honest | alone))
+    return honest | ~(data.observed & honest).any(0)
 
 
 def _rows(data: MultimodalData) -> tuple[str, np.ndarray]:

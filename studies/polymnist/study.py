@@ -19,9 +19,10 @@ from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
-from studies.polymnist.corrupted import KINDS, clean, corrupt
+from studies.polymnist.corrupted import KINDS, clean, corrupt, trusted
 from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
+from studies.polymnist.released import is_released
 
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 
@@ -34,7 +35,7 @@ class PolyMNIST(Study):
     files: typing.ClassVar[ModuleType] = polymnist
     older = {"channels": ("network", "channels")}
     free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "classifier_epochs",
-                                              "n_likelihood", "inception")
+                                              "n_likelihood", "inception", "information")
 
     beta: float = parameter(1.0, "weight of the regulariser; paper: 2^-7 ... 2^3", at_least=0)
     latent_dim: int = parameter(32, "D, per modality; released scripts: 512", at_least=1)
@@ -62,8 +63,10 @@ class PolyMNIST(Study):
     inception: str = parameter("", "local weights of the Inception network for the FID; empty: no FID")
     seed: int = parameter(0, "seed of weights, order and draws; paper: 5 seeds", last=True)
     data_seed: int = parameter(0, "seed of crops, positions and pairing", last=True)
-    corrupted: str = parameter("none", "in place of one picture of a tuple: none | noise | swap | blank; option known",
-                               kinds=lambda: KINDS, added=True, apart=True)
+    corrupted: str = parameter("none", "in place of one picture of a tuple: none | noise | swap | blank; options "
+                               "known, trust", kinds=lambda: KINDS, added=True, apart=True)
+    information: bool = parameter(False, "measure what each latent keeps: nats, and probes of every factor", added=True,
+                                  apart=True)
     root: str = parameter("", "folder with mnist/ or the released m0 ... m4 folders; empty: data/polymnist", last=True)
     backgrounds: str = parameter("", "folder of other background photos; empty: the five that ship")
 
@@ -73,6 +76,19 @@ class PolyMNIST(Study):
             raise UserError(f"missing must be at least 0 and below 1, got {self.missing}")
         if self.validation and self.n_validation:
             raise UserError("validation measures on the tuples that n_validation is taken from: leave one of them out")
+        told = self.choice("corrupted")[1]
+        if told.get("known") and told.get("trust"):
+            raise UserError("what is known to lie counts as missing and needs no trust: leave known or trust out")
+        self._check_information()
+
+    def _check_information(self) -> None:
+        """What could not be measured after the training is refused before."""
+        m = self.n_modalities
+        honest = 1.0 if self.corrupted == "none" else (m - 2) / m  # share of the tuples in which neither of two lies
+        least = int(6 * self.latent_dim / honest) if honest else 0
+        if self.information and self.n_test < least:
+            raise UserError(f"information takes {least} test tuples at latent_dim={self.latent_dim}, n_test is "
+                            f"{self.n_test}: raise it, or lower latent_dim")
 
     def data(self, split: str) -> MultimodalData:
         """`n_train` tuples of the training or `n_test` of the test set. Validation tuples are made of digits that no
@@ -85,6 +101,8 @@ class PolyMNIST(Study):
             data = replace(data, observed=observed_at_random(data.observed.shape, self.missing, self.data_seed))
         if split == "train" and options.get("known"):
             data = clean(data, self.data_seed)
+        if options.get("trust"):
+            data = trusted(data, self.data_seed)
         likelihood = Laplace(self.likelihood_scale)
         return replace(data, specs=tuple(replace(spec, likelihood=likelihood) for spec in data.specs))
 
@@ -109,6 +127,9 @@ class PolyMNIST(Study):
             raise UserError(f"all {len(train)} training tuples show a {int(train.labels[0])}: the probe and the "
                             "coherence need two, add tuples of another digit (n_train), or train with mmvm.fit, which "
                             "needs no labels")
+        if "trust" in model.objective.needs and train.trust is None:
+            raise UserError("weights=given has to be told which picture lies: set corrupted to noise:trust=true, "
+                            "swap:trust=true or blank:trust=true")
         return super().fit(model, train, on_epoch, validation)
 
     def few(self) -> "PolyMNIST":
@@ -163,7 +184,8 @@ class PolyMNIST(Study):
                  classifiers: list[nn.Module]) -> Metrics:
         """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
         asked for and defined, log_likelihood and fid (M, M). Where one picture of each tuple is `corrupted`, what asks
-        one modality at a time also of the others alone: probe_clean, coherence_clean and so on."""
+        one modality at a time also of the others alone: probe_clean, coherence_clean and so on. With `information` the
+        rows of `evaluation.kept`, of what is not corrupted."""
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            **frechet.cross_modal(model, test, classifiers),
@@ -173,6 +195,10 @@ class PolyMNIST(Study):
             probe = evaluation.linear_probe(model, *honest, n=self.n_probe, seed=self.data_seed)
             found = {"probe": probe, **frechet.cross_modal(model, honest[1], classifiers)}
             metrics.update({f"{name}_clean": value for name, value in found.items()})
+        if self.information:
+            rows, notes = self._kept(model, train, test)
+            metrics.update(rows)
+            metrics.notes.update(notes)
         metrics.notes["classifier_distance"] = f"trunk={self.trunk}; n={len(test)}"
         if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
@@ -181,6 +207,18 @@ class PolyMNIST(Study):
             found = fid(model, test, self.inception)
             metrics["fid"], metrics.notes["fid"] = found.value, found.note()
         return metrics
+
+    def _kept(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData) -> tuple[dict, dict]:
+        """Rows and notes of `evaluation.kept`, with every factor that is known of the pictures' making."""
+        factors: dict[str, list] = {"digit": [train.labels.numpy(), test.labels.numpy()]}
+        if not is_released(paths.placed(self.root) if self.root else paths.data_root() / "polymnist"):
+            # "instance" is a number without an order, and of 60,000 classes: ink and slant stand for it
+            parts = [self.factors((data.ids or [])[0].partition("/")[0]) for data in (train, test)]
+            factors |= {name: [part[name] for part in parts] for name in parts[0] if name != "instance"}
+        if self.corrupted != "none":
+            train, test = (clean(data, self.data_seed) for data in (train, test))
+        given = {name: (own[0], own[1]) for name, own in factors.items()}
+        return evaluation.kept(model, train, test, given, ("digit",), self.n_probe, self.data_seed)
 
 
 def observed_at_random(shape: tuple[int, int], missing: float, seed: int) -> Tensor:

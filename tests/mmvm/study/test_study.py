@@ -61,6 +61,8 @@ OPTIONS = [
     ("mmvm:pool=matched", dict(exponent=1.0, matched=True, plain=False)),
     ("mmvm:prior=hellinger,bhattacharyya=per_dimension", dict(exponent=0.5, per_dimension=True)),
     ("mmvm:weights=5+3+2", {"weights.shape": (3,), "gate": None}),
+    ("mmvm:weights=given", {"given": True, "weights": None, "needs": ("trust",)}),
+    ("mmvm:gate=hard,reads=features", {"gate.mode": "hard", "gate.of_features": True, "needs": ("features",)}),
     ("mmvm:gradient=prior", dict(gradient="prior")),
     ("mmvm:self_component=false", dict(self_component=False)),
     ("independent:square_beta=true", dict(square_beta=True)),

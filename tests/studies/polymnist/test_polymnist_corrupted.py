@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mmvm.__main__ import main
 from mmvm.errors import UserError
 from mmvm.paths import REPOSITORY
+from mmvm.study import results
 from studies.polymnist.corrupted import clean, corrupt, corrupted_modality
 from studies.polymnist.data import factors, load
 from studies.polymnist.mnist import SIDE, read_mnist
@@ -66,6 +68,21 @@ def test_what_lies_is_told_to_the_training_alone(honest):
     assert some.observed.any(0).all(), "a tuple of which only what lies is there keeps it"
 
 
+def test_the_objective_is_told_what_lies_in_every_split(honest):
+    p = PolyMNIST(**TINY, corrupted="swap:trust=true", objective="mmvm:weights=given")
+    train, test = p.data("train"), p.data("test")
+    which = torch.from_numpy(corrupted_modality(honest, 0))
+    assert torch.equal(train.trust, (which != torch.arange(3)[:, None]).float()) and train.observed.all()
+    assert (test.trust.sum(0) == 2).all() and honest.trust is None
+    some = replace(p, missing=0.6).data("train")
+    alone = (some.observed.sum(0) == 1) & (some.observed & (which == torch.arange(3)[:, None])).any(0)
+    assert alone.any() and (some.trust.sum(0)[alone] == 1).all(), "alone, what lies is all there is"
+    untold = replace(p, corrupted="swap")
+    with pytest.raises(UserError, match="weights=given has to be told which picture lies: set corrupted to noise"):
+        untold.fit(untold.build_model(honest), untold.data("train"))
+    assert len({own.run_hash() for own in (p, untold, replace(p, corrupted="swap:known=true"))}) == 3
+
+
 def test_an_honest_run_keeps_its_name_and_its_cell():
     p = PolyMNIST(**TINY)
     assert "corrupted" not in p.identity() and "corrupted" not in PolyMNIST.cell()
@@ -78,6 +95,9 @@ def test_an_honest_run_keeps_its_name_and_its_cell():
     ({"corrupted": "blur"}, "unknown corrupted 'blur': there are none, noise, swap, blank"),
     ({"corrupted": "none:known=true"}, "corrupted 'none' has no option 'known'"),
     ({"corrupted": "noise", "n_modalities": 1}, "of one modality none is left to trust: set n_modalities to 2"),
+    ({"corrupted": "noise:known=true,trust=true"}, "what is known to lie counts as missing and needs no trust"),
+    ({"information": True, "n_test": 20}, "information takes 24 test tuples at latent_dim=4, n_test is 20: raise it"),
+    ({"information": True, "corrupted": "noise"}, "information takes 72 test tuples at latent_dim=4, n_test is 60"),
     ({"corrupted": "swap", "n_train": 1}, "a swap needs another tuple")])
 def test_mistakes_are_named(values, message):
     with pytest.raises(UserError, match=message):
@@ -95,6 +115,27 @@ def test_a_run_measures_the_others_apart():
     assert (accuracy == honest.classifiers(honest.data("train"), honest.data("test"))[1]).all()
     there = honest.evaluate(model, clean(train, 0), clean(test, 0), classifiers)
     assert np.array_equal(found["probe_clean"], there["probe"])
+
+
+def test_the_command_line_trains_with_an_oracle_and_measures_what_is_kept(tmp_path, runs, capsys):
+    p = PolyMNIST(**{**TINY, "n_test": 100}, corrupted="noise:trust=true", objective="mmvm:weights=given", epochs=1,
+                  classifier_epochs=1, n_probe=200, information=True, out=str(tmp_path))
+    words = [f"{name}={getattr(p, name)}" for name in (
+        *TINY, "corrupted", "objective", "epochs", "classifier_epochs", "n_probe", "information")]
+    words = [word for own in words for word in ("--set", own)]
+    assert main(["train", "polymnist", *words, "--out", str(tmp_path)]) == 0
+    table = results.read(tmp_path / "results.csv")
+    assert set(table["run"]) == {p.run_hash()} and set(table["method"]) == {"mmvm:weights=given"}
+    found = {metric: part.set_index(["source", "target"])["value"] for metric, part in table.groupby("metric")}
+    factors = {"digit", "ink", "slant", "crop_y", "crop_x"}  # full-size digits have no place of their own
+    assert {name for name in found if name.startswith("factor_")} == {
+        f"factor_{name}_{probe}" for name in factors for probe in ("linear", "nonlinear")}
+    assert {"information", "information_upper", "aggregate_kl", "information_shared",
+            "information_private"} < set(found)
+    assert "total_correlation" not in found, "of the honest pictures no tuple has all"
+    assert list(found["information"].index) == [("", "m0"), ("", "m1"), ("", "m2"), ("", "mean")]
+    assert len(found["information_shared"]) == 7 and ("", "cross") in found["information_shared"].index
+    assert table.set_index("metric").loc["information", "note"].str.startswith("ceiling=").all()
 
 
 # what the pictures were made of
