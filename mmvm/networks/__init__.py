@@ -1,8 +1,8 @@
 """Encoders and decoders for any data: convolutions of small images, residual ones, dense layers.
 
 An encoder maps prepared x (B, *shape) to (mean, logvar), each (B, D); where a gate reads features, it shows them by a
-last layer named `mean`, or returns them (B, F) after the two (`mmvm.networks.features`). A decoder maps z (B, D) to the parameters of
-p(x | z).
+last layer named `mean`, or returns them (B, F) after the two (`mmvm.networks.features`). A decoder maps z (B, D) to
+the parameters of p(x | z).
 """
 
 from mmvm.networks.conv import ConvDecoder, ConvEncoder

@@ -25,7 +25,7 @@ THIN_OUT = """() => {
     const enough = (kind, most) => (seen[kind] = (seen[kind] ?? 0) + 1) > most;
     for (const word of [...document.querySelectorAll(".highlight pre span, .sig span")])
         if (!word.className || enough(`word ${word.className}`, 1)) word.replaceWith(...word.childNodes);
-    const shape = element => [...element.querySelectorAll("*")].map(inner => `${inner.tagName}.${inner.className}`).join();
+    const shape = element => [...element.querySelectorAll("*")].map(part => `${part.tagName}.${part.className}`).join();
     for (const row of [...document.querySelectorAll("article tbody tr")])
         if (enough(`row ${row.className} ${shape(row)}`, 3)) row.remove();
     for (const entry of [...document.querySelectorAll("dl.py")].reverse())  // those within others first
