@@ -132,7 +132,7 @@ def test():
     ({"missing": 1.0}, "^missing must be at least 0 and below 1, got 1.0"),
     ({"missing": -0.1}, "^missing must be at least 0"),
     ({"objective": "mmvm:alpha=1.5"}, "^objective 'mmvm:alpha=1.5': alpha must be number at least 0 at most 1, got"),
-    ({"objective": "mmvm:load_balance=1"}, "^load_balance and temperature belong to a gate: add gate=soft"),
+    ({"objective": "mmvm:load_balance=1"}, "^load_balance, temperature and reads belong to a gate: add gate=soft"),
     ({"objective": "mmvm:temperature=0.5"}, "belong to a gate"),
     ({"objective": "mmvm:temperature=0"}, "temperature must be number above 0, got '0'"),
     ({"objective": "mmvm:n_experts=-1"}, "n_experts must be integer at least 0, got '-1'"),
