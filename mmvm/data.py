@@ -98,6 +98,11 @@ class Batch:
         """What a model reads: all but the labels."""
         return [*self.x, self.observed, *([] if self.trust is None else [self.trust])]
 
+    @property
+    def told(self) -> dict[str, Tensor]:
+        """`trust` by name, where there is one: a model's own `forward` need not know of what its data never say."""
+        return {} if self.trust is None else {"trust": self.trust}
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The same of changed `tensors`: on another device, for instance."""
         return Batch([change(x) for x in self.x], change(self.observed),

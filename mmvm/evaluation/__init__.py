@@ -10,6 +10,7 @@ from mmvm.evaluation.errors import (
     log_likelihood,
     reconstruction_error,
 )
+from mmvm.evaluation.generation import generation
 from mmvm.evaluation.information import (
     Rate,
     SharedInformation,
@@ -22,5 +23,6 @@ from mmvm.evaluation.information import (
 from mmvm.evaluation.probe import linear_probe
 
 __all__ = ["LogLikelihood", "Rate", "SharedInformation", "classifier_accuracy", "coherence", "constant_error",
-           "diagnostics", "encode_means", "factor_probes", "imputation_error", "kept", "linear_probe", "log_likelihood",
-           "rate", "reconstruction_error", "shared_information", "summarise", "total_correlation", "train_classifier"]
+           "diagnostics", "encode_means", "factor_probes", "generation", "imputation_error", "kept", "linear_probe",
+           "log_likelihood", "rate", "reconstruction_error", "shared_information", "summarise", "total_correlation",
+           "train_classifier"]

@@ -194,7 +194,7 @@ def seconds_of(model: MultimodalVAE, batch: Batch, plan: Plan, precision: str, d
             wait(device)
             start = time.perf_counter()
             with autocast(precision, device):
-                loss = model(batch.x, batch.observed, trust=batch.trust).loss.mean()
+                loss = model(batch.x, batch.observed, **batch.told).loss.mean()
             loss.backward()
             wait(device)
             took = time.perf_counter() - start

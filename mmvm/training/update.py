@@ -86,7 +86,7 @@ class Update:
     def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
         with autocast(self.precision, self.device):
             # without a mask where nothing is missing: a pass over all pixels less
-            terms = self.forward(batch.x, None if self.complete else batch.observed, step, batch.trust)
+            terms = self.forward(batch.x, None if self.complete else batch.observed, step, **batch.told)
         self.optimizer.zero_grad(set_to_none=True)
         terms.loss.mean().backward()
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm), terms

@@ -94,7 +94,7 @@ class Validation:
         totals = torch.zeros((), dtype=torch.float64, device=device)
         with evaluating(model, 0), autocast(self.precision, device):
             for batch in prefetched(self.data, list(index.split(self.batch_size)), device):
-                terms = model(batch.x, batch.observed, step, batch.trust)
+                terms = model(batch.x, batch.observed, step, **batch.told)
                 names, means = batch_means(terms.loss.new_zeros(()), terms, self.data.names)
                 totals = totals + means * len(terms.loss)
         return dict(zip(names[1:], (totals[1:] / len(index)).tolist()))  # without the gradient's norm

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmvm import evaluation, paths, training
+from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import frechet
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.objectives import MMVM
+from mmvm.options import Option
 from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
@@ -24,6 +25,10 @@ from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 from studies.polymnist.released import is_released
 
+MIXTURE = (Option("components", 20, "Gaussians, all modalities' latents pooled", at_least=1),)
+DIFFUSION = (Option("updates", 5_000, "of its training", at_least=1),
+             Option("width", 512, "of its residual network", at_least=1))
+DENSITIES = {"none": (), "mixture": MIXTURE, "diffusion": DIFFUSION, "both": (*MIXTURE, *DIFFUSION)}
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 
 
@@ -35,7 +40,7 @@ class PolyMNIST(Study):
     files: typing.ClassVar[ModuleType] = polymnist
     older = {"channels": ("network", "channels")}
     free: typing.ClassVar[tuple[str, ...]] = (*Study.free, "n_test", "n_probe", "classifier_epochs",
-                                              "n_likelihood", "inception", "information")
+                                              "n_likelihood", "inception", "information", "density")
 
     beta: float = parameter(1.0, "weight of the regulariser; paper: 2^-7 ... 2^3", at_least=0)
     latent_dim: int = parameter(32, "D, per modality; released scripts: 512", at_least=1)
@@ -67,6 +72,9 @@ class PolyMNIST(Study):
                                "known, trust", kinds=lambda: KINDS, added=True, apart=True)
     information: bool = parameter(False, "measure what each latent keeps: nats, and probes of every factor", added=True,
                                   apart=True)
+    density: str = parameter("none", "fitted to the latents, of which is measured what it generates: none | mixture | "
+                             "diffusion | both; options components, updates, width", kinds=lambda: DENSITIES,
+                             added=True, apart=True)
     root: str = parameter("", "folder with mnist/ or the released m0 ... m4 folders; empty: data/polymnist", last=True)
     backgrounds: str = parameter("", "folder of other background photos; empty: the five that ship")
 
@@ -80,6 +88,9 @@ class PolyMNIST(Study):
         if told.get("known") and told.get("trust"):
             raise UserError("what is known to lie counts as missing and needs no trust: leave known or trust out")
         self._check_information()
+        if self.density != "none" and (self.corrupted != "none" or self.n_modalities < 2):
+            raise UserError("what a density generates is measured on tuples of two honest pictures or more: leave "
+                            "density or corrupted out, and set n_modalities to 2 or more")
 
     def _check_information(self) -> None:
         """What could not be measured after the training is refused before."""
@@ -185,7 +196,8 @@ class PolyMNIST(Study):
         """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
         asked for and defined, log_likelihood and fid (M, M). Where one picture of each tuple is `corrupted`, what asks
         one modality at a time also of the others alone: probe_clean, coherence_clean and so on. With `information` the
-        rows of `evaluation.kept`, of what is not corrupted."""
+        rows of `evaluation.kept`, of what is not corrupted; of each `density` those of `evaluation.generation`, named
+        mixture_... and diffusion_..."""
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            **frechet.cross_modal(model, test, classifiers),
@@ -199,6 +211,11 @@ class PolyMNIST(Study):
             rows, notes = self._kept(model, train, test)
             metrics.update(rows)
             metrics.notes.update(notes)
+        for name, density in self.densities(model, train).items():
+            found = {f"{name}_{metric}": value for metric, value in evaluation.generation(
+                model, density, train, test, classifiers, seed=self.data_seed).items()}
+            metrics.update(found)
+            metrics.notes.update(dict.fromkeys(found, f"density={self.density}; trunk={self.trunk}"))
         metrics.notes["classifier_distance"] = f"trunk={self.trunk}; n={len(test)}"
         if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
@@ -207,6 +224,17 @@ class PolyMNIST(Study):
             found = fid(model, test, self.inception)
             metrics["fid"], metrics.notes["fid"] = found.value, found.note()
         return metrics
+
+    def densities(self, model: MultimodalVAE, train: MultimodalData) -> dict[str, typing.Any]:
+        """What `density` names, by kind, fitted to the latents of a trained model, which stays as it is."""
+        chosen, options = self.choice("density")
+        found: dict[str, typing.Any] = {}
+        if chosen in ("mixture", "both"):
+            found["mixture"] = fit_latent_density(model, train, options["components"], seed=self.seed)
+        if chosen in ("diffusion", "both"):
+            found["diffusion"] = fit_latent_diffusion(model, train, updates=options["updates"], width=options["width"],
+                                                      seed=self.seed)
+        return found
 
     def _kept(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData) -> tuple[dict, dict]:
         """Rows and notes of `evaluation.kept`, with every factor that is known of the pictures' making."""

@@ -1,0 +1,142 @@
+"""What is generated, judged where the right answer is known: C classes at C corners, one latent number a modality."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmvm import Modality, MultimodalData, MultimodalVAE, Normal, fit_latent_density, fit_latent_diffusion
+from mmvm.errors import UserError
+from mmvm.evaluation import generation
+from mmvm.objectives import MMVM
+
+N, SPREAD = 300, 0.05
+PLACES = torch.tensor([-1.0, 0.0, 1.0])  # of the three classes
+
+
+class Sure(nn.Module):
+    """q(z | x) = N(x, 1e-4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.none = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x + self.none, torch.full_like(x, math.log(1e-4))
+
+
+class Itself(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.none = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z):
+        return z + self.none
+
+
+class Nearest(nn.Module):
+    """Names the class whose place is nearest."""
+
+    def forward(self, x):
+        return -(x - PLACES).abs()
+
+    def features(self, x):
+        return x
+
+
+class Given:
+    """A density that says what it is told to, jointly and given others."""
+
+    def __init__(self, draws, made=None):
+        self.draws = draws
+        if made is not None:
+            self.sample_given = lambda z, given: torch.where(given.unsqueeze(-1), z, made(z, given))
+
+    def check(self, model):
+        pass
+
+    def sample(self, n):
+        return self.draws[:, :n]
+
+
+def samples(n=N, modalities=3, seed=0, spread=SPREAD):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    noise = spread * torch.randn(modalities, n, 1, generator=generator)
+    return PLACES[labels].reshape(1, n, 1) + noise, labels
+
+
+def whole(n=N, modalities=3, seed=0, observed=None):
+    x, labels = samples(n, modalities, seed)
+    specs = tuple(Modality(f"m{i}", (1,), Normal()) for i in range(modalities))
+    return MultimodalData({spec.name: own for spec, own in zip(specs, x)}, specs, labels, observed=observed)
+
+
+@pytest.fixture
+def parts():
+    train, test = whole(seed=1), whole(seed=2)
+    model = MultimodalVAE(train.specs, [Sure() for _ in range(3)], [Itself() for _ in range(3)], MMVM())
+    return model, train, test, [Nearest() for _ in range(3)]
+
+
+def test_draws_of_the_data_are_coherent_varied_and_no_copies(parts):
+    model, train, test, classifiers = parts
+    found = generation(model, Given(samples(seed=3)[0]), train, test, classifiers, n=N)
+    assert found["joint_coherence"] == 1 and found["joint_classes"] == pytest.approx(math.log(3))
+    assert np.all(found["joint_distance"] < 1e-3)
+    assert found["joint_diversity"] == pytest.approx(np.ones(3), rel=0.3)
+    assert found["joint_nearest"] == pytest.approx(np.ones(3), rel=0.5)
+
+
+def test_each_fault_shows_in_its_own_measure(parts):
+    model, train, test, classifiers = parts
+    x, _ = samples(seed=3)
+    apart = torch.stack([x[0], x[1].roll(1, 0), x[2].roll(2, 0)])  # three classes in every draw
+    assert generation(model, Given(apart), train, test, classifiers, n=N)["joint_coherence"] == 0
+    one = x[:, ::3].repeat(1, 3, 1)  # one class alone
+    found = generation(model, Given(one), train, test, classifiers, n=N)
+    assert found["joint_classes"] == pytest.approx(0, abs=1e-9) and np.all(found["joint_distance"] > 0.5)
+    dull = generation(model, Given(samples(seed=3, spread=SPREAD / 3)[0]), train, test, classifiers, n=N)
+    assert dull["joint_diversity"] == pytest.approx(np.full(3, 1 / 9), rel=0.3)
+    copies = torch.stack([train.modalities[name] for name in train.names])
+    assert np.all(generation(model, Given(copies), train, test, classifiers, n=N)["joint_nearest"] < 1e-3)
+
+
+def test_what_is_given_others_counts_by_their_number(parts):
+    """Of one given the density knows nothing and says class 0; of two it says what the first of them shows."""
+    model, train, test, classifiers = parts
+
+    def made(z, given):
+        first = torch.where(given[0].unsqueeze(-1), z[0], torch.where(given[1].unsqueeze(-1), z[1], z[2]))
+        return torch.where((given.sum(0) == 2).unsqueeze(-1), first, torch.full_like(first, PLACES[0])).expand_as(z)
+
+    found = generation(model, Given(samples(seed=3)[0], made), train, test, classifiers, n=N)
+    assert found["conditional_coherence_1"] == pytest.approx(1 / 3) and found["conditional_coherence_2"] == 1
+    assert "conditional_coherence_3" not in found
+
+
+def test_both_densities_generate_and_the_same_seed_the_same(parts):
+    model, train, test, classifiers = parts
+    for density in (fit_latent_density(model, train, 3),
+                    fit_latent_diffusion(model, train, updates=300, batch_size=64, width=32, blocks=1)):
+        first, again = (generation(model, density, train, test, classifiers, n=90, seed=5) for _ in range(2))
+        assert all(np.array_equal(first[name], again[name]) for name in first)
+        # one z through all decoders, or one of each that a short training has learned to go together
+        assert first["joint_coherence"] > 0.8
+    assert first["conditional_coherence_2"] > 0.8
+
+
+def test_only_whole_samples_count(parts):
+    model, train, _, classifiers = parts
+    observed = torch.ones(3, N, dtype=torch.bool)
+    observed[0, ::2] = False
+    half = whole(seed=2, observed=observed)
+    found = generation(model, Given(samples(seed=3)[0]), half, half, classifiers, n=N)
+    assert np.isfinite(found["joint_nearest"]).all()
+    none = whole(seed=2, observed=torch.cat([torch.zeros(1, N, dtype=torch.bool), torch.ones(2, N, dtype=torch.bool)]))
+    with pytest.raises(UserError, match="have every modality"):
+        generation(model, Given(samples(seed=3)[0]), train, none, classifiers, n=N)
+    with pytest.raises(UserError, match="n of 2 or more"):
+        generation(model, Given(samples(seed=3)[0]), train, train, classifiers, n=1)
