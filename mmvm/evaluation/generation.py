@@ -49,7 +49,7 @@ def generation(model: MultimodalVAE, density: Any, train: MultimodalData, test: 
         drawn = list(model.generate(n, density).values())
         conditional = _conditional(model, density if hasattr(density, "sample_given") else None, test, classifiers)
         redone = _made(model, test, torch.ones(len(test.specs), dtype=torch.bool), None)
-        own, known = ([spec.prepare(data.modalities[spec.name].to(device)) for spec in data.specs]
+        own, known = ([spec.prepare(x.to(device)) for spec, x in zip(data.specs, data.batch(torch.arange(len(data))).x)]
                       for data in (test, train))
         nearest = [_nearest(a, x) / _nearest(b, x) for a, b, x in zip(drawn, redone, known)]
     seen = torch.stack([net(x.float()).argmax(-1).cpu() for net, x in zip(classifiers, drawn)])
