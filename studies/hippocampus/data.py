@@ -53,16 +53,19 @@ class Windows(MultimodalData):
 
     trials   (M, N) row of each animal's session, -1 where the animal has no trial in the tuple
     window   (N,)   number of the window in its trial
+    position (M, N) place of each animal's trial in its sequence; None where not every session says it
     sources  folder of each session's files, empty for arrays
     """
 
     trials: Tensor | None = None
     window: Tensor | None = None
+    position: Tensor | None = None
     sources: tuple[str, ...] = ()
 
     def subset(self, index) -> "Windows":
         index = torch.arange(len(self))[index]
-        return replace(super().subset(index), trials=self.trials[:, index], window=self.window[index])
+        return replace(super().subset(index), trials=self.trials[:, index], window=self.window[index],
+                       position=None if self.position is None else self.position[:, index])
 
 
 def load(split: str, root: str | os.PathLike | None = None, *, animals: Sequence[str] | str | None = None,
@@ -133,10 +136,13 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
         modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen.reshape(-1, *chosen.shape[2:])))
         specs.append(_modality(name, modalities[name], likelihood))
     per_window = np.repeat(trials, n, axis=1)
+    places = [session.position for session in sessions.values()]
+    position = None if any(place is None for place in places) else torch.from_numpy(np.stack(
+        [np.asarray(place)[np.maximum(rows, 0)] for place, rows in zip(places, per_window)]))
     ids = [f"odor {LETTERS[classes[y]]}, {split} tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
                    ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)),
-                   sources=tuple(session.source for session in sessions.values()))
+                   position=position, sources=tuple(session.source for session in sessions.values()))
 
 
 def _classes(odors) -> list[int]:

@@ -31,6 +31,7 @@ class Session:
     odor         (trials,) class numbers from 0
     correct      (trials,) bool or None
     in_sequence  (trials,) bool or None
+    position     (trials,) place of the trial in its sequence, or None
     start        first bin of the first window
     source       folder of the files, for who reads them
     entry        bin of the event, for figures; None: not known, and time is counted in bins
@@ -45,9 +46,10 @@ class Session:
     source: str = ""
     entry: int | None = None
     bin_ms: float = 10
+    position: np.ndarray | None = None
 
     def __post_init__(self):
-        for name in ("spikes", "odor", "correct", "in_sequence"):
+        for name in ("spikes", "odor", "correct", "in_sequence", "position"):
             object.__setattr__(self, name, _array(getattr(self, name), name))  # the class is frozen
 
 
@@ -79,7 +81,8 @@ def check_session(session: Session, name: str, source: str | None = None) -> Non
             trial, unit, at = np.argwhere(wrong)[0]
             raise UserError(f"{where}: the value of trial {trial}, unit {unit}, bin {at} is {what} "
                             f"({int(wrong.sum())} such values), spike counts are not: leave out that trial or unit")
-    for what, values in (("correct", session.correct), ("in_sequence", session.in_sequence)):
+    for what in ("correct", "in_sequence", "position"):
+        values = getattr(session, what)
         if values is not None and len(values) != len(spikes):
             raise UserError(f"{where}: {len(spikes)} trials, but {len(values)} entries of `{what}`: give one per trial")
     if not isinstance(session.start, int | np.integer) or not 0 <= session.start < spikes.shape[2]:
@@ -139,7 +142,8 @@ def _read_session(folder: Path, name: str, starts: Mapping[str, int]) -> Session
         raise UserError(f"{info_path}, row {wrong[0, 0]}: the odor is {info[wrong[0, 0], 3]}, expected 1 to "
                         f"{n_odors} (A to {LETTERS[n_odors - 1]}): correct the row, or leave the trial out "
                         "of both files")
-    session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1, source=str(folder))
+    session = Session(spikes, info[:, 3].astype(int) - 1, info[:, 0] == 1, info[:, 1] == 1, source=str(folder),
+                      position=info[:, 2] if np.isfinite(info[:, 2]).all() else None)
     check_session(session, name, str(path))
     bins, start = spikes.shape[2], starts.get(name)
     if start is None and bins <= LENGTH:

@@ -18,7 +18,8 @@ def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, 
     times   (trials,) seconds of the event, on the same clock
     odor    (trials,) classes, numbers from 0 or names; names are numbered in the order of the alphabet
     before, after   seconds around the event that are cut out; whole bins of `bin_ms`
-    fields  correct, in_sequence, start, source of `Session`; start, by default the event, is where windows begin
+    fields  correct, in_sequence, position, start, source of `Session`; start, by default the event, is where windows
+            begin
 
     Raises `UserError`.
     """

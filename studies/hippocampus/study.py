@@ -26,6 +26,7 @@ WINDOWS = {"bins": (
     Option("window", 10, "bins per window", at_least=1, paper="10"),
     Option("stride", 1, "bins between two windows", at_least=1, paper="1"),
     Option("length", 25, "bins of a trial that windows are cut from", at_least=1, paper="25"))}
+OF_ANIMALS = ("probe", "probe_shared", "information", "information_upper", "aggregate_kl")  # and factors; else averages
 PAPERS_CLASSIFIER = {"learning_rate": 1e-3}  # appendix B.8
 
 
@@ -66,6 +67,8 @@ class Hippocampus(Study):
     classifier_epochs: int = parameter(10, "epochs of the odor classifiers behind the coherence; paper: 51", at_least=1)
     classifier_width: int = parameter(64, "their hidden layers: this and half of it; 0: 1024, 512, 256, 64 (paper)",
                                       at_least=0)
+    information: bool = parameter(False, "measure what each latent keeps: nats, and probes of every factor", added=True,
+                                  apart=True)
     seed: int = parameter(0, "seed of weights, order and draws", last=True)
     data_seed: int = parameter(0, "seed of pairs and folds", last=True)
     root: str = parameter("", "folder in the release's layout; empty: simulated in data/hippocampus", last=True)
@@ -110,6 +113,12 @@ class Hippocampus(Study):
             shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
             fold=self.fold if self.fold >= 0 else self.seed % self.n_folds, seed=self.data_seed,
             likelihood=self.likelihood)
+        if split == "test" and self.information:  # what could not be measured after the training is refused before
+            seen = data.observed.long()
+            pairs, least = seen @ seen.T, 4 * self.latent_dim
+            if ((pairs > 0) & (pairs < least)).any():
+                raise UserError(f"information takes {least} test windows at latent_dim={self.latent_dim}, two animals "
+                                f"have {int(pairs[pairs > 0].min())}: lower latent_dim, stride or n_folds")
         return data if split == "test" else self.part(data, split, hippocampus.trial_numbers(data))
 
     def build_networks(self, data):
@@ -153,7 +162,7 @@ class Hippocampus(Study):
         under permuted trials; silhouette_odor and silhouette_animal; coherence, imputation and deviance_explained
         (M, M), deviance_label (M,); reconstruction (M,) in nats and squared_error (M,), without the constant, where
         that is the likelihood; effective_beta. Of simulated rats also odor_recovery, odor_recovery_shared and
-        state_recovery (M,)."""
+        state_recovery (M,). With `information` the rows of `evaluation.kept`, the factors as in `_factors`."""
         probes = alignment.probes(model, train, test)
         groups, labels = hippocampus.trial_numbers(test), test.labels.numpy()
         reconstruction = evaluation.reconstruction_error(model, test)
@@ -176,29 +185,55 @@ class Hippocampus(Study):
             metrics["squared_error"] = reconstruction - np.array(
                 [spec.likelihood.floor(int(np.prod(spec.shape))) for spec in test.specs])
         metrics.update(self._recovery(model, train, test))
+        if self.information:
+            factors = self._factors(train, test)
+            rows, notes = evaluation.kept(model, train, test, factors, {"odor", "position"} & set(factors),
+                                          seed=self.data_seed)
+            metrics.update(rows)
+            metrics.notes.update(notes)
         return metrics
 
     def rows(self, metrics, history, device, train):
-        """As everywhere, but of pairs of animals the averages alone, and single animals of the two probes alone: a run
+        """As everywhere, but of pairs of animals the averages alone, and single animals of `OF_ANIMALS` alone: a run
         has 190 numbers, and hundreds of runs are committed. The note says what a control did. A number that overflowed
         is left out: nothing bounds the log rates that a decoder gives to a draw far from all it was trained on."""
         control = ["in sample"] * (self.in_sample) + ["odors permuted"] * self.shuffle_odors
         rows = [row for row in super().rows(metrics, history, device, train) if not row["source"] and (
-            row["target"] not in train.names or row["metric"] in ("probe", "probe_shared"))
+            row["target"] not in train.names or row["metric"] in OF_ANIMALS or row["metric"].startswith("factor_"))
             and np.isfinite(row["value"])]
         return [{**row, "note": "; ".join(filter(None, [*control, row["note"]]))} for row in rows]
 
     def _recovery(self, model: MultimodalVAE, train: Windows, test: Windows) -> dict[str, np.ndarray]:
         """R^2 of a linear map from the means to the simulation's latents; empty for recordings."""
-        if not hippocampus_simulator.has_truth(train) or not (train.observed.all() and test.observed.all()):
+        truth = self._truth(train, test)
+        if not truth:
             return {}
         z, z_test = (evaluation.encode_means(model, data).numpy() for data in (train, test))
-        bins = self.choice("windows")[1]
-        starts = dict.fromkeys(train.names, bins["start"]) if bins["start"] >= 0 else files.STARTS
-        odor, odor_test, state, state_test = (
-            hippocampus_simulator.window_truth(data, what, window=bins["window"], stride=bins["stride"],
-                                               starts=starts)
-            for what in ("odor", "state") for data in (train, test))
+        (odor, odor_test), (state, state_test) = truth["odor"], truth["state"]
         own, shared = alignment.linear_recovery(z, odor, z_test, odor_test)
         return {"odor_recovery": own, "odor_recovery_shared": shared,
                 "state_recovery": alignment.linear_recovery(z, state, z_test, state_test)[0]}
+
+    def _truth(self, train: Windows, test: Windows) -> dict[str, list[np.ndarray]]:
+        """The simulation's latents "odor" and "state" of training and test windows, (M, N, 2) each; empty for
+        recordings."""
+        if not hippocampus_simulator.has_truth(train) or not (train.observed.all() and test.observed.all()):
+            return {}
+        bins = self.choice("windows")[1]
+        starts = dict.fromkeys(train.names, bins["start"]) if bins["start"] >= 0 else files.STARTS
+        return {what: [hippocampus_simulator.window_truth(data, what, window=bins["window"], stride=bins["stride"],
+                                                          starts=starts) for data in (train, test)]
+                for what in ("odor", "state")}
+
+    def _factors(self, train: Windows, test: Windows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What is known of the windows, of training and test: odor (N,), time (N,), the number of the window in its
+        trial, position (M, N) in the sequence where all sessions say it, and state_1 and state_2 (M, N) of simulated
+        rats. Without what does not differ."""
+        found = {"odor": (train.labels.numpy(), test.labels.numpy()),
+                 "time": (train.window.numpy(), test.window.numpy())}
+        if train.position is not None and test.position is not None:
+            found["position"] = train.position.numpy(), test.position.numpy()
+        for own, own_test in filter(None, [self._truth(train, test).get("state")]):
+            found |= {f"state_{number + 1}": (own[..., number], own_test[..., number]) for number in range(2)}
+        return {name: both for name, both in found.items()
+                if all(len(np.unique(rows)) > 1 for part in both for rows in np.atleast_2d(part))}

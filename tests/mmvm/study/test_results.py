@@ -22,13 +22,15 @@ ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "pr
 METRICS = {"probe", "reconstruction", "coherence", "imputation", "classifier_distance", "classifier_accuracy",
            "effective_beta", "log_likelihood", "fid", "probe_curve", "reconstruction_curve", "gate_entropy",
            "gate_margin", "gate_weight", "gate_first", "gate_most_used"}
-FACTORS = {f"factor_{name}_{probe}" for name in ("digit", "ink", "slant", "crop_y", "crop_x", "y", "x")
-           for probe in ("linear", "nonlinear")}  # of `mmvm.evaluation.kept`, as are
+FACTORS = {f"factor_{name}_{probe}" for name in (
+    "digit", "ink", "slant", "crop_y", "crop_x", "y", "x",        # of pictures
+    "odor", "position", "time", "state_1", "state_2")             # of rats
+    for probe in ("linear", "nonlinear")}  # of `mmvm.evaluation.kept`, as are
 KEPT = {"information", "information_upper", "aggregate_kl", "information_shared", "information_private",
         "total_correlation", *FACTORS}
 SHARES = {"probe", "coherence", "classifier_accuracy", "probe_curve", "gate_weight", "gate_first", "gate_most_used",
-          "probe_transfer", "latent_correlation", "factor_digit_linear", "factor_digit_nonlinear", "probe_clean",
-          "coherence_clean"}
+          "probe_transfer", "latent_correlation", "probe_clean", "coherence_clean",
+          *(f"factor_{name}_{probe}" for name in ("digit", "odor", "position") for probe in ("linear", "nonlinear"))}
 
 
 def row(**changes):
@@ -372,6 +374,8 @@ OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence"
 MODALITIES["hippocampus_long"] = MODALITIES["hippocampus"]
 OWN_METRICS["hippocampus_long"] = {prefix + name for name in OWN_METRICS["hippocampus"] | METRICS
                                    for prefix in ("", PREFIX)}
+MODALITIES["hippocampus_information"] = MODALITIES["hippocampus"]
+OWN_METRICS["hippocampus_information"] = OWN_METRICS["hippocampus"] | KEPT
 MODALITIES["validation"] = "|".join(MODALITIES[name] for name in ("polymnist", "cub", "mimic-cxr"))
 OWN_METRICS["validation"] = {prefix + name for name in METRICS | OWN_METRICS["cub"] | OWN_METRICS["mimic-cxr"]
                              for prefix in ("", PREFIX)}

@@ -112,6 +112,46 @@ def test_rows_are_averages_and_the_animals_of_the_probes(finished, runs):
     assert results.per_run(rows)["probe_shared"].iloc[0] == pytest.approx(finished.metrics["probe_shared"].mean(), 1e-4)
 
 
+def test_a_run_measures_what_each_latent_keeps(root, runs):
+    p = Hippocampus(root=root, information=True, out=str(runs / "kept"), **TINY)
+    assert p.run_hash() != replace(p, information=False).run_hash()
+    study.run(p)
+    rows = results.read(runs / "kept" / "results.csv")
+    found = {metric: set(part["target"]) for metric, part in rows.groupby("metric")}
+    of_animals = {"Barat", "Mitt", "Stella", "mean"}
+    factors = {"odor", "position", "time", "state_1", "state_2"}
+    assert {name for name in found if name.startswith("factor_")} == {
+        f"factor_{name}_{probe}" for name in factors for probe in ("linear", "nonlinear")}
+    assert all(found[f"factor_{name}_linear"] == of_animals for name in factors)
+    assert found["information"] == found["information_upper"] == of_animals
+    assert found["information_shared"] == found["information_private"] == {"cross"}
+    note = rows.set_index("metric").loc["information", "note"].iloc[0]
+    assert note == f"ceiling={np.log(len(p.data('test'))):.2f}"
+
+
+def test_factors_are_those_that_are_known_and_differ(root):
+    """Positions and states are each animal's own, odor and time are common."""
+    p = Hippocampus(root=root, **TINY)
+    train, test = p.data("train"), p.data("test")
+    factors = p._factors(train, test)
+    assert list(factors) == ["odor", "time", "position", "state_1", "state_2"]
+    for number, session in enumerate(p.sessions().values()):
+        rows = test.trials[number].numpy()
+        assert np.array_equal(factors["position"][1][number], session.position[rows])
+        assert np.array_equal(test.labels.numpy(), session.odor[rows])
+    assert np.array_equal(np.unique(factors["time"][0]), [0, 1, 2, 3])
+    own = {name: files.Session(s.spikes, s.odor, start=s.start) for name, s in p.sessions().items()}
+    one = replace(p, windows="bins:stride=25")
+    assert list(one._factors(one.cut(own, "train"), one.cut(own, "test"))) == ["odor"], "all that is known"
+
+
+def test_too_few_windows_for_what_latents_keep_are_refused_before_the_training(root):
+    p = Hippocampus(root=root, information=True, latent_dim=200, **TINY)
+    p.data("train")
+    with pytest.raises(UserError, match="information takes 800 test windows at latent_dim=200, two animals have"):
+        p.data("test")
+
+
 def test_load_gives_the_model_back(finished, runs, root):
     p, model = study.load(runs / "one", root=root)
     assert isinstance(p, Hippocampus) and p.network == "dense:width=8"
