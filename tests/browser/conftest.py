@@ -38,6 +38,6 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=PAGES)
 def visit(request, browser, address) -> Iterator[Visit]:
-    visit = open_page(browser, address, request.param)
+    visit = open_page(browser, address, request.param, "dark")  # what it shows in light is asked for later
     yield visit
     visit.page.context.close()

@@ -61,8 +61,8 @@ class Visit:
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def open_page(browser, address: str, name: str, scheme: str = "light", formulas: bool = True) -> Visit:
-    """A page with its formulas set, if asked; what it asks of other machines is noted and refused."""
+def open_page(browser, address: str, name: str, scheme: str = "light") -> Visit:
+    """A page with its formulas set; what it asks of other machines is noted and refused."""
     context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTHS[-1], "height": HEIGHT},
                                   reduced_motion="reduce")
     visit = Visit(name, context.new_page())
@@ -81,7 +81,6 @@ def open_page(browser, address: str, name: str, scheme: str = "light", formulas:
     page.on("response", lambda answer: answer.status >= 400 and visit.missing.append(answer.url.removeprefix(address)))
     page.goto(address + name, wait_until="load")
     page.add_style_tag(content=STILL)
-    if formulas:
-        page.evaluate("() => window.MathJax?.startup?.promise")
+    page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate("() => document.fonts.ready.then(() => true)")
     return visit
