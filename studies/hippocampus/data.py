@@ -136,13 +136,11 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
         modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen.reshape(-1, *chosen.shape[2:])))
         specs.append(_modality(name, modalities[name], likelihood))
     per_window = np.repeat(trials, n, axis=1)
-    places = [session.position for session in sessions.values()]
-    position = None if any(place is None for place in places) else torch.from_numpy(np.stack(
-        [np.asarray(place)[np.maximum(rows, 0)] for place, rows in zip(places, per_window)]))
     ids = [f"odor {LETTERS[classes[y]]}, {split} tuple {t}, window {w}" for t, y in enumerate(labels) for w in range(n)]
     return Windows(modalities, tuple(specs), torch.from_numpy(np.repeat(labels, n)), torch.from_numpy(per_window >= 0),
                    ids, len(classes), trials=torch.from_numpy(per_window), window=torch.arange(n).repeat(len(labels)),
-                   position=position, sources=tuple(session.source for session in sessions.values()))
+                   position=_positions([session.position for session in sessions.values()], per_window),
+                   sources=tuple(session.source for session in sessions.values()))
 
 
 def _classes(odors) -> list[int]:
@@ -264,6 +262,13 @@ def _cut(session: Session, name: str, window: int, stride: int, length: int) -> 
                         "move its start, or shorten the window")
     views = np.lib.stride_tricks.sliding_window_view(stretch, window, axis=2)[:, :, ::stride]
     return views.transpose(0, 2, 1, 3)
+
+
+def _positions(places: list, trials: np.ndarray) -> Tensor | None:
+    """Places in the sequence (M, N) of the trials (M, N); None where a session does not say them."""
+    if any(place is None for place in places):
+        return None
+    return torch.from_numpy(np.stack([np.asarray(place)[np.maximum(rows, 0)] for place, rows in zip(places, trials)]))
 
 
 def _check(value: str, choices: tuple[str, ...], name: str) -> None:
