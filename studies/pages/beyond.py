@@ -47,9 +47,9 @@ POOLED = {"mmvm": "MMVM: mixture, pairwise bound (the released code's)",
           "mmvm:pool=matched": "one Gaussian with the mixture's moments",
           "mmvm:prior=hellinger,pool=matched": "one Gaussian with the Hellinger pool's",
           **{text: f"joint: {name}" for text, name in JOINT.items()}}
-# whether what is trained charges disagreement up to a ceiling; one Gaussian has none, but its slope dies away
-OPEN = ("mmvm", "mmvm:prior=hellinger", "mmvm:prior=geometric")
-CAPPED = tuple(text for name in ("single draws", "variational") for t, text in FAMILY[name].items() if t)
+# whether what is trained pulls the more, the further apart the posteriors are, or the less
+GROWING = ("mmvm", "mmvm:prior=hellinger", "mmvm:prior=geometric")
+FADING = tuple(text for name, members in FAMILY.items() for t, text in members.items() if t and name != "pairwise")
 OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
 GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",
              "joint_distance", "joint_nearest")
