@@ -104,6 +104,18 @@ class Collapse(Parameters):
 
 
 @dataclass(frozen=True)
+class Beyond(Parameters):
+    """Parameters of the chapter `beyond`."""
+
+    name: typing.ClassVar[str] = "beyond"
+
+    n_train: int = parameter(10_000, "training tuples to whose latents the densities are fitted", at_least=100)
+    updates: int = parameter(1_000, "of the latent diffusion's training", at_least=1)
+    n_draws: int = parameter(500, "joint draws that are judged", at_least=2)
+    seed: int = parameter(0, "seed of fits and draws")
+
+
+@dataclass(frozen=True)
 class Scoreboard(Parameters):
     """Parameters of the page `scoreboard`."""
 

@@ -1,0 +1,305 @@
+"""The page `beyond`: pools of exponents between, what a density of the latents generates, and which method to take.
+
+What comes from committed rows: `pools` (simulated rats), `generated` (digits), `Leaders` (all studies). What the page
+measures itself, on the model of the digits that ships: `Live`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mmvm import evaluation, fit_latent_density, fit_latent_diffusion
+from mmvm.data import MultimodalData
+from mmvm.errors import UserError
+from mmvm.model import MultimodalVAE
+from mmvm.pretrained import pretrained
+from mmvm.study import results
+from mmvm.study.figures import METHOD_NAMES
+from studies.polymnist.study import PolyMNIST
+
+# what is trained -> exponent -> the method's text; the geometric pool is where all of them begin, the divergence itself
+FAMILY = {
+    "single draws": {0.0: "mmvm:prior=geometric", 0.25: "mmvm:bound=monte_carlo,exponent=0.25",
+                     0.5: "mmvm:bound=monte_carlo,prior=hellinger", 0.75: "mmvm:bound=monte_carlo,exponent=0.75",
+                     1.0: "mmvm:bound=monte_carlo"},
+    "variational": {0.0: "mmvm:prior=geometric", 0.5: "mmvm:bound=variational,prior=hellinger",
+                    1.0: "mmvm:bound=variational"},
+    "pairwise": {0.0: "mmvm:prior=geometric", 0.5: "mmvm:prior=hellinger", 1.0: "mmvm"},
+    "one Gaussian": {0.0: "mmvm:prior=geometric", 0.5: "mmvm:prior=hellinger,pool=matched", 1.0: "mmvm:pool=matched"},
+}
+JOINT = {"poe": "PoE", "hellinger": "Hellinger", "hellinger:pool=exact": "Hellinger, drawn from",
+         "hellinger:pool=components,bhattacharyya=joint": "Hellinger, all components", "moe": "MoE"}
+POOLED = {"mmvm": "MMVM: mixture, pairwise bound (the released code's)",
+          "mmvm:bound=variational": "mixture, variational bound",
+          "mmvm:bound=monte_carlo": "mixture, single draws (the paper's equation)",
+          "mmvm:bound=monte_carlo,exponent=0.75": "exponent 3/4, single draws",
+          "mmvm:prior=hellinger": "Hellinger, pairwise bound",
+          "mmvm:bound=variational,prior=hellinger": "Hellinger, variational bound",
+          "mmvm:bound=monte_carlo,prior=hellinger": "Hellinger, single draws",
+          "mmvm:bound=monte_carlo,exponent=0.25": "exponent 1/4, single draws",
+          "mmvm:prior=geometric": "geometric, closed form",
+          "mmvm:pool=matched": "one Gaussian with the mixture's moments",
+          "mmvm:prior=hellinger,pool=matched": "one Gaussian with the Hellinger pool's",
+          **{text: f"joint: {name}" for text, name in JOINT.items()}}
+# whether what is trained pulls the more, the further apart the posteriors are, or the less
+GROWING = ("mmvm", "mmvm:prior=hellinger", "mmvm:prior=geometric")
+FADING = tuple(text for name, members in FAMILY.items() for t, text in members.items() if t and name != "pairwise")
+OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
+GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",
+             "joint_distance", "joint_nearest")
+DENSITY_NAMES = {"mixture": "Gaussian mixture", "diffusion": "diffusion"}
+
+
+# from rows -----------------------------------------------------------------------------------------------------------
+
+def pools(rows: pd.DataFrame, beta: float) -> pd.DataFrame:
+    """One line a method of `POOLED` that has run at `beta` on the rats: seeds, mean and standard deviation
+    ("<metric> sd") of `OF_POOLS`. Equal beta for all: each counts its KL terms once."""
+    rows = rows[(rows["experiment"] == "hippocampus") & rows["method"].isin(POOLED) & np.isclose(rows["beta"], beta)]
+    board = results.scoreboard(rows, ["probe_shared", "state_recovery", "squared_error"])
+    transfer = results.scoreboard(rows, ["probe_transfer"], target="cross").rename(
+        columns={"probe_transfer": "transfer", "probe_transfer sd": "transfer sd"})
+    board = board.merge(transfer[["method", "updates", "transfer", "transfer sd"]]).set_index("method")
+    return board.loc[[text for text in POOLED if text in board.index]]
+
+
+def pools_table(board: pd.DataFrame) -> pd.DataFrame:
+    """As a reader sees it."""
+    columns = {"shared probe": ("probe_shared", 2), "transfer": ("transfer", 2),
+               "own state": ("state_recovery", 2), "own error": ("squared_error", 4)}
+    said = {name: results.with_spread(board, *column).to_numpy() for name, column in columns.items()}
+    return pd.DataFrame({"": [POOLED[text] for text in board.index], **said, "seeds": board["seeds"].to_numpy()})
+
+
+def generated(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a method, beta and density of `evaluation.generation`'s rows: seeds, and mean and standard deviation
+    ("<measure> sd") of `GENERATED`."""
+    lines = []
+    averages = rows[(rows["source"] == "") & (rows["target"] == "mean")]
+    for (method, beta), part in averages.groupby(["method", "beta"]):
+        for density in DENSITY_NAMES:
+            own = part[part["metric"].str.startswith(f"{density}_")]
+            if len(own):
+                values = own.assign(metric=own["metric"].str.removeprefix(f"{density}_")).groupby("metric")["value"]
+                mean, spread = values.mean(), values.std()
+                lines.append({"method": method, "beta": beta, "density": density, "seeds": own["seed"].nunique(),
+                              **{name: mean[name] for name in GENERATED},
+                              **{f"{name} sd": spread[name] for name in GENERATED}})
+    board = pd.DataFrame(lines)
+    order = {method: i for i, method in enumerate(METHOD_NAMES)}
+    return board.sort_values(["method", "beta"], ignore_index=True, kind="stable",
+                             key=lambda column: column.map(order) if column.name == "method" else column)
+
+
+def generated_table(board: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """As a reader sees it; `names` of the lines."""
+    heads = ("joint", "given one", "given two", "variety", "distance", "nearest")
+    digits = (2, 2, 2, 2, 0, 2)
+    return pd.DataFrame({"": list(names), **{
+        head: results.with_spread(board, name, n).to_numpy() for head, name, n in zip(heads, GENERATED, digits)}})
+
+
+def line_names(board: pd.DataFrame) -> list[str]:
+    """What a line of `generated` is, in words."""
+    return [f"{METHOD_NAMES.get(line.method, line.method)}, β = {line.beta:g}: {DENSITY_NAMES[line.density]}"
+            for line in board.itertuples()]
+
+
+class Leaders:
+    """Which method is best at what, in the laptop runs of all four studies; each method at its best beta by the rule of
+    its chapter. A method with options counts as itself."""
+
+    RULES = {"polymnist": "probe", "cub": "coherence", "mimic-cxr": "probe", "hippocampus": "probe_shared"}
+    NAMES = {"polymnist": "digits", "cub": "birds", "mimic-cxr": "X-rays", "hippocampus": "rats"}
+
+    @cached_property
+    def boards(self) -> dict[str, pd.DataFrame]:
+        """Study -> mean of probe, coherence, imputation, log_likelihood, ... by method; plain methods alone."""
+        return {study: self._board(study, by) for study, by in self.RULES.items()}
+
+    def _board(self, study: str, by: str) -> pd.DataFrame:
+        rows = results.read(study)
+        rows = rows[(rows["profile"] == "laptop") & ~rows["method"].str.contains("[:/]")
+                    & (rows["method"] != "supervised")]
+        metrics = [name for name in ("probe", "probe_shared", "coherence", "imputation", "log_likelihood",
+                                     "state_recovery", "reconstruction") if (rows["metric"] == name).any()]
+        try:
+            best = results.at_best_beta(rows, metrics, by=by, validated=results.validated(study))
+        except UserError:  # validation rows of some methods are still to come: the rule of the chapter, test rows
+            best = results.at_best_beta(rows, metrics, by=by)
+        return best.set_index("method")
+
+    def best(self, study: str, metric: str, least: bool = False) -> tuple[str, float]:
+        """The method's name in figures, and its value."""
+        column = self.boards[study][metric].dropna()
+        method = column.idxmin() if least else column.idxmax()
+        return METHOD_NAMES[method], float(column[method])
+
+    def names(self, metric: str, least: bool = False) -> str:
+        """The best methods of the studies, each once."""
+        return " or ".join(dict.fromkeys(self.best(study, self.own(study, metric), least)[0] for study in self.RULES))
+
+    def said(self, metric: str, digits: int = 2, least: bool = False) -> str:
+        """The best method of each study with its value, and MMVM's."""
+        parts = []
+        for study in self.RULES:
+            method, value = self.best(study, self.own(study, metric), least)
+            own = self.boards[study].loc["mmvm", self.own(study, metric)]
+            beside = "" if method == METHOD_NAMES["mmvm"] else f" (MMVM {own:.{digits}f})"
+            parts.append(f"{self.NAMES[study]} {method} {value:.{digits}f}{beside}")
+        return "; ".join(parts)
+
+    @staticmethod
+    def own(study: str, metric: str) -> str:
+        """The rats' probe is the one that all animals share."""
+        return "probe_shared" if (study, metric) == ("hippocampus", "probe") else metric
+
+
+def hidden_laterals() -> pd.Series:
+    """By how many nats the imputation error of a view rises when three laterals in four are hidden in training, where
+    one in four was, by method, and "clipped" for MMVM with clipped gradients; X-rays, one seed."""
+    rows = results.read("mimic-cxr")
+    rows = rows[rows["profile"].isin(("missing", "clipped")) & (rows["metric"] == "imputation")
+                & (rows["target"] == "cross") & (rows["source"] == "")]
+    method, share = (rows["method"].str.split("/lateral_missing=").str[i] for i in (0, 1))
+    found = rows.assign(method=method.where(rows["profile"] == "missing", "clipped"), share=share.astype(float))
+    wide = found.pivot_table(index="method", columns="share", values="value")
+    wide.loc["clipped", 0.25] = wide.loc["mmvm", 0.25]
+    return wide[0.75] - wide[0.25]
+
+
+# live ----------------------------------------------------------------------------------------------------------------
+
+@dataclass
+class OwnLatents:
+    """The latents of test samples, a draw of each posterior, in place of a density: what a density of the latents
+    should be like, and no better."""
+
+    model: MultimodalVAE
+    data: MultimodalData
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """(M, n, D), of the first n samples."""
+        return self.model.encode([x[:n] for x in self.data.modalities.values()]).sample()
+
+
+@dataclass
+class Live:
+    """The model of the digits that ships, with two densities fitted to its latents; n_train tuples, `updates` of the
+    diffusion."""
+
+    n_train: int = 10_000
+    updates: int = 1_000
+    seed: int = 0
+
+    @cached_property
+    def study(self) -> PolyMNIST:
+        return PolyMNIST(n_train=self.n_train, n_test=2_000, classifier_epochs=2)
+
+    @cached_property
+    def model(self) -> MultimodalVAE:
+        return pretrained("polymnist/mmvm")
+
+    @cached_property
+    def train(self) -> MultimodalData:
+        return self.study.data("train")
+
+    @cached_property
+    def test(self) -> MultimodalData:
+        return self.study.data("test")
+
+    @cached_property
+    def classifiers(self) -> list[nn.Module]:
+        return self.study.classifiers(self.train, self.test)[0]
+
+    @cached_property
+    def densities(self) -> dict[str, Any]:
+        """What is sampled from, by name; `own` last, which is none."""
+        return {"mixture": fit_latent_density(self.model, self.train, 20, seed=self.seed),
+                "diffusion": fit_latent_diffusion(self.model, self.train, updates=self.updates, width=192, blocks=3,
+                                                  seed=self.seed),
+                "own": OwnLatents(self.model, self.test)}
+
+    def joint(self, density: str, n: int = 10) -> dict[str, Tensor]:
+        """n joint draws, modality -> (n, 3, 28, 28)."""
+        found = self.densities[density]
+        with torch.random.fork_rng([]), torch.no_grad():
+            torch.manual_seed(self.seed + 2)
+            return self.model.generate(n, found)
+
+    def held(self, source: str, row: int, density: str | None, n: int = 9) -> dict[str, Tensor]:
+        """n draws of all modalities given one picture, test tuple number `row` of modality `source`."""
+        picture = self.test.modalities[source][row:row + 1].expand(n, -1, -1, -1)
+        found = self.densities[density] if density else None
+        with torch.random.fork_rng([]), torch.no_grad():
+            torch.manual_seed(self.seed + 2)
+            return self.model.impute({source: picture}, density=found)
+
+    def measured(self, n: int = 500) -> pd.DataFrame:
+        """`GENERATED`, means over modalities, of n draws of each density; a line each, as of `generated`."""
+        found = {name: evaluation.generation(self.model, density, self.train, self.test, self.classifiers, n, 2_000,
+                                             self.seed) for name, density in self.densities.items()}
+        board = pd.DataFrame({name: {measure: float(np.mean(values[measure])) for measure in GENERATED}
+                              for name, values in found.items()}).T
+        return board.assign(**{f"{measure} sd": np.nan for measure in GENERATED})  # one seed
+
+
+# beside the pools ----------------------------------------------------------------------------------------------------
+
+def consensus(mean: Sequence[float], deviation: Sequence[float], correlation: float) -> tuple[float, float, np.ndarray]:
+    """Mean, standard deviation and the experts' weights (M,) of the consensus of M dependent Gaussian experts in one
+    dimension, whose errors have one correlation below 1 for all pairs: with the covariance S of the errors the weights
+    are S^-1 1 / (1' S^-1 1), the variance 1 / (1' S^-1 1)."""
+    sd = np.asarray(deviation, dtype=float)
+    covariance = np.outer(sd, sd) * (correlation + (1 - correlation) * np.eye(len(sd)))
+    solved = np.linalg.solve(covariance, np.ones(len(sd)))
+    weights = solved / solved.sum()
+    return float(weights @ np.asarray(mean, dtype=float)), float(solved.sum() ** -0.5), weights
+
+
+def advice(leaders: Leaders, risen: pd.Series) -> pd.DataFrame:
+    """The table of the user's questions: what to take and why, by the leaders and by what hidden laterals cost."""
+    digits, rats = leaders.boards["polymnist"], leaders.boards["hippocampus"]
+    scored = digits["log_likelihood"].dropna().sort_values(ascending=False)
+    one, another = (METHOD_NAMES[name] for name in scored.index[:2])
+    own = {name: digits.loc[name, "reconstruction"] for name in ("mmvm", "mmvaeplus")}
+    state = rats.loc["mmvm", "state_recovery"], joint_models(rats)["state_recovery"].max()
+    answers = {
+        "represent": (
+            f"{leaders.names('probe')} for the label; MMVM where what is a modality's own has to be there as well",
+            f"Probe: {leaders.said('probe')}. A rat's own state, R²: MMVM {state[0]:.2f}, the best joint model "
+            f"{state[1]:.2f}."),
+        "impute": (
+            f"{leaders.names('coherence')}; MMVM where each modality's own reconstruction has to stay sharp",
+            f"Coherence: {leaders.said('coherence')}. Own error on digits: MMVM {own['mmvm']:.0f} nats, MMVAE+ "
+            f"{own['mmvaeplus']:.0f}."),
+        "generate": (
+            "MMVM with <code>fit_latent_density</code> for draws that agree, with <code>fit_latent_diffusion</code> "
+            "for modalities that vary on their own", "The tables and sheets above."),
+        "score likelihood": (
+            f"{one} or {another}; not MMVM",
+            "MMVM has no p(X): its prior has seen the data. Importance-weighted bound on digits, nats: " + ", ".join(
+                f"{METHOD_NAMES[name]} {value:.0f}" for name, value in scored.items()) + "."),
+        "train with much missing": (
+            "MoPoE, or MMVM with clipped gradients",
+            "Every method takes any subset. With three lateral X-rays in four hidden instead of one, the error of "
+            f"imputed views rises by {risen['mopoe']:.0f} nats with MoPoE, by {risen['mmvm']:.0f} with MMVM and by "
+            f"{risen['clipped']:.0f} with MMVM and clipped gradients (one seed)."),
+        "share among many modalities": (
+            "MMVM with the pairwise bound or the geometric prior, PoE, MVTCAE",
+            "They are linear in M; Hellinger pools are quadratic, MoPoE takes 2<sup>M</sup> - 1 subsets."),
+    }
+    return pd.DataFrame([(f"<b>{question}</b>", take, why) for question, (take, why) in answers.items()],
+                        columns=["you want to", "take", "because"])
+
+
+def joint_models(board: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a board (index: method) of methods with one posterior for all modalities."""
+    return board.drop(index=["mmvm", "independent"])

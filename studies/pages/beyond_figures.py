@@ -1,0 +1,69 @@
+"""Figures of the chapter `beyond`."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, MUTED, SMALLEST, WIDTH, label_panels, show_image
+from studies.pages.beyond import FAMILY, JOINT
+
+STYLES = {"single draws": ("#009E73", "-", "o"), "variational": ("#0072B2", "-.", "s"),
+          "pairwise": ("#D55E00", "--", "^"), "one Gaussian": ("#CC79A7", ":", "D")}
+AT = {"poe": -0.1, "hellinger": 0.5, "hellinger:pool=exact": 0.5,
+      "hellinger:pool=components,bhattacharyya=joint": 0.5, "moe": 1.0}
+PANELS = {"probe_shared": "shared probe", "transfer": "transfer to others", "state_recovery": "own state, $R^2$",
+          "squared_error": "own error"}
+
+
+def over_exponent(board: pd.DataFrame, chance: float) -> Figure:
+    """`board` of `beyond.pools`: a panel a measure over the exponent of MMVM's prior, a line per quantity that is
+    trained; joint posteriors as marks of their own."""
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.0), sharex=True)
+    for ax, metric in zip(axes.flat, PANELS):
+        for name, members in FAMILY.items():
+            there = {t: text for t, text in members.items() if text in board.index}
+            if set(there) <= {0.0}:  # the point that all lines share
+                continue
+            own = board.loc[list(there.values())]
+            colour, style, marker = STYLES[name]
+            ax.errorbar(list(there), own[metric], own[f"{metric} sd"].fillna(0), color=colour, linestyle=style,
+                        marker=marker, linewidth=1.4, elinewidth=0.8, capsize=2, label=f"prior: {name}")
+        for text in JOINT:
+            if text in board.index:
+                plain = text.partition(":")[0]
+                ax.errorbar(AT[text], board.loc[text, metric], np.nan_to_num(board.loc[text, f"{metric} sd"]),
+                            color=METHOD_COLOURS[plain], marker=METHOD_MARKERS[plain], linestyle="", markersize=7,
+                            markerfacecolor="none" if ":" in text else METHOD_COLOURS[plain], elinewidth=0.8,
+                            capsize=2, label=f"joint: {JOINT[text]}")
+        ax.set_ylabel(PANELS[metric])
+        ax.set(xlim=(-0.17, 1.07), xticks=[-0.1, 0, 0.25, 0.5, 0.75, 1],
+               xticklabels=["PoE", "0", "¼", "½", "¾", "1"])
+    axes[0, 0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
+    for ax in axes[1]:
+        ax.set_xlabel("exponent")
+    label_panels(axes.flat, ["(a) Do the rats agree?", "(b) Does a readout carry over?", "(c) Is what is private kept?",
+                             "(d) Reconstruction (lower is better)"])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2)
+    return figure
+
+
+def sheets(made: Mapping[str, Mapping[str, Tensor]]) -> Figure:
+    """Joint draws, title -> modality -> (n, 3, H, W): a block a title, a row a modality, a column a draw."""
+    n, m = len(next(iter(next(iter(made.values())).values()))), len(next(iter(made.values())))
+    cell, head, gap = WIDTH / n, 0.26, 0.06
+    block = m * cell + head + gap
+    figure = plt.figure(figsize=(WIDTH, block * len(made)), layout="none")
+    height = block * len(made)
+    for b, (title, rows) in enumerate(made.items()):
+        top = height - b * block - head
+        figure.text(0, (top + 0.07) / height, title, color=INK, fontsize=SMALLEST + 1)
+        for r, images in enumerate(rows.values()):
+            for k, image in enumerate(images):
+                bottom = top - (r + 1) * cell
+                ax = figure.add_axes((k / n, bottom / height, 0.97 / n, 0.97 * cell / height))
+                show_image(ax, image.numpy())
+    return figure

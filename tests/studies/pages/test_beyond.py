@@ -1,0 +1,160 @@
+"""The page `beyond`: tables of the rows, texts that name methods, and a live part of the model that ships."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mmvm import paths
+from mmvm.objectives import build, spec
+from mmvm.options import canonical
+from mmvm.study import results
+from studies.pages import beyond, beyond_figures as figures
+
+TEXTS = {text for members in beyond.FAMILY.values() for text in members.values()} | set(beyond.JOINT)
+
+
+def rows_of(method="mmvm", beta=1e-4, seed=0, study="hippocampus", **values) -> pd.DataFrame:
+    """Rows of one run, metric -> value, or (target, value)."""
+    lines = []
+    for metric, value in values.items():
+        target, value = value if isinstance(value, tuple) else ("mean", value)
+        lines.append({"experiment": study, "method": method, "beta": beta, "seed": seed, "profile": "laptop",
+                      "metric": metric, "source": "", "target": target, "value": value, "updates": 480,
+                      "run": f"{method} {beta} {seed} {study}"})
+    return pd.DataFrame(lines)
+
+
+def on_rats(method, beta, seed, shared):
+    return rows_of(method, beta, seed, probe_shared=shared, state_recovery=0.1, squared_error=0.28,
+                   probe_transfer=("cross", shared / 2))
+
+
+def test_every_text_is_a_method_of_the_list_of_runs_and_has_words():
+    listed = yaml.safe_load((paths.REPOSITORY / "workflow" / "lists" / "pools.yaml").read_text())["runs"]
+    asked = {run["settings"]["objective"] for run in listed if "study" not in run}
+    assert TEXTS == set(beyond.POOLED) == asked
+    assert all(canonical(text, "objective", spec.options_of()) == text for text in TEXTS)
+
+
+@pytest.mark.parametrize("name, members", beyond.FAMILY.items())
+def test_a_line_is_over_the_exponent_that_its_methods_have(name, members):
+    for exponent, text in members.items():
+        objective = build(text, 2, 5)
+        assert objective.exponent == exponent
+        if exponent:  # at 0 all of them are the geometric pool's divergence itself
+            assert objective.matched == (name == "one Gaussian")
+            assert objective.matched or objective.bound == name.replace("single draws", "monte_carlo")
+
+
+def test_the_board_of_pools_has_one_beta_and_one_line_a_method():
+    rows = pd.concat([on_rats("mmvm", 1e-4, 0, 0.4), on_rats("mmvm", 1e-4, 1, 0.5), on_rats("mmvm", 1e-2, 0, 0.9),
+                      on_rats("moe", 1e-4, 0, 0.6), on_rats("avg", 1e-4, 0, 0.6),
+                      on_rats("poe", 1e-4, 0, 0.6).assign(experiment="polymnist")])
+    board = beyond.pools(rows, 1e-4)
+    assert board.index.tolist() == ["mmvm", "moe"]
+    assert board.loc["mmvm", ["probe_shared", "transfer", "seeds"]].tolist() == pytest.approx([0.45, 0.225, 2])
+    assert board.loc["mmvm", "probe_shared sd"] == pytest.approx(np.std([0.4, 0.5], ddof=1))
+    table = beyond.pools_table(board)
+    assert table["shared probe"].tolist() == ["0.45 ± 0.07", "0.60"] and table["seeds"].tolist() == [2, 1]
+
+
+def made(method, beta, seed, density, joint):
+    values = {name: 0.5 for name in beyond.GENERATED} | {"joint_coherence": joint}
+    return rows_of(method, beta, seed, "polymnist", **{f"{density}_{name}": value for name, value in values.items()})
+
+
+def test_generated_has_a_line_for_each_density_and_no_other_rows():
+    rows = pd.concat([made("mmvm", 1.0, 0, "mixture", 0.2), made("mmvm", 1.0, 1, "mixture", 0.4),
+                      made("mmvm", 1.0, 0, "diffusion", 0.6), made("poe", 0.0625, 0, "mixture", 0.1),
+                      rows_of("mmvm", 1.0, 0, "polymnist", probe=0.9)])
+    board = beyond.generated(rows)
+    assert beyond.line_names(board) == ["MMVM, β = 1: Gaussian mixture", "MMVM, β = 1: diffusion",
+                                        "PoE, β = 0.0625: Gaussian mixture"]
+    assert board["joint_coherence"].tolist() == pytest.approx([0.3, 0.6, 0.1]) and board["seeds"].tolist() == [2, 1, 1]
+    table = beyond.generated_table(board, beyond.line_names(board))
+    assert table["joint"].tolist() == ["0.30 ± 0.14", "0.60", "0.10"]
+
+
+def test_leaders_are_the_best_of_their_boards_beside_mmvm():
+    leaders = beyond.Leaders()
+    for study in leaders.RULES:
+        board = leaders.boards[study]
+        assert "mmvm" in board.index and not board.index.str.contains("[:/]").any() and board.index.is_unique
+        metric = leaders.own(study, "probe")
+        assert leaders.best(study, metric)[1] == board[metric].max()
+        assert leaders.best(study, "imputation", least=True)[1] == board["imputation"].min()
+    assert leaders.own("hippocampus", "probe") == "probe_shared"
+    assert leaders.said("coherence").count(";") == 3 and "MMVM" in leaders.said("coherence")
+
+
+def test_what_hidden_laterals_cost_is_of_the_rows():
+    rows = results.read("mimic-cxr")
+    rows = rows[rows["profile"] == "missing"].set_index(["method", "metric", "source", "target"])["value"]
+    found = beyond.hidden_laterals()
+    assert found["mopoe"] == pytest.approx(rows["mopoe/lateral_missing=0.75", "imputation", "", "cross"]
+                                           - rows["mopoe/lateral_missing=0.25", "imputation", "", "cross"])
+    assert found["clipped"] == pytest.approx(2137.48 - 2107.21) and {"mmvm", "poe"} <= set(found.index)
+
+
+def test_the_consensus_is_the_best_unbiased_guess():
+    """Among weights with sum 1 none has a smaller variance under the experts' covariance; independent: the product."""
+    sd, rho = np.array([0.5, 1.5, 0.9]), 0.4
+    covariance = np.outer(sd, sd) * (rho + (1 - rho) * np.eye(3))
+    _, deviation, weights = beyond.consensus([0.0, 0.0, 0.0], sd, rho)
+    assert weights.sum() == pytest.approx(1) and weights @ covariance @ weights == pytest.approx(deviation**2)
+    moves = np.random.default_rng(0).normal(size=(200, 3))
+    others = weights + moves - moves.mean(1, keepdims=True)
+    assert (np.einsum("km,mn,kn->k", others, covariance, others) >= deviation**2).all()
+    mean, deviation, _ = beyond.consensus([-1.0, 2.0], [0.5, 1.0], 0.0)
+    assert (mean, deviation) == pytest.approx(((-1 * 4 + 2) / 5, 5**-0.5))
+
+
+def test_the_sheets_have_a_picture_for_every_draw():
+    pictures = {"a": torch.rand(4, 3, 28, 28), "b": torch.rand(4, 3, 28, 28)}
+    figure = figures.sheets({"one": pictures, "two": pictures})
+    assert len(figure.axes) == 16 and [text.get_text() for text in figure.texts] == ["one", "two"]
+    boxes = [ax.get_position() for ax in figure.axes]
+    assert all(0 <= box.x0 < box.x1 <= 1.001 and -0.001 <= box.y0 < box.y1 <= 1 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_the_figure_over_the_exponent_draws_what_has_run():
+    rows = pd.concat([on_rats(text, 1e-4, 0, 0.3 + 0.01 * i) for i, text in enumerate(sorted(TEXTS))])
+    figure = figures.over_exponent(beyond.pools(rows, 1e-4), 0.3)
+    assert len(figure.axes) == 4
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert len(labels) == len(beyond.FAMILY) + len(beyond.JOINT)
+    line = next(line for line in figure.axes[0].get_lines() if line.get_color() == figures.STYLES["pairwise"][0])
+    assert line.get_xdata().tolist() == [0.0, 0.5, 1.0]
+    some = figures.over_exponent(beyond.pools(rows[rows["method"].isin(("mmvm", "poe"))], 1e-4), 0.3)
+    assert some.axes[0].get_legend_handles_labels()[1] == ["prior: pairwise", "joint: PoE"]
+
+
+@pytest.fixture(scope="module")
+def live():
+    return beyond.Live(n_train=300, updates=3)
+
+
+@pytest.mark.slow
+def test_the_live_part_is_of_the_model_that_ships_and_leaves_the_random_state_alone(live):
+    live.densities, live.test  # noqa: B018  (made when first asked for)
+    state = torch.get_rng_state()
+    for name in ("mixture", "diffusion", "own"):
+        drawn = live.joint(name, 4)
+        assert list(drawn) == ["m0", "m1", "m2"] and {tuple(x.shape) for x in drawn.values()} == {(4, 3, 28, 28)}
+        assert all(torch.equal(drawn[m], x) for m, x in live.joint(name, 4).items())
+    held = live.held("m0", 5, "diffusion", 3)
+    assert not torch.equal(held["m1"][0], held["m1"][1]), "nine draws, not one"
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.slow
+def test_own_latents_are_draws_of_the_test_tuples_posteriors(live):
+    own = live.densities["own"]
+    with torch.no_grad():
+        q = live.model.encode([x[:50] for x in live.test.modalities.values()])
+        away = (own.sample(50) - q.mean) / q.std
+    assert away.shape == q.mean.shape and abs(float(away.mean())) < 0.1
+    assert float(away.std()) == pytest.approx(1, abs=0.1)
