@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmvm import MMVM, Modality, MultimodalData, MultimodalVAE, Normal
-from mmvm.evaluation import rate, shared_information, total_correlation
+from mmvm.evaluation import factor_probes, rate, shared_information, total_correlation
 from mmvm.networks import MLPDecoder
 from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES
 
@@ -215,6 +215,25 @@ def check(n: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+# what pictures tell themselves ----------------------------------------------------------------------------------------
+
+def of_pixels(train: MultimodalData, test: MultimodalData, factors: Mapping[str, tuple[np.ndarray, np.ndarray]],
+              width: int = 32) -> pd.DataFrame:
+    """The probes of `factor_probes` on the `width` leading principal components of each modality's own pixels: what a
+    linear latent of that size would keep. A line a modality, columns as in `by_modality`."""
+    parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for name in train.names:
+        x, y = (data.modalities[name].flatten(1).float() for data in (train, test))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            turn = torch.pca_lowrank(x, q=width + 16, niter=4)[2][:, :width]
+        for part, pixels in zip(parts, (x, y)):
+            part.append((pixels - x.mean(0)) @ turn)
+    (model, fitted), (_, asked) = (channels(*part, var=1.0) for part in parts)
+    scores = factor_probes(model, fitted, asked, factors, classes=("digit",))
+    return pd.DataFrame({key.replace("/", " "): values for key, values in scores.items()}, index=train.names)
+
+
 # tables ---------------------------------------------------------------------------------------------------------------
 
 def labelled(board: pd.DataFrame) -> pd.DataFrame:
@@ -252,3 +271,18 @@ def table_of_claim(board: pd.DataFrame, by_modality: pd.Series) -> pd.DataFrame:
         "of independent": ratio.map(lambda x: "" if pd.isna(x) else f"{100 * x:.0f} %"),
         "digit": board["digit nonlinear"].map("{:.2f}".format),
         "told, nats": board["shared"].map("{:.2f}".format), "seeds": board["seeds"]})
+
+
+def by_modality(found: Mapping[str, Sequence[tuple[str, str, float]]]) -> pd.DataFrame:
+    """Rows of `mmvm.evaluation.kept` as a line a modality: `low` and `most` nats, those that each other's latent tells
+    (`told`, a list), and "<factor> linear", "<factor> nonlinear"."""
+    single = {metric: pd.Series({target: value for source, target, value in entries if not source}).drop("mean")
+              for metric, entries in found.items() if metric.startswith(("information", "aggregate", "factor"))
+              and not metric.startswith(("information_shared", "information_private"))}
+    told: dict[str, list[float]] = {}
+    for source, target, value in found["information_shared"]:
+        if source:
+            told.setdefault(target, []).append(value)
+    most = np.minimum(single["information_upper"], single["information"] + single["aggregate_kl"])
+    return pd.DataFrame({"low": single["information"], "most": most, "told": pd.Series(told),
+                         **{f"{name} {kind}": single[f"factor_{name}_{kind}"] for name in FACTORS for kind in PROBES}})

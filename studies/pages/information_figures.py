@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 
 from mmvm.study.figures import (
     INK,
+    MODALITY_MARKERS,
     MUTED,
     SMALLEST,
     WIDTH,
     fraction,
     label_lines,
     label_panels,
+    modality_colour,
 )
 from studies.pages.information import CLASSES, COLOURS, FACTORS, MARKERS, NAMES
 
@@ -113,11 +115,13 @@ def height_of(board: pd.DataFrame) -> float:
     return 0.155 * len(board) + 0.1 * board["method"].nunique() + 1.1
 
 
-def factors(board: pd.DataFrame, floors: Mapping[str, float]) -> Figure:
-    """A panel a factor: open marks linear, filled ones non-linear probes; dotted what guessing or the digit gives."""
+def factors(board: pd.DataFrame, floors: Mapping[str, float], pixels: pd.DataFrame) -> Figure:
+    """A panel a factor: open marks linear, filled ones non-linear probes; dotted what guessing or the digit gives,
+    dashed the non-linear probe of `pixels` (`of_pixels`)."""
     figure, axes = plt.subplots(1, len(FACTORS), figsize=(WIDTH, height_of(board)))
     for ax, name in zip(axes, FACTORS):
         ax.axvline(floors.get(name, 0.0), color=MUTED, linewidth=0.9, linestyle=":")
+        ax.axvline(max(pixels[f"{name} nonlinear"].mean(), 0.0), color=MUTED, linewidth=0.9, linestyle="--")
         ax.set_title(FACTOR_NAMES[name], loc="left")
         ax.set(xlim=(-0.06, 1.06), xlabel="accuracy" if name == "digit" else "$R^2$", xticks=(0, 0.5, 1))
         ax.set_xticklabels(["0", ".5", "1"])
@@ -194,6 +198,36 @@ def within(errors: pd.Series) -> float:
     """Where an axis ends: above all errors but those that are further from the median than twice the median."""
     calm = errors[errors < 3 * errors.median()]
     return float(calm.max() + 0.08 * max(calm.max() - calm.min(), 1.0))
+
+
+def one_model(values: pd.DataFrame, pixels: pd.DataFrame, floors: Mapping[str, float],
+              shared_at_most: float) -> Figure:
+    """What `by_modality` gives of one model: probes of every factor beside those of `pixels` (`of_pixels`), and nats: a
+    bar from the lower to the upper estimate, a mark for what each other's latent tells."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1), width_ratios=(1.7, 1))
+    for i, name in enumerate(FACTORS):
+        left.plot([i - 0.35, i + 0.35], [floors.get(name, 0.0)] * 2, color=MUTED, linewidth=0.9, linestyle=":")
+    for m, (modality, line) in enumerate(values.iterrows()):
+        colour, marker, shift = modality_colour(m), MODALITY_MARKERS[m], 0.22 * (m - (len(values) - 1) / 2)
+        for i, name in enumerate(FACTORS):
+            linear, other = line[f"{name} linear"], line[f"{name} nonlinear"]
+            left.plot([i + shift] * 2, [linear, other], color=colour, linewidth=1)
+            left.plot(i + shift, pixels.loc[modality, f"{name} nonlinear"], "_", color=INK, markersize=10, zorder=1)
+            left.plot(i + shift, linear, marker, color=colour, markerfacecolor="white", markersize=5)
+            left.plot(i + shift, other, marker, color=colour, markersize=5, label=modality if not i else None)
+        right.plot([m, m], [line["low"], line["most"]], color=colour, linewidth=2.2, marker="_", markersize=9)
+        right.plot([m] * len(line["told"]), line["told"], marker, color=colour, markersize=5)
+    left.set_xticks(range(len(FACTORS)), [FACTOR_NAMES[name].replace(", ", ",\n") for name in FACTORS])
+    left.set(ylabel="accuracy (digit), $R^2$ (others)", ylim=(min(-0.03, left.get_ylim()[0]), 1.03))
+    left.legend(*left.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0, 0.5))
+    right.set_xticks(range(len(values)), values.index)
+    right.set(ylabel="nats", ylim=(min(0, right.get_ylim()[0]), None), xlim=(-0.5, len(values) - 0.5))
+    dotted(right, shared_at_most, "all that the data share")
+    for text, height, side in (("of its own picture", values["low"].min() - 0.25, "top"),
+                               ("told by another's", max(map(max, values["told"])) + 0.2, "bottom")):
+        right.text(0.02, height, text, fontsize=SMALLEST, va=side, transform=right.get_yaxis_transform())
+    label_panels((left, right), ["(a) Read by probes", "(b) Nats of a latent"])
+    return figure
 
 
 def bias(found: pd.DataFrame) -> Figure:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mmvm import Modality, MultimodalData, Normal
 from studies.pages import information, information_figures as figures
 
 M, H = 3, math.log(10)
@@ -139,6 +140,53 @@ def test_the_check_leaves_the_random_state_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
+# one model
+
+def kept(**values):
+    """Rows as `mmvm.evaluation.kept` has them, of one run of `rows_of`."""
+    table = rows_of(**values)
+    return {metric: list(part[["source", "target", "value"]].itertuples(index=False, name=None))
+            for metric, part in table.groupby("metric")}
+
+
+def test_a_line_a_modality():
+    found = information.by_modality(kept())
+    assert list(found.index) == NAMES
+    assert found["low"].tolist() == pytest.approx([9.0, 9.1, 9.2])
+    assert found["most"].tolist() == pytest.approx([14.0, 14.2, 14.4]), "mean KL"
+    assert found["told"].tolist() == [[1.5, 1.5]] * M
+    assert found["slant linear"].tolist() == found["slant nonlinear"].tolist() == pytest.approx([0.3, 0.4, 0.5])
+
+
+def data_of(n, seed):
+    """Pictures of which 40 of 48 pixels are noise and the others, brighter, show the digit and an own factor."""
+    digit = torch.arange(n) % 10
+    own, noise = information.normal(2, n, seed=seed), information.normal(2, n, 48, seed=seed + 1)
+    noise[..., :4] = 20 * torch.nn.functional.one_hot(digit, 10)[:, :4].float()
+    noise[..., 4:8] = 30 * own.unsqueeze(-1)
+    specs = tuple(Modality(f"m{m}", (3, 4, 4), Normal()) for m in range(2))
+    data = MultimodalData({s.name: x.view(n, 3, 4, 4) for s, x in zip(specs, noise)}, specs, digit)
+    return data, {"digit": digit.numpy(), **{name: own.numpy() for name in information.PRIVATE}}
+
+
+def test_components_of_pixels_keep_what_varies_most():
+    (train, given), (test, asked) = data_of(500, 0), data_of(300, 5)
+    factors = {name: (given[name], asked[name]) for name in given}
+    found = information.of_pixels(train, test, factors, width=8)
+    assert found["ink linear"].min() > 0.95
+    assert 0.3 < found["digit nonlinear"].min() and found["digit nonlinear"].max() < 0.7, "four of ten digits differ"
+    assert list(found.index) == ["m0", "m1"]
+
+
+def test_the_figure_of_one_model_has_all_modalities():
+    values = information.by_modality(kept())
+    figure = figures.one_model(values, values, {"digit": 0.1}, H)
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == NAMES
+    assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == NAMES
+    plt.close("all")
+
+
 # tables and figures, of whatever runs there are
 
 @pytest.mark.parametrize("betas", [(1.0,), (0.0625, 1.0), (0.0625, 1.0, 16.0)], ids=len)
@@ -150,7 +198,7 @@ def test_tables_and_figures_take_any_runs(methods, betas):
     assert len(information.table_of_factors(board)) == len(information.table_of_nats(board)) == n
     claims = information.table_of_claim(board, information.private_by_modality(table, {}))
     assert set(claims["of independent"]) == ({"100 %"} if "independent" in methods else {""})
-    drawn = [figures.kept_and_shared(board), figures.factors(board, {"digit": 0.1}),
+    drawn = [figures.kept_and_shared(board), figures.factors(board, {"digit": 0.1}, information.by_modality(kept())),
              figures.nats(board, information.pairs(table), 9.21, H), figures.rate_against_error(board)]
     for figure in drawn:
         figure.canvas.draw()
