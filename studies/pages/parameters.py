@@ -122,3 +122,13 @@ class Scoreboard(Parameters):
     name: typing.ClassVar[str] = "scoreboard"
 
     measure: str = parameter("probe", "measure of the still picture below the explorer", ("probe", "coherence"))
+
+
+@dataclass(frozen=True)
+class Information(Parameters):
+    """Parameters of the page `information`."""
+
+    name: typing.ClassVar[str] = "information"
+
+    samples: int = parameter(2_000, "N of the live check on Gaussians", at_least=1_000)
+    seed: int = parameter(0, "seed of its draws")
