@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from mmvm import evaluation, fit_latent_density, fit_latent_diffusion
 from mmvm.data import MultimodalData
-from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.pretrained import pretrained
 from mmvm.study import results
@@ -129,11 +128,7 @@ class Leaders:
                     & (rows["method"] != "supervised")]
         metrics = [name for name in ("probe", "probe_shared", "coherence", "imputation", "log_likelihood",
                                      "state_recovery", "reconstruction") if (rows["metric"] == name).any()]
-        try:
-            best = results.at_best_beta(rows, metrics, by=by, validated=results.validated(study))
-        except UserError:  # validation rows of some methods are still to come: the rule of the chapter, test rows
-            best = results.at_best_beta(rows, metrics, by=by)
-        return best.set_index("method")
+        return results.at_best_beta(rows, metrics, by=by, validated=results.validated(study)).set_index("method")
 
     def best(self, study: str, metric: str, least: bool = False) -> tuple[str, float]:
         """The method's name in figures, and its value."""

@@ -165,10 +165,6 @@ class Rows:
             rows = self.board(*key)
             rows = rows[~rows["method"].str.contains("[/:]")]  # variants, of which the paper has none
             chose = results.validated(dataset) if profile == "laptop" else None
-            # a method of one beta has nothing to choose; while others lack their runs, none is chosen by them
-            choosing = set(rows.groupby("method").filter(lambda own: own["beta"].nunique() > 1)["method"])
-            if chose is not None and not choosing <= set(chose["method"]):
-                chose = None
             if chose is not None:
                 metric, target, _ = DATA[dataset].measures[by]
                 chose = chose[(chose["metric"] == PREFIX + metric) & (chose["source"] == "")
