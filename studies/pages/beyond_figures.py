@@ -40,8 +40,9 @@ def over_exponent(board: pd.DataFrame, chance: float) -> Figure:
                             markerfacecolor="none" if ":" in text else METHOD_COLOURS[plain], elinewidth=0.8,
                             capsize=2, label=f"joint: {JOINT[text]}")
         ax.set_ylabel(PANELS[metric])
-        ax.set(xlim=(-0.17, 1.07), xticks=[-0.1, 0, 0.25, 0.5, 0.75, 1],
-               xticklabels=["PoE", "0", "¼", "½", "¾", "1"])
+        ticks = {-0.1: "PoE"} if "poe" in board.index else {}
+        ticks |= {0: "0", 0.25: "¼", 0.5: "½", 0.75: "¾", 1: "1"}
+        ax.set(xlim=(min(ticks) - 0.07, 1.07), xticks=list(ticks), xticklabels=list(ticks.values()))
     axes[0, 0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
     for ax in axes[1]:
         ax.set_xlabel("exponent")
