@@ -22,6 +22,8 @@ from markdown_it import MarkdownIt
 from PIL import Image, ImageDraw, ImageFont
 from sphinx.application import Sphinx
 
+from studies.pages import status
+
 ROOT = public.ROOT
 LANDING, FIGURE = "book/intro", "fig-idea"
 CARD, CARD_SIZE = "_static/card.png", (1200, 630)  # the size that Open Graph's readers show uncut
@@ -54,6 +56,13 @@ def links(chapter: str, ours: public.Address) -> dict[str, str]:
             **(elsewhere if ours.somebodys else {})}
 
 
+def times(chapter: str) -> str:
+    """How long that takes, as the chapter itself says, and where the times of whole runs stand."""
+    said = status.runtime(chapter)
+    return (f"{f'The live part takes {said}. ' if said else ''}Times of the committed runs: "
+            '<a href="status.html">status</a>; time and cost on a GPU: <a href="cost.html">cost</a>.')
+
+
 def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]:
     def code(text: str, language: str) -> nodes.literal_block:
         return nodes.literal_block(text, text, language=language)
@@ -66,7 +75,8 @@ def box(chapter: str, parameters: str, ours: public.Address) -> list[nodes.Node]
     in_colab = [raw("<p>Colab has no copy of the repository: put this into a cell above the others.</p>"),
                 code(IN_COLAB.format(repository=ours.repository, name=ours.name), "ipython3")]
     return [raw('<details class="rerun"><summary>Rerun this page</summary>\n<p>In a clone, in its environment:</p>'),
-            code(commands(chapter, parameters), "bash"), raw(f'<ul class="rerun-links">\n{items}\n</ul>'),
+            code(commands(chapter, parameters), "bash"), raw(f"<p>{times(chapter)}</p>"),
+            raw(f'<ul class="rerun-links">\n{items}\n</ul>'),
             *(in_colab if ours.somebodys else []), raw("</details>")]
 
 

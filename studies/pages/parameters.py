@@ -132,3 +132,12 @@ class Information(Parameters):
 
     samples: int = parameter(2_000, "N of the live check on Gaussians", at_least=1_000)
     seed: int = parameter(0, "seed of its draws")
+
+
+@dataclass(frozen=True)
+class Status(Parameters):
+    """Parameters of the page `status`."""
+
+    name: typing.ClassVar[str] = "status"
+
+    file: str = parameter("", "results file that the page shows; empty: all")

@@ -127,6 +127,11 @@ def test_the_box_offers_the_profiles_that_there_are():
     assert few.splitlines()[1:] == ["papermill book/methods.ipynb runs/methods.ipynb"]
 
 
+def test_the_box_says_how_long_it_takes():
+    assert published.times("status").startswith("The live part takes seconds, under 1 GB. Times of the committed runs")
+    assert published.times("scoreboard").startswith("Times of the committed runs")
+
+
 def test_the_links_of_the_box_are_made_of_the_address():
     links = published.links("cub", address.make("https://github.com/a/b"))
     # the addresses in two parts, so that the test above does not take them for the project's
