@@ -83,7 +83,7 @@ def self_pairs(seeds: int) -> tuple[Effect, ...]:
                      & (table["source"] == "")].pivot_table(index=["beta", "seed"], columns="target", values="value")
         several = rows.groupby("beta").filter(lambda part: len(part) > 1)
         found.append(Effect(f"coherence, {method}", tuple(several["mean"] - several["cross"]),
-                            f"PolyMNIST, {len(several)} seeds"))
+                            f"PolyMNIST, {len(several)} runs"))
     return tuple(found)
 
 
@@ -92,7 +92,7 @@ def hard_predictions(seeds: int) -> tuple[Effect, ...]:
     table = table[(table["profile"] == "laptop") & (table["method"] == "mmvm") & (table["source"] == "")
                   & (table["target"] == "mean")].pivot_table(index=["beta", "seed"], columns="metric", values="value")
     table = table.groupby("beta").filter(lambda part: len(part) > 1)
-    return tuple(Effect(what, tuple(table[hard] - table[soft]), f"painted birds, {len(table)} seeds")
+    return tuple(Effect(what, tuple(table[hard] - table[soft]), f"painted birds, {len(table)} runs")
                  for what, hard, soft in (("AUROC", "probe_auroc_hard", "probe"),
                                           ("average precision", "probe_average_precision_hard",
                                            "probe_average_precision")))
