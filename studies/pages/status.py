@@ -22,6 +22,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "jupytext",
             "papermill", "nbval", "snakemake")
+DAY = '<span style="white-space: nowrap">{}</span>'
 RUNTIME = re.compile(r"\*\*Runtime and memory:?\*\*:?\s*(?:of the live (?:run|part):)?\s*(.+?)(?:\.\s|\.$|\s\*\*)",
                      re.DOTALL)
 
@@ -65,12 +66,11 @@ def hours(board: pd.DataFrame) -> plt.Figure:
 
 def table(board: pd.DataFrame) -> pd.DataFrame:
     """`runs` in words, with the chapters that show them."""
-    days = [first if first == last else f"{first} to {last}" for first, last in zip(board["first"], board["last"])]
     chapters = [", ".join(f'<a href="{name}.html">{name}</a>' for name in SHOWN.get(file, ())) or "none yet"
                 for file in board["file"]]
     return pd.DataFrame({"rows": board["file"] + ", " + board["profile"], "shown in": chapters, "runs": board["runs"],
                          "seeds": board["seeds"], "minutes a run": board["minutes"].map("{:.1f}".format),
-                         "device": board["device"], "torch": board["torch"], "made": days})
+                         "on": board["device"] + ", torch " + board["torch"], "newest": board["last"].map(DAY.format)})
 
 
 def runtime(chapter: str, root: Path = paths.REPOSITORY) -> str:
@@ -87,7 +87,7 @@ def chapters() -> pd.DataFrame:
         if said := runtime(path.stem):
             own = board[board["file"].map(lambda file, name=path.stem: name in SHOWN.get(file, ()))]
             lines.append({"chapter": f'<a href="{path.stem}.html">{path.stem}</a>', "live part": said,
-                          "newest rows": own["last"].max() if len(own) else ""})
+                          "newest rows": DAY.format(own["last"].max()) if len(own) else ""})
     return pd.DataFrame(lines)
 
 
