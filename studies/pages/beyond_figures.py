@@ -55,9 +55,10 @@ def over_exponent(board: pd.DataFrame, chance: float) -> Figure:
 def sheets(made: Mapping[str, Mapping[str, Tensor]]) -> Figure:
     """Joint draws, title -> modality -> (n, 3, H, W): a block a title, a row a modality, a column a draw."""
     n, m = len(next(iter(next(iter(made.values())).values()))), len(next(iter(made.values())))
-    cell, head, gap = WIDTH / n, 0.26, 0.06
+    width = WIDTH - 0.1  # what is saved has a margin on top
+    cell, head, gap = width / n, 0.26, 0.06
     block = m * cell + head + gap
-    figure = plt.figure(figsize=(WIDTH, block * len(made)), layout="none")
+    figure = plt.figure(figsize=(width, block * len(made)), layout="none")
     height = block * len(made)
     for b, (title, rows) in enumerate(made.items()):
         top = height - b * block - head
