@@ -91,9 +91,11 @@ def test_the_box_can_be_dismissed_and_hovered_and_stays(browser, address, width)
     page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2, steps=5)  # hoverable
     page.wait_for_timeout(500)
     assert box.is_visible()
-    page.keyboard.press("Escape")  # dismissible, and nothing else moves
-    assert box.is_hidden() and link.get_attribute("aria-describedby") is None
+    page.keyboard.press("Escape")  # dismissible, and nothing else moves; a term that lay under the box may open its own
+    assert link.get_attribute("aria-describedby") is None
+    assert box.is_hidden() or page.locator(f"{TERMS}[aria-describedby]:hover").count() == 1
     page.mouse.move(0, 0)
+    box.wait_for(state="hidden")
     link.hover()
     assert box.is_visible()
     page.mouse.move(0, 0)
