@@ -1,8 +1,9 @@
 """The first three losses of every study with every method are those of commit 2522493, in float32 on one thread; those
 of the pools and of the peers, which came later, are of the commits that brought them.
 
-To a millionth of their size where torch and the processor's name are those of the recording and OMP_NUM_THREADS is 1,
-as `make test-all` sets: a name stands for several generations, whose sums differ in the last bits. Elsewhere to 1e-4.
+Bit for bit where torch and the processor's name are those of the recording and OMP_NUM_THREADS is 1, as `make test-all`
+sets; of mimic-cxr to a millionth, since that name stands for several generations, on which the updates of its networks
+differ in the last bits. Elsewhere sums are rounded differently, and the losses must agree to 1e-4 of their size.
 """
 
 import json
@@ -65,7 +66,7 @@ def test_the_first_losses_are_those_of_the_recording(recording, study, objective
     recorded = [float.fromhex(loss) for loss in recording["losses"][study][objective]]
     here = torch.__version__, processor(), os.environ.get("OMP_NUM_THREADS")
     if (recording["torch"], recording["cpu"], "1") == here:
-        assert losses[:3] == pytest.approx(recorded, rel=1e-6)
+        assert losses[:3] == (pytest.approx(recorded, rel=1e-6) if study == "mimic-cxr" else recorded)
     else:
         assert losses[:3] == pytest.approx(recorded, rel=1e-4)
 

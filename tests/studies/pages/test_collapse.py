@@ -109,7 +109,7 @@ def test_the_points_of_the_diagram_are_those_of_the_code():
     again = collapse.diagram([line["method"]], [line["shared"]], [line["beta"]]).iloc[0]
     # the search has many ends near the least loss, and which one it finds depends on the processor's rounding: none may
     # be worse than the committed one, nor much better, for then that is no optimum
-    assert 0.99 * line["loss"] < again["loss"] < line["loss"] * (1 + 1e-4)
+    assert 0.995 * line["loss"] < again["loss"] < line["loss"] * (1 + 1e-4)
 
 
 def test_the_exact_mixture_is_cheaper_than_its_bound_and_keeps_more():
