@@ -11,7 +11,8 @@
 
 Every beta of an entry is run with every seed, all betas of the first seed first; a run that two entries name is made
 once. `settings` are parameters of the study; what is left out is as in the profile. A lower priority comes earlier
-(0 where it is left out), and equal ones in the order of the list. An entry may name another study or profile.
+(0 where it is left out), and equal ones in the order of the list; `priority: [1, 2]` is one for each of the seeds. An
+entry may name another study or profile.
 """
 
 import re
@@ -117,11 +118,13 @@ def _entry(entry: Mapping, table: str) -> Iterable[Run]:
     kind = STUDIES[name]
     if not isinstance(profile, str):
         raise UserError(f"profile must be a name in book/params or a YAML file, got {profile!r}")
-    if type(priority) is not int:
-        raise UserError(f"priority must be an integer, the lower the earlier, got {priority!r}")
     for key in ("betas", "seeds"):
         if not isinstance(entry.get(key), list) or not entry[key]:
             raise UserError(f"{key} must be a list, got {entry.get(key)!r}: write {key}: [1]")
+    priorities = priority if isinstance(priority, list) else [priority] * len(entry["seeds"])
+    if {type(number) for number in priorities} != {int} or len(priorities) != len(entry["seeds"]):
+        raise UserError("priority must be an integer, the lower the earlier, or a list of one for each of the "
+                        f"{len(entry['seeds'])} seeds, got {priority!r}")
     if not isinstance(settings, Mapping):
         raise UserError(f"settings must hold names and values, got {settings!r}: write settings: {{objective: mmvm}}")
     for key, instead in OF_THE_GRID.items():
@@ -132,11 +135,11 @@ def _entry(entry: Mapping, table: str) -> Iterable[Run]:
             raise UserError(f"the setting {key} must be one number, text, true or false, got {value!r}")
     file = profile.endswith((".yaml", ".yml"))
     start = kind.from_profile(str(paths.REPOSITORY / profile) if file else profile)
-    for seed in entry["seeds"]:
+    for seed, first in zip(entry["seeds"], priorities):
         for beta in entry["betas"]:
             words = tuple(f"{key}={value}" for key, value in {**settings, "beta": beta, "seed": seed}.items())
             p = start.with_settings(words)
-            yield Run(replace(p, out=_folder(p, settings)), profile, words, priority,
+            yield Run(replace(p, out=_folder(p, settings)), profile, words, first,
                       Path(paths.REPOSITORY, table or paths.results_root() / f"{name}.csv"))
 
 

@@ -164,6 +164,11 @@ def test_lower_priorities_come_earlier_and_equal_ones_as_listed():
     assert [name[-4:-3] for name in names(*entries, {"betas": [4, 5], "seeds": [0]})] == ["3", "2", "4", "5", "1"]
 
 
+def test_each_seed_may_have_its_own_priority():
+    entries = [{"betas": [beta], "seeds": [0, 1], "priority": [1, 2]} for beta in (1, 2)]
+    assert [name[-5:] for name in names(*entries)] == ["b1-s0", "b2-s0", "b1-s1", "b2-s1"]
+
+
 def test_a_run_named_twice_is_made_once_at_its_earliest_place():
     entries = [{"betas": [1, 2, 3], "seeds": [0]}, {"betas": [3], "seeds": [0], "priority": -1},
                {"betas": [2], "seeds": [0], "priority": 1}]
@@ -202,7 +207,9 @@ ENTRY = {"betas": [1], "seeds": [0]}
     ({"runs": [{**ENTRY, "betas": 1}]}, "entry 1: betas must be a list, got 1: write betas: [1]"),
     ({"runs": [{**ENTRY, "seeds": []}]}, "entry 1: seeds must be a list, got []"),
     ({"runs": [{**ENTRY, "seeds": [0.5]}]}, "entry 1: seed must be an integer, got '0.5'"),
-    ({"runs": [{**ENTRY, "priority": "high"}]}, "entry 1: priority must be an integer, the lower the earlier, got"),
+    ({"runs": [{**ENTRY, "priority": "high"}]}, "entry 1: priority must be an integer, the lower the earlier, or a"),
+    ({"runs": [{**ENTRY, "priority": [1, 2]}]}, "entry 1: priority must be an integer, the lower the earlier, or a list of "
+     "one for each of the 1 seeds, got [1, 2]"),
     ({"runs": [{**ENTRY, "settings": ["a"]}]}, "entry 1: settings must hold names and values, got ['a']"),
     ({"runs": [{**ENTRY, "settings": {"epochs": [1, 2]}}]}, "entry 1: the setting epochs must be one number, text"),
     ({"runs": [{**ENTRY, "settings": {"bta": 1}}]}, "entry 1: unknown parameter bta; PolyMNIST has: profile"),
