@@ -193,13 +193,15 @@ class PolyMNIST(Study):
 
     def evaluate(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
                  classifiers: list[nn.Module]) -> Metrics:
-        """probe (M,), reconstruction (M,), coherence, imputation and classifier_distance (M, M), effective_beta; where
-        asked for and defined, log_likelihood and fid (M, M). Where one picture of each tuple is `corrupted`, what asks
-        one modality at a time also of the others alone: probe_clean, coherence_clean and so on. With `information` the
-        rows of `evaluation.kept`, of what is not corrupted; of each `density` those of `evaluation.generation`, named
-        mixture_... and diffusion_..."""
+        """probe, reconstruction, latent_information (rates of `evaluation.diagnostics`; (M,) each), coherence,
+        imputation and classifier_distance (M, M), effective_beta; where asked for and defined, log_likelihood and fid
+        (M, M). Where one picture of each tuple is `corrupted`, what asks one modality at a time also of the others
+        alone: probe_clean, coherence_clean and so on. With `information` the rows of `evaluation.kept`, of what is not
+        corrupted; of each `density` those of `evaluation.generation`, named mixture_... and diffusion_..."""
+        rates = evaluation.diagnostics(model, test)
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
+                           "latent_information": np.array([rates[f"rate/{name}"] for name in test.names]),
                            **frechet.cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
         if self.corrupted != "none":

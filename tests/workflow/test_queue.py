@@ -208,8 +208,8 @@ ENTRY = {"betas": [1], "seeds": [0]}
     ({"runs": [{**ENTRY, "seeds": []}]}, "entry 1: seeds must be a list, got []"),
     ({"runs": [{**ENTRY, "seeds": [0.5]}]}, "entry 1: seed must be an integer, got '0.5'"),
     ({"runs": [{**ENTRY, "priority": "high"}]}, "entry 1: priority must be an integer, the lower the earlier, or a"),
-    ({"runs": [{**ENTRY, "priority": [1, 2]}]}, "entry 1: priority must be an integer, the lower the earlier, or a list of "
-     "one for each of the 1 seeds, got [1, 2]"),
+    ({"runs": [{**ENTRY, "priority": [1, 2]}]},
+     "entry 1: priority must be an integer, the lower the earlier, or a list of one for each of the 1 seeds, got [1"),
     ({"runs": [{**ENTRY, "settings": ["a"]}]}, "entry 1: settings must hold names and values, got ['a']"),
     ({"runs": [{**ENTRY, "settings": {"epochs": [1, 2]}}]}, "entry 1: the setting epochs must be one number, text"),
     ({"runs": [{**ENTRY, "settings": {"bta": 1}}]}, "entry 1: unknown parameter bta; PolyMNIST has: profile"),

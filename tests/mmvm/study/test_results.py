@@ -20,8 +20,8 @@ ROW = {"experiment": "polymnist", "method": "mmvm", "beta": 0.25, "seed": 0, "pr
        "seconds": 1.5, "torch": "2.14.1", "commit": "0123456789", "date": "2026-01-31", "run": "a0b1c2d3e4",
        "data": "3f2a91bc04", "note": ""}
 METRICS = {"probe", "reconstruction", "coherence", "imputation", "classifier_distance", "classifier_accuracy",
-           "effective_beta", "log_likelihood", "fid", "probe_curve", "reconstruction_curve", "gate_entropy",
-           "gate_margin", "gate_weight", "gate_first", "gate_most_used"}
+           "effective_beta", "latent_information", "log_likelihood", "fid", "probe_curve", "reconstruction_curve",
+           "gate_entropy", "gate_margin", "gate_weight", "gate_first", "gate_most_used"}
 FACTORS = {f"factor_{name}_{probe}" for name in (
     "digit", "ink", "slant", "crop_y", "crop_x", "y", "x",        # of pictures
     "odor", "position", "time", "state_1", "state_2")             # of rats
@@ -361,7 +361,7 @@ OWN_METRICS = {"cub": {*(f"{metric}{suffix}" for metric in ("probe", "coherence"
                                                         "distinct_bigrams", "grammatical")),
                        "classifier_auroc", "constant_accuracy", "constant_average_precision",
                        "reconstruction_weighted", "words"},
-               "polymnist_search": {"latent_information", "latent_dimensions", "latent_correlation", "probe_transfer"},
+               "polymnist_search": {"latent_dimensions", "latent_correlation", "probe_transfer"},
                "hippocampus": {"probe_shared", "probe_transfer", "probe_chance", "probe_shared_chance",
                                "deviance_explained", "deviance_label", "silhouette_odor", "silhouette_animal",
                                "odor_recovery", "odor_recovery_shared", "state_recovery", "squared_error"},

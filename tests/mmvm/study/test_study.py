@@ -473,7 +473,7 @@ def test_a_run_writes_its_rows(finished, train, runs):
     table = results.read(runs / "x" / "results.csv")
     assert len(table) == len(result.rows)
     assert set(table["metric"]) == {"probe", "reconstruction", "coherence", "imputation", "classifier_distance",
-                                    "effective_beta", "classifier_accuracy"}
+                                    "effective_beta", "classifier_accuracy", "latent_information"}
     for name, value in {"experiment": "polymnist", "method": "mmvm", "beta": 1.0, "seed": 0, "profile": "smoke",
                         "n_train": 200, "epochs": 1, "updates": 6, "device": "cpu", "run": p.run_hash(),
                         "data": fingerprint(train)[:10]}.items():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmvm import Modality, MultimodalData, Normal
+from mmvm.study import results
 from studies.pages import information, information_figures as figures
 
 M, H = 3, math.log(10)
@@ -228,3 +229,16 @@ def test_names_colours_and_markers_are_all_different():
     methods = ["mmvm", information.EXACT, "independent", "poe", "moe", "mopoe", "mmvaeplus", "mvtcae"]
     for of in (information.NAMES, information.COLOURS, information.MARKERS):
         assert len({of[method] for method in methods}) == len(methods)
+
+
+# what is committed
+
+def test_committed_runs_are_those_of_the_chapter_polymnist_with_more_measured():
+    """Another evaluation of the same training: the probe of the same latents, up to another machine's rounding."""
+    def probes(name):
+        table = results.read(name)
+        table = table[(table["metric"] == "probe") & (table["target"] == "mean") & (table["profile"] == "laptop")]
+        return table.set_index(["method", "beta", "seed"])["value"]
+    shared = pd.concat([probes("information"), probes("polymnist")], axis=1, keys=["here", "there"]).dropna()
+    assert len(shared) >= 5
+    assert (shared["here"] - shared["there"]).abs().max() < 0.1
