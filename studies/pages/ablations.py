@@ -1,0 +1,262 @@
+"""The page `ablations`: one factor at a time from one base, each question with its settings and what they change.
+
+Rows know their settings by a hash alone, so every `Setting` works out the hashes of its runs and is joined by them;
+tests/studies/pages/test_ablations.py compares the settings with workflow/lists/ablations.yaml.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mmvm.data import MultimodalData
+from mmvm.evaluation.encodings import posteriors
+from mmvm.gaussian import DiagonalGaussian
+from mmvm.model import MultimodalVAE
+from mmvm.objectives.gates import COLLAPSED, EXPLODED
+from mmvm.objectives.mixture import mixture_kl
+from studies.polymnist.corrupted import corrupt, corrupted_modality
+from studies.polymnist.study import PolyMNIST
+
+PROFILE, SEEDS, BASE = "ablations", (0, 1, 2), "base"
+PIXELS = 3 * 28 * 28                       # numbers of a picture
+INDEPENDENT_BETA, LOST_BETA = 0.25, 16.0   # beside the base's 1
+CORRUPTIONS = {"noise": "noise", "swap": "another tuple's picture", "blank": "black"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of a figure: `name` as it reads there, the settings that differ from the profile, `x` where the factor
+    is a number."""
+
+    name: str
+    words: tuple[str, ...]
+    x: float = float("nan")
+    beta: float = 1.0
+
+    def parameters(self, seed: int = 0) -> PolyMNIST:
+        return base().with_settings((*self.words, f"beta={self.beta:g}", f"seed={seed}"))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a figure answers; `axis` names the factor where it is a number."""
+
+    title: str
+    settings: tuple[Setting, ...]
+    axis: str = ""
+    log: bool = False
+
+
+def mmvm(name: str, *words: str, options: str = "", x: float = float("nan"), beta: float = 1.0) -> Setting:
+    return Setting(name, (f"objective=mmvm{options and ':'}{options}", *words), x, beta)
+
+
+def independent(name: str, *words: str) -> Setting:
+    return Setting(name, ("objective=independent", *words), beta=INDEPENDENT_BETA)
+
+
+def over(name: str, values: Sequence[float], standard: float) -> tuple[Setting, ...]:
+    """A setting for each value of a parameter; the profile's own is the base."""
+    return tuple(mmvm(f"{value:g}", *([] if value == standard else [f"{name}={value:g}"]), x=value)
+                 for value in sorted([*values, standard]))
+
+
+def corrupted(kind: str) -> tuple[Setting, ...]:
+    """The ways to weigh tuples of which one picture lies."""
+    def lies(name: str, options: str = "", told: str = "") -> Setting:
+        return mmvm(name, f"corrupted={kind}{told and ':'}{told}", options=options)
+    return (lies("equal weights"), lies("equal, exact divergence", "bound=monte_carlo"),
+            lies("soft gate", "gate=soft"), lies("hard gate", "gate=hard"),
+            lies("soft gate on features", "gate=soft,reads=features"),
+            lies("hard gate on features", "gate=hard,reads=features"),
+            lies("oracle: weight 0", "weights=given", "trust=true"), lies("oracle: missing", told="known=true"),
+            independent("independent VAEs", f"corrupted={kind}"))
+
+
+STANDARD = mmvm("base: pairwise bound")
+QUESTIONS = {
+    "divergence": Question("What is trained for the divergence, and which side of it learns", (
+        STANDARD, mmvm("pairwise, q learns", options="gradient=posterior"),
+        mmvm("pairwise, h learns", options="gradient=prior"),
+        *(mmvm(name + said, options=f"bound={bound}" + option) for bound, name in (
+            ("monte_carlo", "exact"), ("variational", "variational")) for said, option in (
+            ("", ""), (", q learns", ",gradient=posterior"), (", h learns", ",gradient=prior"),
+            (", without q in h", ",self_component=false"))),
+        independent("independent VAEs"))),
+    "experts": Question("How many experts, and fixed weights", (
+        mmvm("base: 3 experts, 1:1:1"), mmvm("2 experts", options="n_experts=2"),
+        mmvm("1 expert", options="n_experts=1"), mmvm("weights 5:3:2", options="weights=5+3+2"),
+        mmvm("weights 8:1:1", options="weights=8+1+1"))),
+    "gates": Question("Gates on honest pictures", (
+        mmvm("base: equal weights"), *(mmvm(f"{mode} gate{said}", options=f"gate={mode}{option}")
+                                       for mode in ("soft", "hard", "gumbel")
+                                       for said, option in (("", ""), (", balanced", ",load_balance=1"))),
+        mmvm("soft gate on features", options="gate=soft,reads=features"))),
+    **{f"corrupted-{kind}": Question(f"One picture of each tuple lies: {said}", corrupted(kind))
+       for kind, said in CORRUPTIONS.items()},
+    "alpha": Question("A pull to N(0, I), and beta from 0", (
+        mmvm("base: alpha 0"), mmvm("alpha 0.1", options="alpha=0.1"), mmvm("alpha 0.5", options="alpha=0.5"),
+        mmvm("alpha from 1 to 0", options="alpha_updates=800"),
+        mmvm("beta from 0 to 1", "optimizer=adam:beta_updates=800"))),
+    "latent_dim": Question("Latent size", over("latent_dim", (8, 16, 64, 128, 512), 32), "latent dimensions D", True),
+    "likelihood_scale": Question("Scale of the likelihood", over("likelihood_scale", (0.25, 0.5, 1.5), 0.75),
+                                 "scale of the Laplace likelihood", True),
+    "n_modalities": Question("Number of modalities", over("n_modalities", (2, 4, 5), 3), "modalities M"),
+    "missing": Question("Missing pictures in training", over("missing", (0.2, 0.4, 0.6, 0.8), 0.0),
+                        "share of pictures missing in training"),
+    "size": Question("Networks, batches, training tuples", (
+        mmvm("base: 32 channels, batch 64"),
+        *(mmvm(f"{n} channels", f"network=conv:channels={n}") for n in (8, 64)),
+        *(mmvm(f"batch {n}, {updates:,} updates", f"batch_size={n}")
+          for n, updates in ((32, 3_750), (128, 936), (256, 468))),
+        *(mmvm(f"{n:,} tuples, {epochs} epochs", f"n_train={n}", f"epochs={epochs}")
+          for n, epochs in ((5_000, 24), (20_000, 6))))),
+    "provoked": Question("Failures, provoked", (
+        mmvm("lost information: beta 16", beta=LOST_BETA),
+        mmvm("exploding weights: gate, rate 0.02", "learning_rate=0.02", options="gate=soft"),
+        mmvm("collapsed gate: hard", options="gate=hard"))),
+}
+# of which pictures that lie would otherwise be asked for the digit too
+HONEST = {"probe": "probe_clean", "coherence": "coherence_clean"}
+MEASURES = {"probe": "digit probe", "coherence": "cross coherence", "error": "error, grey levels",
+            "nats": "nats of a latent"}
+SHARES = ("probe", "coherence")
+
+
+@functools.cache
+def base() -> PolyMNIST:
+    return PolyMNIST.from_profile(PROFILE)
+
+
+def run_hashes(settings: Sequence[Setting]) -> dict[str, tuple[tuple[tuple[str, ...], float], int]]:
+    """Hash -> what was set (words and beta) and the seed, of every run of these settings."""
+    return {one.parameters(seed).run_hash(): ((one.words, one.beta), seed) for one in settings for seed in SEEDS}
+
+
+def measured(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per setting and seed that has rows: `words`, `beta`, `seed`, what `MEASURES` names, and of a gate `most
+    used` (share of the samples) and `margin` (nats).
+
+    probe      accuracy, mean over modalities; of corrupted tuples on the honest pictures
+    coherence  the same of pictures made from another modality's latent
+    error      mean absolute error of a pixel of 0 to 255, from its own latent: comparable whatever the likelihood
+    nats       `latent_information` of a modality, mean
+    """
+    known = run_hashes([one for question in QUESTIONS.values() for one in question.settings])
+    lines = []
+    for run, part in rows[(rows["profile"] == PROFILE) & (rows["source"] == "")].groupby("run"):
+        if run not in known:
+            continue
+        (words, beta), seed = known[run]
+        value = part.set_index(["metric", "target"])["value"]
+        p = Setting("", words, beta=beta).parameters()
+        lies = p.corrupted != "none"
+        error = value["reconstruction", "sum"] / (p.n_modalities * PIXELS) - np.log(2 * p.likelihood_scale)
+        lines.append({"words": words, "beta": beta, "seed": seed,
+                      "probe": value[HONEST["probe"] if lies else "probe", "mean"],
+                      "coherence": value[HONEST["coherence"] if lies else "coherence", "cross"],
+                      "error": 255 * p.likelihood_scale * error,
+                      "nats": value["latent_information", "mean"],
+                      "most used": value.get(("gate_most_used", "mean"), np.nan),
+                      "margin": value.get(("gate_margin", "mean"), np.nan)})
+    columns = ["words", "beta", "seed", *MEASURES, "most used", "margin"]
+    return pd.DataFrame(lines, columns=columns).sort_values("seed", ignore_index=True, kind="stable")
+
+
+def of(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """The lines of `measured` of one setting, indexed by seed."""
+    return table[(table["words"] == setting.words) & (table["beta"] == setting.beta)].set_index("seed")
+
+
+def effect(table: pd.DataFrame, setting: Setting, measure: str, against: Setting = STANDARD,
+           draws: int = 2_000) -> tuple[float, float, float]:
+    """Mean difference to `against` over the seeds that both have, and its 95 % interval: seeds are drawn anew and, for
+    a share, test tuples too, of which each run's score is a binomial draw. All M modalities are taken to be right or
+    wrong together, which widens it. NaN without a common seed; of one seed the interval is the test tuples' alone."""
+    own, other = of(table, setting)[measure], of(table, against)[measure]
+    pair = pd.concat([own, other], axis=1).dropna().to_numpy()
+    if not len(pair):
+        return float("nan"), float("nan"), float("nan")
+    rng = np.random.default_rng(0)
+    drawn = pair[rng.integers(len(pair), size=(draws, len(pair)))]           # (draws, seeds, 2)
+    if measure in SHARES:
+        drawn = rng.binomial(base().n_test, drawn.clip(0, 1)) / base().n_test
+    low, high = np.quantile((drawn[..., 0] - drawn[..., 1]).mean(1), (0.025, 0.975))
+    return float((pair[:, 0] - pair[:, 1]).mean()), float(low), float(high)
+
+
+def largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
+    """The `n` settings that change cross coherence most, the largest first: question, name, and mean and interval of
+    `effect` for coherence and probe. What is corrupted is compared with equal weights on equally corrupted tuples, and
+    what was provoked to fail is left out."""
+    lines = []
+    for key, question in QUESTIONS.items():
+        against = question.settings[0] if key.startswith("corrupted") else STANDARD
+        for setting in question.settings:
+            if key != "provoked" and setting.words != against.words and len(of(table, setting)):
+                line = {"question": key, "name": setting.name, "seeds": len(of(table, setting))}
+                for measure in SHARES:
+                    found = effect(table, setting, measure, against)
+                    line |= dict(zip((measure, f"{measure} low", f"{measure} high"), found))
+                lines.append(line)
+    found = pd.DataFrame(lines).dropna()
+    unique = found.drop_duplicates([*SHARES])  # independent VAEs are in several questions
+    return unique.sort_values("coherence", key=np.abs, ascending=False, ignore_index=True).head(n)
+
+
+def failures(table: pd.DataFrame) -> pd.DataFrame:
+    """What was provoked, the diagnostic that should catch it, what it reads (mean over seeds) beside its threshold or
+    the base's value, and whether it did."""
+    lost, exploded, hard = (of(table, one) for one in QUESTIONS["provoked"].settings)
+    plain = of(table, STANDARD)
+    rows = [("beta 16", "rate of a latent, nats", lost["nats"].mean(), plain["nats"].mean() / 2, "below"),
+            ("gate at a learning rate of 0.02", "gate_margin, nats", exploded["margin"].mean(), EXPLODED, "above"),
+            ("hard gate", "gate_most_used, share", hard["most used"].mean(), COLLAPSED, "above")]
+    found = pd.DataFrame(rows, columns=["provoked by", "diagnostic", "reads", "threshold", "alarm"])
+    above = found["reads"] > found["threshold"]
+    return found.assign(caught=above.where(found["alarm"] == "above", ~above))
+
+
+# why a gate does not find the picture that lies -----------------------------------------------------------------------
+
+def pull(q: DiagonalGaussian, bound: str, seed: int = 0) -> Tensor:
+    """d R / d score_m of a gate that still weighs all alike, (M, B), nats: where it is positive, an update takes weight
+    from that modality."""
+    scores = torch.zeros(q.mean.shape[:2], requires_grad=True)
+    z = q.mean + q.std * torch.randn(q.mean.shape, generator=torch.Generator().manual_seed(seed))
+    return torch.autograd.grad(mixture_kl(bound, q, z, scores.log_softmax(0)).sum(), scores)[0]
+
+
+def pulls(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> pd.DataFrame:
+    """`pull` on tuples of which one picture lies: kind, bound, whether the modality lies (bool), its `nats`, one line a
+    tuple and modality. `data` are honest tuples."""
+    lies = torch.from_numpy(corrupted_modality(data, seed)) == torch.arange(len(data.specs))[:, None]
+    parts = []
+    for kind in CORRUPTIONS:
+        q = posteriors(model, corrupt(data, kind, seed))[0]
+        for bound in ("pairwise", "monte_carlo"):
+            found = pull(q, bound, seed)
+            parts.append(pd.DataFrame({"kind": kind, "bound": bound, "lies": lies.flatten().numpy(),
+                                       "nats": found.flatten().numpy()}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def found_by_pull(pulled: pd.DataFrame, n_modalities: int) -> pd.DataFrame:
+    """Share of the tuples in which the picture that lies is the one that loses weight fastest, by kind and bound;
+    1 / M is chance."""
+    shares = []
+    for (kind, bound), part in pulled.groupby(["kind", "bound"], sort=False):
+        nats = part["nats"].to_numpy().reshape(n_modalities, -1)
+        lies = part["lies"].to_numpy().reshape(n_modalities, -1)
+        shares.append({"kind": kind, "bound": bound, "share": float(lies[nats.argmax(0), range(lies.shape[1])].mean())})
+    return pd.DataFrame(shares).set_index(["kind", "bound"])["share"].unstack("bound")
+
+
+def honest_tuples(n_test: int) -> MultimodalData:
+    """Test tuples as the base has them."""
+    return replace(base(), n_train=1, n_test=n_test).data("test")

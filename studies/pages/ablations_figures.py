@@ -1,0 +1,188 @@
+"""Figures of the page `ablations`; `table` is that of `studies.pages.ablations.measured` throughout."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmvm.objectives.gates import COLLAPSED, EXPLODED
+from mmvm.study.figures import INK, METHOD_COLOURS, MUTED, SMALLEST, WIDTH, label_panels
+from studies.pages.ablations import (
+    BASE,
+    CORRUPTIONS,
+    MEASURES,
+    QUESTIONS,
+    SHARES,
+    STANDARD,
+    Question,
+    Setting,
+    effect,
+    of,
+)
+
+BASE_COLOUR, OTHER, PALE = METHOD_COLOURS["mmvm"], "#0072B2", "#9CC3DE"
+LIES, HONEST = "#0072B2", "#E69F00"
+CHANCE = {"probe": 0.1, "coherence": 0.1}
+
+
+def colour_of(setting: Setting, against: Setting) -> str:
+    return BASE_COLOUR if setting.words == against.words and setting.beta == against.beta else (
+        METHOD_COLOURS["independent"] if "objective=independent" in setting.words else OTHER)
+
+
+def effects(table: pd.DataFrame, question: Question) -> Figure:
+    """A row per setting, a panel per measure: each seed a small dot, the mean a large one, and as a bar the interval of
+    the difference to the base, which is the line."""
+    settings, base = question.settings, of(table, STANDARD)
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(WIDTH, 0.23 * len(settings) + 0.75), sharey=True)
+    for ax, (measure, label) in zip(axes, MEASURES.items()):
+        middle = base[measure].mean()
+        ax.axvline(middle, color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
+        for y, setting in enumerate(settings):
+            one_row(ax, y, table, setting, measure, middle, STANDARD)
+        ax.set_xlabel(label)
+    rows(axes, [setting.name for setting in settings])
+    return figure
+
+
+def one_row(ax: Any, y: float, table: pd.DataFrame, setting: Setting, measure: str, middle: float,
+            against: Setting) -> None:
+    values, colour = of(table, setting)[measure], colour_of(setting, against)
+    if not len(values):
+        return
+    _, low, high = effect(table, setting, measure, against)
+    if colour != BASE_COLOUR:
+        ax.plot([middle + low, middle + high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+    ax.plot(values, [y] * len(values), "o", color=colour, markersize=2.6, alpha=0.6, zorder=3)
+    ax.plot(values.mean(), y, "o", color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.5, zorder=4)
+
+
+def rows(axes: Any, names: Sequence[str]) -> None:
+    """Names at the left of the first panel, from the top."""
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    for ax in axes:
+        ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=3)
+
+
+def over(table: pd.DataFrame, question: Question) -> Figure:
+    """A panel per measure over the factor's numbers: seeds small, their mean a line, the base marked, chance dotted."""
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(WIDTH, 2.2))
+    known = [setting for setting in question.settings if len(of(table, setting))]
+    for ax, (measure, label) in zip(axes, MEASURES.items()):
+        means = [of(table, setting)[measure].mean() for setting in known]
+        ax.plot([setting.x for setting in known], means, color=OTHER, linewidth=1.2, zorder=2)
+        for setting, mean in zip(known, means):
+            colour, values = colour_of(setting, STANDARD), of(table, setting)[measure]
+            ax.plot([setting.x] * len(values), values, "o", color=colour, markersize=2.6, alpha=0.6, zorder=3)
+            ax.plot(setting.x, mean, "o", color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.5,
+                    zorder=4)
+        if measure in CHANCE:
+            ax.axhline(CHANCE[measure], color=MUTED, linewidth=0.9, linestyle=":")
+            ax.set_ylim(0, 1)
+        else:
+            ax.set_ylim(0, None)
+        if question.log:
+            ax.set_xscale("log")
+        ticks = [setting.x for setting in question.settings]
+        shown = ticks if len(ticks) < 5 else ticks[::2]
+        ax.set_xticks(shown, [f"{tick:g}" for tick in shown])
+        ax.minorticks_off()
+        ax.set_title(label, loc="left")
+    figure.supxlabel(question.axis, fontsize=10)
+    return figure
+
+
+def who_finds_the_liar(table: pd.DataFrame) -> Figure:
+    """Tuples of which one picture lies: a panel per kind of lie and score, a row per way to weigh; the line at equal
+    weights on the same tuples, dotted at the base on honest ones."""
+    figure, axes = plt.subplots(len(SHARES), len(CORRUPTIONS), figsize=(WIDTH, 5.0), sharey=True, sharex="row")
+    for ax, said in zip(axes[0], CORRUPTIONS.values()):
+        ax.set_title(said, loc="left")
+    for row, measure in zip(axes, SHARES):
+        for ax, kind in zip(row, CORRUPTIONS):
+            settings = QUESTIONS[f"corrupted-{kind}"].settings
+            equal = settings[0]
+            ax.axvline(of(table, STANDARD)[measure].mean(), color=MUTED, linewidth=0.9, linestyle=":")
+            middle = of(table, equal)[measure].mean()
+            ax.axvline(middle, color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
+            for y, setting in enumerate(settings):
+                one_row(ax, y, table, setting, measure, middle, equal)
+            ax.set_xlabel(MEASURES[measure])
+        rows(row, [setting.name for setting in settings])
+    return figure
+
+
+def largest(found: pd.DataFrame) -> Figure:
+    """A row per setting of `studies.pages.ablations.largest`: changes of cross coherence and probe with intervals."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.25 * len(found) + 0.8), sharey=True)
+    for ax, measure in zip(axes, ("coherence", "probe")):
+        ax.axvline(0, color=BASE_COLOUR, linewidth=0.8, linestyle="--")
+        for y, line in found.iterrows():
+            ax.plot([line[f"{measure} low"], line[f"{measure} high"]], [y, y], color=OTHER, linewidth=1.6)
+            ax.plot(line[measure], y, "o", color=OTHER, markersize=5.5, markeredgecolor="white", markeredgewidth=0.5)
+        ax.set_xlabel(f"change of the {MEASURES[measure]}" if measure == "probe" else "change of cross coherence")
+    rows(axes, [name_of(line) for _, line in found.iterrows()])
+    return figure
+
+
+def name_of(line: pd.Series) -> str:
+    """What was set, with its factor where the setting's name is a number, or its lie."""
+    question = QUESTIONS[line["question"]]
+    if question.axis:
+        return f"{question.axis}: {line['name']}"
+    if line["question"].startswith("corrupted"):
+        return f"{line['question'].removeprefix('corrupted-')}: {line['name']}"
+    return str(line["name"])
+
+
+def pulls(pulled: pd.DataFrame) -> Figure:
+    """What the loss asks of each score of a gate that still weighs all alike, of the picture that lies and of honest
+    ones: a panel per kind of lie, a row per bound."""
+    bounds = {"pairwise": "pairwise bound", "monte_carlo": "exact divergence"}
+    figure, axes = plt.subplots(len(bounds), len(CORRUPTIONS), figsize=(WIDTH, 3.6))
+    for ax, said in zip(axes[0], CORRUPTIONS.values()):
+        ax.set_title(said, loc="left")
+    for row, (bound, name) in zip(axes, bounds.items()):
+        for ax, kind in zip(row, CORRUPTIONS):
+            own = pulled[(pulled["kind"] == kind) & (pulled["bound"] == bound)]
+            low, high = own["nats"].quantile([0.005, 0.995])
+            bins = np.linspace(low, high, 41)
+            for lies, colour, label in ((False, HONEST, "honest"), (True, LIES, "lies")):
+                ax.hist(own.loc[own["lies"] == lies, "nats"], bins, density=True, histtype="stepfilled", alpha=0.55,
+                        color=colour, label=label)
+            ax.axvline(0, color=INK, linewidth=0.8)
+            ax.set_yticks([])
+            ax.spines["left"].set_visible(False)
+        row[0].set_ylabel(name)
+    figure.supxlabel("gradient of a score, nats: right of 0 loses weight", fontsize=10)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    return figure
+
+
+def signatures(table: pd.DataFrame) -> Figure:
+    """(a) Share of the most used expert against the margin of log-weights, a mark per setting with a gate, the alarms
+    dotted; (b) nats of a latent against the digit probe, a mark per setting."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
+    means = table.groupby(["words", "beta"])[["most used", "margin", "nats", "probe"]].mean()
+    gates = means.dropna()
+    axes[0].plot(gates["most used"], gates["margin"].clip(lower=0.01), "o", color=PALE, markersize=4.5)
+    axes[1].plot(means["nats"], means["probe"], "o", color=PALE, markersize=4.5)
+    axes[0].axvline(COLLAPSED, color=MUTED, linewidth=0.9, linestyle=":")
+    axes[0].axhline(EXPLODED, color=MUTED, linewidth=0.9, linestyle=":")
+    marks = {BASE: (STANDARD, BASE_COLOUR), **{one.name: (one, INK) for one in QUESTIONS["provoked"].settings}}
+    for name, (setting, colour) in marks.items():
+        own = of(table, setting).drop(columns=["words"]).mean()
+        for ax, x, y in zip(axes, ("most used", "nats"), ("margin", "probe")):
+            if len(of(table, setting)) and np.isfinite(own[x]) and (ax is axes[0]) == ("gate" in name):
+                ax.plot(own[x], max(own[y], 0.01), "o", color=colour, markersize=6)
+                ax.annotate(name.split(":")[0], (own[x], max(own[y], 0.01)), xytext=(-6, 6), ha="right",
+                            textcoords="offset points", fontsize=SMALLEST)
+    axes[0].set(yscale="log", xlabel="most used expert, share", ylabel="margin of log-weights, nats", xlim=(0.3, 1.03))
+    axes[1].set(xlabel="nats of a latent", ylabel="digit probe", xlim=(0, None), ylim=(0, 1))
+    label_panels(axes, ["(a) Gates", "(b) Latents"])
+    return figure
