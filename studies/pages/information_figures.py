@@ -65,7 +65,7 @@ def kept_and_shared(board: pd.DataFrame) -> Figure:
                                  ("digit, accuracy of the probe", "told by another's latent, nats")):
         over_beta(ax, board, "private", column)
         ax.set(xlabel="private factors, share kept", ylabel=label)
-        ax.set_xlim(0, None)
+        ax.set_xlim(max(0.0, board["private"].min() - 0.1), None)
     axes[0].axhline(1 / CLASSES, color=MUTED, linewidth=0.9, linestyle=":")
     axes[0].text(0.02, 1 / CLASSES, "chance", color=MUTED, fontsize=SMALLEST, va="bottom",
                  transform=axes[0].get_yaxis_transform())
@@ -150,11 +150,7 @@ def nats(board: pd.DataFrame, pairs: pd.DataFrame, ceiling: float, shared_at_mos
                     marker="|" if mark is None else "", markersize=7)
             if mark is not None:
                 ax.plot(mark, y, marker, color=colour, markersize=5)
-    axes[0].set_xscale("log")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if
-             0.7 * board["low"].clip(lower=1).min() < tick < 1.3 * board["most"].max()]
-    axes[0].set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes[0].minorticks_off()
+    log_ticks(axes[0], board["low"].clip(lower=1).min(), board["most"].max())
     for ax, limit in zip(axes, (ceiling, shared_at_most, 2 * shared_at_most)):
         ax.axvline(limit, color=MUTED, linewidth=0.9, linestyle=":")
         ax.set_xlabel("nats")
@@ -162,6 +158,14 @@ def nats(board: pd.DataFrame, pairs: pd.DataFrame, ceiling: float, shared_at_mos
         ax.set_xlim(min(0, ax.get_xlim()[0]), None)
     label_panels(axes, ["of its own picture", "told by another's", "total correlation"])
     return figure
+
+
+def log_ticks(ax: Any, low: float, high: float) -> None:
+    """A logarithmic axis with plain numbers."""
+    ax.set_xscale("log")
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if 0.7 * low < tick < 1.3 * high]
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
 
 
 def rate_against_error(board: pd.DataFrame) -> Figure:
@@ -182,11 +186,14 @@ def rate_against_error(board: pd.DataFrame) -> Figure:
             axes[1].plot(one["rest most"], one["own error"], MARKERS[method], color=COLOURS[method],
                          markersize=sizes[one["beta"]], markeredgecolor="white", markeredgewidth=0.5)
     axes[0].axvline(math.log(CLASSES), color=MUTED, linewidth=0.9, linestyle=":")
-    axes[1].set_xscale("log")
+    log_ticks(axes[1], shown["rest least"].clip(lower=1).min(), shown["rest most"].max())
     for ax, x, y in zip(axes, ("told by another's latent, nats", "told by no other, nats"), cut):
         ax.set(xlabel=x, ylabel=f"error from {'another' if ax is axes[0] else 'the own one'}, nats")
-        for method in sorted(set(board.loc[board[y] > cut[y], "method"])):
-            ax.annotate(f"{NAMES[method]}: above the axis", (0.03, 1), xycoords="axes fraction", va="top",
+        beyond = sorted(set(board.loc[board[y] > cut[y], "method"]))
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.08 * (high - low) * len(beyond))
+        for i, method in enumerate(beyond):
+            ax.annotate(f"{NAMES[method]}: above the axis", (0.03, 1 - 0.065 * i), xycoords="axes fraction", va="top",
                         fontsize=SMALLEST, color=COLOURS[method])
     label_lines(axes[1])
     label_panels(axes, ["(a) Shared", "(b) Private, least to most"])

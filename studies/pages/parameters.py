@@ -116,6 +116,16 @@ class Beyond(Parameters):
 
 
 @dataclass(frozen=True)
+class Ablations(Parameters):
+    """Parameters of the page `ablations`."""
+
+    name: typing.ClassVar[str] = "ablations"
+
+    n_test: int = parameter(2_000, "test tuples whose gate is asked what it would learn", at_least=2)
+    seed: int = parameter(0, "seed of which picture lies, and of the draws")
+
+
+@dataclass(frozen=True)
 class Scoreboard(Parameters):
     """Parameters of the page `scoreboard`."""
 
