@@ -17,7 +17,7 @@ from mmvm.data import MultimodalData
 from mmvm.evaluation.encodings import posteriors
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
-from mmvm.objectives.gates import COLLAPSED, EXPLODED
+from mmvm.objectives.gates import COLLAPSED, EXPLODED, Gated
 from mmvm.objectives.mixture import mixture_kl
 from studies.polymnist.corrupted import corrupt, corrupted_modality
 from studies.polymnist.study import PolyMNIST
@@ -25,7 +25,7 @@ from studies.polymnist.study import PolyMNIST
 PROFILE, SEEDS, BASE = "ablations", (0, 1, 2), "base"
 PIXELS = 3 * 28 * 28                       # numbers of a picture
 INDEPENDENT_BETA, LOST_BETA = 0.25, 16.0   # beside the base's 1
-CORRUPTIONS = {"noise": "noise", "swap": "another tuple's picture", "blank": "black"}
+CORRUPTIONS = {"noise": "noise", "swap": "another tuple's", "blank": "black"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def corrupted(kind: str) -> tuple[Setting, ...]:
     """The ways to weigh tuples of which one picture lies."""
     def lies(name: str, options: str = "", told: str = "") -> Setting:
         return mmvm(name, f"corrupted={kind}{told and ':'}{told}", options=options)
-    return (lies("equal weights"), lies("equal, exact divergence", "bound=monte_carlo"),
+    return (lies("equal weights"), lies("one expert, m0", "n_experts=1"),
+            lies("equal, exact divergence", "bound=monte_carlo"),
             lies("soft gate", "gate=soft"), lies("hard gate", "gate=hard"),
             lies("soft gate on features", "gate=soft,reads=features"),
             lies("hard gate on features", "gate=hard,reads=features"),
@@ -123,7 +124,7 @@ QUESTIONS = {
 }
 # of which pictures that lie would otherwise be asked for the digit too
 HONEST = {"probe": "probe_clean", "coherence": "coherence_clean"}
-MEASURES = {"probe": "digit probe", "coherence": "cross coherence", "error": "error, grey levels",
+MEASURES = {"probe": "digit probe", "coherence": "cross coherence", "error": "pixel error",
             "nats": "nats of a latent"}
 SHARES = ("probe", "coherence")
 
@@ -222,6 +223,15 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(caught=above.where(found["alarm"] == "above", ~above))
 
 
+def failures_table(table: pd.DataFrame) -> pd.DataFrame:
+    """As a reader sees it."""
+    found = failures(table)
+    return pd.DataFrame({"provoked by": found["provoked by"], "number": found["diagnostic"],
+                         "reads": found["reads"].map("{:.3g}".format),
+                         "alarm": [f"{alarm} {limit:.3g}" for alarm, limit in zip(found["alarm"], found["threshold"])],
+                         "caught": found["caught"].map({True: "yes", False: "no"})})
+
+
 # why a gate does not find the picture that lies -----------------------------------------------------------------------
 
 def pull(q: DiagonalGaussian, bound: str, seed: int = 0) -> Tensor:
@@ -232,13 +242,24 @@ def pull(q: DiagonalGaussian, bound: str, seed: int = 0) -> Tensor:
     return torch.autograd.grad(mixture_kl(bound, q, z, scores.log_softmax(0)).sum(), scores)[0]
 
 
+def encoded(model: MultimodalVAE, data: MultimodalData, kind: str, seed: int) -> DiagonalGaussian:
+    """Posteriors (M, N, D) of honest tuples after one picture of each has been made to lie."""
+    q = posteriors(model, corrupt(data, kind, seed))[0]
+    return DiagonalGaussian(q.mean.float(), q.logvar.float())
+
+
+def liars(data: MultimodalData, seed: int) -> Tensor:
+    """Which modality of each tuple lies then, (N,)."""
+    return torch.from_numpy(corrupted_modality(data, seed))
+
+
 def pulls(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> pd.DataFrame:
     """`pull` on tuples of which one picture lies: kind, bound, whether the modality lies (bool), its `nats`, one line a
     tuple and modality. `data` are honest tuples."""
-    lies = torch.from_numpy(corrupted_modality(data, seed)) == torch.arange(len(data.specs))[:, None]
+    lies = liars(data, seed) == torch.arange(len(data.specs))[:, None]
     parts = []
     for kind in CORRUPTIONS:
-        q = posteriors(model, corrupt(data, kind, seed))[0]
+        q = encoded(model, data, kind, seed)
         for bound in ("pairwise", "monte_carlo"):
             found = pull(q, bound, seed)
             parts.append(pd.DataFrame({"kind": kind, "bound": bound, "lies": lies.flatten().numpy(),
@@ -257,6 +278,51 @@ def found_by_pull(pulled: pd.DataFrame, n_modalities: int) -> pd.DataFrame:
     return pd.DataFrame(shares).set_index(["kind", "bound"])["share"].unstack("bound")
 
 
-def honest_tuples(n_test: int) -> MultimodalData:
-    """Test tuples as the base has them."""
-    return replace(base(), n_train=1, n_test=n_test).data("test")
+def lone_gate(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, kind: str, seed: int = 0,
+              updates: int = 600, batch_size: int = 128) -> Tensor:
+    """Weights (M, N) on the test tuples of a soft gate that learns alone, by the pairwise bound, from the posteriors of
+    a model that stands still."""
+    q, asked = (encoded(model, data, kind, seed) for data in (train, test))
+    everything = torch.ones(q.mean.shape[:2], dtype=torch.bool)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        gate = Gated(q.mean.shape[-1])
+        optimizer = torch.optim.Adam(gate.parameters(), 1e-3)
+        for step in range(updates):
+            batch = q[:, torch.randint(q.mean.shape[1], (batch_size,))]
+            log_weights = gate.log_probabilities(batch, everything[:, :batch_size])
+            optimizer.zero_grad()
+            gate.mixture_kl("pairwise", batch, batch.mean, log_weights, step).sum(0).mean().backward()
+            optimizer.step()
+    with torch.no_grad():
+        return gate.log_probabilities(asked, torch.ones(asked.mean.shape[:2], dtype=torch.bool)).exp()
+
+
+def found_by_gate(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, seed: int = 0) -> pd.Series:
+    """By kind of lie: share of the test tuples in which `lone_gate` gives the picture that lies the least weight."""
+    which = liars(test, seed)
+    return pd.Series({kind: float((lone_gate(model, train, test, kind, seed).argmin(0) == which).double().mean())
+                      for kind in CORRUPTIONS})
+
+
+def honest_tuples(split: str, n: int) -> MultimodalData:
+    """Tuples as the base has them."""
+    return replace(base(), n_train=n, n_test=n).data(split)
+
+
+# words ----------------------------------------------------------------------------------------------------------------
+
+def said(table: pd.DataFrame, setting: Setting, measure: str, against: Setting = STANDARD) -> str:
+    """An effect in words: "+0.03 (0.01 to 0.05)"."""
+    digits = 2 if measure in SHARES else 1
+    mean, low, high = effect(table, setting, measure, against)
+    return f"{mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
+
+
+def named(question: str, name: str) -> Setting:
+    """The setting of a question that figures call `name`. Raises `KeyError` where there is none."""
+    return {setting.name: setting for setting in QUESTIONS[question].settings}[name]
+
+
+def mean_of(table: pd.DataFrame, question: str, name: str, measure: str) -> float:
+    return float(of(table, named(question, name))[measure].mean())

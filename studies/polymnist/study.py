@@ -12,15 +12,17 @@ from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths, tr
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import frechet
+from mmvm.evaluation.encodings import BATCH
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import evaluating
 from mmvm.objectives import MMVM
 from mmvm.options import Option
 from mmvm.study.classifiers import content_hash, keep_classifier
 from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
-from studies.polymnist.corrupted import KINDS, clean, corrupt, trusted
+from studies.polymnist.corrupted import KINDS, clean, corrupt, corrupted_modality, trusted
 from studies.polymnist.fid import fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 from studies.polymnist.released import is_released
@@ -196,7 +198,8 @@ class PolyMNIST(Study):
         """probe, reconstruction, latent_information (rates of `evaluation.diagnostics`; (M,) each), coherence,
         imputation and classifier_distance (M, M), effective_beta; where asked for and defined, log_likelihood and fid
         (M, M). Where one picture of each tuple is `corrupted`, what asks one modality at a time also of the others
-        alone: probe_clean, coherence_clean and so on. With `information` the rows of `evaluation.kept`, of what is not
+        alone, probe_clean, coherence_clean and so on, and a gate for the share of the tuples in which the expert with
+        the largest weight lies, gate_first_lies. With `information` the rows of `evaluation.kept`, of what is not
         corrupted; of each `density` those of `evaluation.generation`, named mixture_... and diffusion_..."""
         rates = evaluation.diagnostics(model, test)
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
@@ -209,6 +212,9 @@ class PolyMNIST(Study):
             probe = evaluation.linear_probe(model, *honest, n=self.n_probe, seed=self.data_seed)
             found = {"probe": probe, **frechet.cross_modal(model, honest[1], classifiers)}
             metrics.update({f"{name}_clean": value for name, value in found.items()})
+            if isinstance(model.objective, MMVM) and model.objective.gate is not None:
+                lies = torch.from_numpy(corrupted_modality(test, self.data_seed))
+                metrics["gate_first_lies"] = np.array(float((first_experts(model, test) == lies).double().mean()))
         if self.information:
             rows, notes = self._kept(model, train, test)
             metrics.update(rows)
@@ -249,6 +255,18 @@ class PolyMNIST(Study):
             train, test = (clean(data, self.data_seed) for data in (train, test))
         given = {name: (own[0], own[1]) for name, own in factors.items()}
         return evaluation.kept(model, train, test, given, ("digit",), self.n_probe, self.data_seed)
+
+
+@torch.no_grad()
+def first_experts(model: MultimodalVAE, data: MultimodalData) -> Tensor:
+    """The modality with the largest weight in the mixture of each tuple, (N,)."""
+    first = []
+    with evaluating(model) as device:
+        for batch in data.batches(BATCH):
+            observed = batch.observed.to(device)
+            q = model.encode([x.to(device) for x in batch.x], observed, batch.trust)
+            first.append(model.objective.log_weights(q, observed).argmax(0).cpu())
+    return torch.cat(first)
 
 
 def observed_at_random(shape: tuple[int, int], missing: float, seed: int) -> Tensor:

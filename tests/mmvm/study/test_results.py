@@ -29,7 +29,7 @@ FACTORS = {f"factor_{name}_{probe}" for name in (
 KEPT = {"information", "information_upper", "aggregate_kl", "information_shared", "information_private",
         "total_correlation", *FACTORS}
 SHARES = {"probe", "coherence", "classifier_accuracy", "probe_curve", "gate_weight", "gate_first", "gate_most_used",
-          "probe_transfer", "latent_correlation", "probe_clean", "coherence_clean",
+          "probe_transfer", "latent_correlation", "probe_clean", "coherence_clean", "gate_first_lies",
           *(f"factor_{name}_{probe}" for name in ("digit", "odor", "position") for probe in ("linear", "nonlinear"))}
 
 
@@ -382,7 +382,7 @@ OWN_METRICS["validation"] = {prefix + name for name in METRICS | OWN_METRICS["cu
 for _name in ("ablations", "information"):
     MODALITIES[_name] = MODALITIES["polymnist"]
     OWN_METRICS[_name] = KEPT | {f"{metric}_clean" for metric in ("probe", "coherence", "imputation",
-                                                                 "classifier_distance")}
+                                                                 "classifier_distance")} | {"gate_first_lies"}
 MODALITIES["pools"] = f"{MODALITIES['hippocampus']}|{MODALITIES['polymnist']}"
 OWN_METRICS["pools"] = {prefix + name for name in METRICS | OWN_METRICS["hippocampus"] for prefix in ("", PREFIX)}
 MODALITIES["generation"] = MODALITIES["polymnist"]

@@ -164,3 +164,22 @@ def test_who_loses_weight_fastest():
     pulled = pd.DataFrame({"kind": "swap", "bound": "pairwise", "lies": [True, False, False, True],
                            "nats": [2.0, 1.0, 1.0, 0.0]})
     assert ablations.found_by_pull(pulled, 2).loc["swap", "pairwise"] == 0.5
+
+
+def test_a_gate_that_learns_alone_gives_the_cheapest_expert_all_weight(monkeypatch):
+    far = torch.zeros(3, 300, 4)
+    far[2] = 4.0
+    monkeypatch.setattr(ablations, "encoded", lambda *_: DiagonalGaussian(far, torch.zeros_like(far)))
+    weights = ablations.lone_gate(None, None, None, "swap", updates=200)
+    assert weights.shape == (3, 300) and (weights[2] < 0.05).all()
+    torch.testing.assert_close(weights.sum(0), torch.ones(300))
+
+
+def test_one_picture_of_each_tuple_lies_and_the_same_in_all_kinds():
+    data = ablations.honest_tuples("test", 12)
+    which = ablations.liars(data, 0)
+    for kind in ablations.CORRUPTIONS:
+        changed = ablations.corrupt(data, kind, 0)
+        for m, name in enumerate(data.names):
+            same = (changed.modalities[name] == data.modalities[name]).flatten(1).all(1)
+            assert (same | (which == m)).all()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mmvm.__main__ import main
 from mmvm.errors import UserError
@@ -14,7 +15,7 @@ from studies.polymnist.corrupted import clean, corrupt, corrupted_modality
 from studies.polymnist.data import factors, load
 from studies.polymnist.mnist import SIDE, read_mnist
 from studies.polymnist.pictures import THRESHOLD, read_photos, resize
-from studies.polymnist.study import PolyMNIST
+from studies.polymnist.study import PolyMNIST, first_experts
 
 SHIPPED = REPOSITORY / "data" / "polymnist"
 TINY = dict(n_modalities=3, n_train=300, n_test=60, network="conv:channels=2", latent_dim=4, device="cpu")
@@ -115,6 +116,28 @@ def test_a_run_measures_the_others_apart():
     assert (accuracy == honest.classifiers(honest.data("train"), honest.data("test"))[1]).all()
     there = honest.evaluate(model, clean(train, 0), clean(test, 0), classifiers)
     assert np.array_equal(found["probe_clean"], there["probe"])
+
+
+@pytest.mark.parametrize("ahead, share", [(0, 1.0), (1, 0.0)])
+def test_a_gate_is_asked_how_often_it_follows_the_liar(ahead, share, monkeypatch):
+    p = PolyMNIST(**TINY, corrupted="noise", objective="mmvm:gate=soft")
+    test = p.data("test")
+    model, lies = p.build_model(p.data("train")), torch.from_numpy(corrupted_modality(test, 0))
+    found = first_experts(model, test)
+    assert found.shape == lies.shape and set(found.tolist()) <= {0, 1, 2}
+    chosen = nn.functional.one_hot((lies + ahead) % 3, 3).T.float()
+    monkeypatch.setattr(model.objective, "log_weights", lambda q, observed: chosen.log())
+    assert float((first_experts(model, test) == lies).double().mean()) == share
+
+
+def test_only_gates_that_met_liars_are_asked():
+    for values, asked in (({"objective": "mmvm:gate=soft"}, False), ({"corrupted": "swap"}, False),
+                          ({"objective": "mmvm:gate=soft", "corrupted": "swap"}, True)):
+        p = PolyMNIST(**TINY, **values, epochs=1, classifier_epochs=1)
+        train, test = p.data("train"), p.data("test")
+        found = p.evaluate(p.build_model(train), train, test, p.classifiers(train, test)[0])
+        assert ("gate_first_lies" in found) == asked
+        assert not asked or 0 <= found["gate_first_lies"] <= 1
 
 
 def test_the_command_line_trains_with_an_oracle_and_measures_what_is_kept(tmp_path, runs, capsys):
