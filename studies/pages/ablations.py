@@ -81,7 +81,7 @@ def corrupted(kind: str) -> tuple[Setting, ...]:
 
 STANDARD = mmvm("base: pairwise bound")
 QUESTIONS = {
-    "divergence": Question("What is trained for the divergence, and which side of it learns", (
+    "divergence": Question("divergence, side that learns", (
         STANDARD, mmvm("pairwise, q learns", options="gradient=posterior"),
         mmvm("pairwise, h learns", options="gradient=prior"),
         *(mmvm(name + said, options=f"bound={bound}" + option) for bound, name in (
@@ -89,38 +89,39 @@ QUESTIONS = {
             ("", ""), (", q learns", ",gradient=posterior"), (", h learns", ",gradient=prior"),
             (", without q in h", ",self_component=false"))),
         independent("independent VAEs"))),
-    "experts": Question("How many experts, and fixed weights", (
+    "experts": Question("experts, fixed weights", (
         mmvm("base: 3 experts, 1:1:1"), mmvm("2 experts", options="n_experts=2"),
         mmvm("1 expert", options="n_experts=1"), mmvm("weights 5:3:2", options="weights=5+3+2"),
         mmvm("weights 8:1:1", options="weights=8+1+1"))),
-    "gates": Question("Gates on honest pictures", (
+    "gates": Question("gates", (
         mmvm("base: equal weights"), *(mmvm(f"{mode} gate{said}", options=f"gate={mode}{option}")
                                        for mode in ("soft", "hard", "gumbel")
                                        for said, option in (("", ""), (", balanced", ",load_balance=1"))),
         mmvm("soft gate on features", options="gate=soft,reads=features"))),
-    **{f"corrupted-{kind}": Question(f"One picture of each tuple lies: {said}", corrupted(kind))
+    **{f"corrupted-{kind}": Question(f"one of each tuple: {said}", corrupted(kind))
        for kind, said in CORRUPTIONS.items()},
-    "alpha": Question("A pull to N(0, I), and beta from 0", (
+    "alpha": Question("alpha, beta from 0", (
         mmvm("base: alpha 0"), mmvm("alpha 0.1", options="alpha=0.1"), mmvm("alpha 0.5", options="alpha=0.5"),
         mmvm("alpha from 1 to 0", options="alpha_updates=800"),
         mmvm("beta from 0 to 1", "optimizer=adam:beta_updates=800"))),
-    "latent_dim": Question("Latent size", over("latent_dim", (8, 16, 64, 128, 512), 32), "latent dimensions D", True),
-    "likelihood_scale": Question("Scale of the likelihood", over("likelihood_scale", (0.25, 0.5, 1.5), 0.75),
+    "latent_dim": Question("latent size", over("latent_dim", (8, 16, 64, 128, 512), 32), "latent dimensions D", True),
+    "likelihood_scale": Question("likelihood scale", over("likelihood_scale", (0.25, 0.5, 1.5), 0.75),
                                  "scale of the Laplace likelihood", True),
-    "n_modalities": Question("Number of modalities", over("n_modalities", (2, 4, 5), 3), "modalities M"),
-    "missing": Question("Missing pictures in training", over("missing", (0.2, 0.4, 0.6, 0.8), 0.0),
+    "n_modalities": Question("modalities", over("n_modalities", (2, 4, 5), 3), "modalities M"),
+    "missing": Question("missing pictures", over("missing", (0.2, 0.4, 0.6, 0.8), 0.0),
                         "share of pictures missing in training"),
-    "size": Question("Networks, batches, training tuples", (
+    "size": Question("networks, batches, tuples", (
         mmvm("base: 32 channels, batch 64"),
         *(mmvm(f"{n} channels", f"network=conv:channels={n}") for n in (8, 64)),
         *(mmvm(f"batch {n}, {updates:,} updates", f"batch_size={n}")
           for n, updates in ((32, 3_750), (128, 936), (256, 468))),
         *(mmvm(f"{n:,} tuples, {epochs} epochs", f"n_train={n}", f"epochs={epochs}")
           for n, epochs in ((5_000, 24), (20_000, 6))))),
-    "provoked": Question("Failures, provoked", (
+    "provoked": Question("provoked failures", (
         mmvm("lost information: beta 16", beta=LOST_BETA),
-        mmvm("exploding weights: gate, rate 0.02", "learning_rate=0.02", options="gate=soft"),
-        mmvm("collapsed gate: hard", options="gate=hard"))),
+        mmvm("lost information: learning rate 0.02", "learning_rate=0.02", options="gate=soft"),
+        mmvm("collapsed gate: hard", options="gate=hard"),
+        mmvm("exploding weights: gate on noise", "corrupted=noise", options="gate=hard,reads=features"))),
 }
 # of which pictures that lie would otherwise be asked for the digit too
 HONEST = {"probe": "probe_clean", "coherence": "coherence_clean"}
@@ -141,7 +142,8 @@ def run_hashes(settings: Sequence[Setting]) -> dict[str, tuple[tuple[tuple[str, 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting and seed that has rows: `words`, `beta`, `seed`, what `MEASURES` names, and of a gate `most
-    used` (share of the samples) and `margin` (nats).
+    used` (share of the samples), `margin` (nats) and, where one picture lies, `lies` (share of the test tuples in which
+    it has the largest weight).
 
     probe      accuracy, mean over modalities; of corrupted tuples on the honest pictures
     coherence  the same of pictures made from another modality's latent
@@ -164,8 +166,9 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame:
                       "error": 255 * p.likelihood_scale * error,
                       "nats": value["latent_information", "mean"],
                       "most used": value.get(("gate_most_used", "mean"), np.nan),
-                      "margin": value.get(("gate_margin", "mean"), np.nan)})
-    columns = ["words", "beta", "seed", *MEASURES, "most used", "margin"]
+                      "margin": value.get(("gate_margin", "mean"), np.nan),
+                      "lies": value.get(("gate_first_lies", "mean"), np.nan)})
+    columns = ["words", "beta", "seed", *MEASURES, "most used", "margin", "lies"]
     return pd.DataFrame(lines, columns=columns).sort_values("seed", ignore_index=True, kind="stable")
 
 
@@ -210,14 +213,35 @@ def largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
     return unique.sort_values("coherence", key=np.abs, ascending=False, ignore_index=True).head(n)
 
 
+def table_of_largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
+    """As a reader sees it: question, setting, and changes with their intervals."""
+    found = largest(table, n)
+    changes = {}
+    for measure in SHARES[::-1]:
+        ends = zip(found[measure], found[f"{measure} low"], found[f"{measure} high"])
+        changes[MEASURES[measure]] = [f"{mean:+.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
+                                      for mean, low, high in ends]
+    return pd.DataFrame({"question": found["question"].map(lambda key: QUESTIONS[key].title), "setting": found["name"],
+                         **changes, "seeds": found["seeds"]})
+
+
+def following(table: pd.DataFrame) -> pd.DataFrame:
+    """Share of the test tuples in which a gate's largest weight is the liar's, mean over seeds: a row per gate, a
+    column per kind of lie."""
+    gates = [one.name for one in QUESTIONS["corrupted-swap"].settings if "gate" in one.name]
+    return pd.DataFrame({kind: [mean_of(table, f"corrupted-{kind}", name, "lies") for name in gates]
+                         for kind in CORRUPTIONS}, index=gates)
+
+
 def failures(table: pd.DataFrame) -> pd.DataFrame:
     """What was provoked, the diagnostic that should catch it, what it reads (mean over seeds) beside its threshold or
     the base's value, and whether it did."""
-    lost, exploded, hard = (of(table, one) for one in QUESTIONS["provoked"].settings)
-    plain = of(table, STANDARD)
-    rows = [("beta 16", "rate of a latent, nats", lost["nats"].mean(), plain["nats"].mean() / 2, "below"),
-            ("gate at a learning rate of 0.02", "gate_margin, nats", exploded["margin"].mean(), EXPLODED, "above"),
-            ("hard gate", "gate_most_used, share", hard["most used"].mean(), COLLAPSED, "above")]
+    lost, fast, hard, exploded = (of(table, one) for one in QUESTIONS["provoked"].settings)
+    half = of(table, STANDARD)["nats"].mean() / 2
+    rows = [("beta 16", "rate of a latent, nats", lost["nats"].mean(), half, "below"),
+            ("learning rate 0.02", "rate of a latent, nats", fast["nats"].mean(), half, "below"),
+            ("hard gate", "gate_most_used, share", hard["most used"].mean(), COLLAPSED, "above"),
+            ("hard gate on features, noise", "gate_margin, nats", exploded["margin"].mean(), EXPLODED, "above")]
     found = pd.DataFrame(rows, columns=["provoked by", "diagnostic", "reads", "threshold", "alarm"])
     above = found["reads"] > found["threshold"]
     return found.assign(caught=above.where(found["alarm"] == "above", ~above))
@@ -311,13 +335,6 @@ def honest_tuples(split: str, n: int) -> MultimodalData:
 
 
 # words ----------------------------------------------------------------------------------------------------------------
-
-def said(table: pd.DataFrame, setting: Setting, measure: str, against: Setting = STANDARD) -> str:
-    """An effect in words: "+0.03 (0.01 to 0.05)"."""
-    digits = 2 if measure in SHARES else 1
-    mean, low, high = effect(table, setting, measure, against)
-    return f"{mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
-
 
 def named(question: str, name: str) -> Setting:
     """The setting of a question that figures call `name`. Raises `KeyError` where there is none."""

@@ -85,7 +85,7 @@ def over(table: pd.DataFrame, question: Question) -> Figure:
             ax.axhline(CHANCE[measure], color=MUTED, linewidth=0.9, linestyle=":")
             ax.set_ylim(0, 1)
         else:
-            ax.set_ylim(0, None)
+            ax.set_ylim(0, 1.12 * max(of(table, setting)[measure].max() for setting in known) if known else None)
         if question.log:
             ax.set_xscale("log")
         ticks = [setting.x for setting in question.settings]
@@ -117,27 +117,20 @@ def who_finds_the_liar(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def largest(found: pd.DataFrame) -> Figure:
-    """A row per setting of `studies.pages.ablations.largest`: changes of cross coherence and probe with intervals."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.25 * len(found) + 0.8), sharey=True)
+def overview(table: pd.DataFrame) -> Figure:
+    """A row per question, a dot per setting at its mean: cross coherence and probe; the base's line and colour, chance
+    dotted."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.25 * len(QUESTIONS) + 0.8), sharey=True)
     for ax, measure in zip(axes, ("coherence", "probe")):
-        ax.axvline(0, color=BASE_COLOUR, linewidth=0.8, linestyle="--")
-        for y, line in found.iterrows():
-            ax.plot([line[f"{measure} low"], line[f"{measure} high"]], [y, y], color=OTHER, linewidth=1.6)
-            ax.plot(line[measure], y, "o", color=OTHER, markersize=5.5, markeredgecolor="white", markeredgewidth=0.5)
-        ax.set_xlabel(f"change of the {MEASURES[measure]}" if measure == "probe" else "change of cross coherence")
-    rows(axes, [name_of(line) for _, line in found.iterrows()])
+        ax.axvline(of(table, STANDARD)[measure].mean(), color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
+        ax.axvline(CHANCE[measure], color=MUTED, linewidth=0.9, linestyle=":", zorder=1)
+        for y, question in enumerate(QUESTIONS.values()):
+            for setting in question.settings:
+                ax.plot(of(table, setting)[measure].mean(), y, "o", color=colour_of(setting, STANDARD), markersize=4.5,
+                        alpha=0.75, markeredgecolor="white", markeredgewidth=0.4)
+        ax.set(xlabel=MEASURES[measure], xlim=(0, 1))
+    rows(axes, [question.title for question in QUESTIONS.values()])
     return figure
-
-
-def name_of(line: pd.Series) -> str:
-    """What was set, with its factor where the setting's name is a number, or its lie."""
-    question = QUESTIONS[line["question"]]
-    if question.axis:
-        return f"{question.axis}: {line['name']}"
-    if line["question"].startswith("corrupted"):
-        return f"{line['question'].removeprefix('corrupted-')}: {line['name']}"
-    return str(line["name"])
 
 
 def pulls(pulled: pd.DataFrame) -> Figure:
@@ -179,10 +172,14 @@ def signatures(table: pd.DataFrame) -> Figure:
         own = of(table, setting).drop(columns=["words"]).mean()
         for ax, x, y in zip(axes, ("most used", "nats"), ("margin", "probe")):
             if len(of(table, setting)) and np.isfinite(own[x]) and (ax is axes[0]) == ("gate" in name):
+                side, offset = ("right", (-6, 6)) if ax is axes[0] else ("left", (8, -3))
                 ax.plot(own[x], max(own[y], 0.01), "o", color=colour, markersize=6)
-                ax.annotate(name.split(":")[0], (own[x], max(own[y], 0.01)), xytext=(-6, 6), ha="right",
+                ax.annotate(name.split(":")[0], (own[x], max(own[y], 0.01)), xytext=offset, ha=side,
                             textcoords="offset points", fontsize=SMALLEST)
     axes[0].set(yscale="log", xlabel="most used expert, share", ylabel="margin of log-weights, nats", xlim=(0.3, 1.03))
+    axes[0].set_yticks(ticks := (10, 30, 50, 100, 300, 1_000), [f"{tick:,}" for tick in ticks])
+    axes[0].minorticks_off()
+    axes[0].set_ylim(0.8 * gates["margin"].min() if len(gates) else 10, None)
     axes[1].set(xlabel="nats of a latent", ylabel="digit probe", xlim=(0, None), ylim=(0, 1))
     label_panels(axes, ["(a) Gates", "(b) Latents"])
     return figure

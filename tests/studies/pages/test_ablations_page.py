@@ -32,6 +32,8 @@ def rows_of(setting, seed, probe=0.8, coherence=0.6, error=0.1, nats=9.0, most=N
         values |= {("probe", "mean"): 0.11, ("coherence", "cross"): 0.12}
     if most is not None:
         values |= {("gate_most_used", "mean"): most, ("gate_margin", "mean"): 3.0}
+        if clean:
+            values |= {("gate_first_lies", "mean"): most / 2}
     return [{"profile": "ablations", "run": p.run_hash(), "metric": metric, "source": "", "target": target,
              "value": value} for (metric, target), value in values.items()]
 
@@ -117,13 +119,24 @@ def test_the_largest_effects_come_first_and_each_once(table):
     assert "provoked" not in set(found["question"]) and not found.duplicated(["coherence", "probe"]).any()
     lies = found[found["question"].str.startswith("corrupted")]
     assert (lies["name"] != "equal weights").all(), "that is what the others are compared with"
+    shown = ablations.table_of_largest(table, 5)
+    assert len(shown) == 5 and shown["cross coherence"].str.fullmatch(r"[+−]0\.\d\d \(−?0\.\d\d to −?0\.\d\d\)").all()
+
+
+def test_how_often_gates_follow_the_liar(table):
+    found = ablations.following(table)
+    assert found.shape == (4, 3) and found.notna().all().all() and "hard gate on features" in found.index
+    own = ablations.of(table, ablations.named("corrupted-swap", "hard gate"))
+    assert found.loc["hard gate", "swap"] == pytest.approx((own["most used"] / 2).mean())
 
 
 def test_failures_are_caught_where_a_diagnostic_passes_its_threshold(table):
-    found = ablations.failures(table)
-    assert found["caught"].tolist() == [bool(found["reads"][0] < found["threshold"][0]), False, False]
-    lost = table.assign(nats=table["nats"].where(table["beta"] != ablations.LOST_BETA, 0.1))
-    assert ablations.failures(lost)["caught"].tolist()[0]
+    healthy = ablations.failures(table.assign(nats=9.0, margin=3.0, **{"most used": 0.5}))
+    assert not healthy["caught"].any() and len(healthy) == len(ablations.QUESTIONS["provoked"].settings)
+    lost = table["beta"] == ablations.LOST_BETA
+    found = ablations.failures(table.assign(nats=np.where(lost, 0.1, 9.0), margin=80.0, **{"most used": 0.995}))
+    assert found["caught"].tolist() == [True, False, True, True]
+    assert ablations.failures_table(table)["caught"].isin(["yes", "no"]).all()
 
 
 def test_figures_are_drawn_also_of_few_rows(table):
@@ -134,9 +147,9 @@ def test_figures_are_drawn_also_of_few_rows(table):
             plt.close("all")
         figures.who_finds_the_liar(some)
         figures.signatures(some)
-    figures.largest(ablations.largest(table))
-    labels = [text.get_text() for text in plt.gcf().axes[0].get_yticklabels()]
-    assert len(set(labels)) == len(labels) == 12
+        figures.overview(some)
+        labels = [text.get_text() for text in plt.gcf().axes[0].get_yticklabels()]
+        assert len(set(labels)) == len(labels) == len(ablations.QUESTIONS)
 
 
 def test_the_gate_of_a_pairwise_bound_leaves_the_expert_that_is_far_from_the_others():
