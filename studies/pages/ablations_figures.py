@@ -153,7 +153,7 @@ def pulls(pulled: pd.DataFrame) -> Figure:
             ax.spines["left"].set_visible(False)
         row[0].set_ylabel(name)
     figure.supxlabel("gradient of a score, nats: right of 0 loses weight", fontsize=10)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
 

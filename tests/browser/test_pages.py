@@ -79,6 +79,7 @@ def test_opened_in_dark_a_page_is_dark(visit):
 
 def test_formulas_are_set(visit):
     source = [math for math in soup(visit.name).select(".math") if math.get_text(strip=True)]
+    visit.page.evaluate("async () => { await window.MathJax?.startup?.promise; }")  # on a busy machine it comes later
     containers = visit.page.evaluate("() => document.querySelectorAll('mjx-container').length")
     wrong = visit.page.evaluate("() => [...document.querySelectorAll('mjx-merror, mjx-mtext[style*=red]')]"
                                 ".map(e => e.textContent)")
