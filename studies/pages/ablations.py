@@ -1,7 +1,7 @@
 """The page `ablations`: one factor at a time from one base, each question with its settings and what they change.
 
-Rows know their settings by a hash alone, so every `Setting` works out the hashes of its runs and is joined by them;
-tests/studies/pages/test_ablations.py compares the settings with workflow/lists/ablations.yaml.
+A row's key is the hash of its settings, so every `Setting` works out the hashes of its runs and is joined by them;
+tests/studies/pages/test_ablations_page.py compares the settings with workflow/lists/ablations.yaml.
 """
 
 import functools
@@ -209,8 +209,7 @@ def largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
                     line |= dict(zip((measure, f"{measure} low", f"{measure} high"), found))
                 lines.append(line)
     found = pd.DataFrame(lines).dropna()
-    unique = found.drop_duplicates([*SHARES])  # independent VAEs are in several questions
-    return unique.sort_values("coherence", key=np.abs, ascending=False, ignore_index=True).head(n)
+    return found.sort_values("coherence", key=np.abs, ascending=False, ignore_index=True).head(n)
 
 
 def table_of_largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
