@@ -20,13 +20,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
+from mmvm.objectives import pairs
 
 MOST_CHOSEN = 8        # k: beyond, the exponent's normaliser is estimated
 MOST_COMPONENTS = 2_000
@@ -47,7 +47,7 @@ class Pool:
     def __init__(self, q: DiagonalGaussian, log_weights: Tensor, exponent: float = 0.5, per_dimension: bool = False):
         self.order = order_of(exponent)
         self.exponent = 1 / self.order if self.order else exponent
-        self.shape, self.per_dimension = q.shape[1:], per_dimension
+        self.shape, self.per_dimension, self._given = q.shape[1:], per_dimension, (q, log_weights)
         if per_dimension:
             q = DiagonalGaussian.within_limits(self._rows(q.mean), self._rows(q.logvar))
             log_weights = log_weights.repeat_interleave(self.shape[1], 1)
@@ -76,8 +76,7 @@ class Pool:
                                 "of 1/2, 1/3, 1/4, ...")
             chosen, ways = choices(len(self.q.mean), self.order)
             affinity = affinities(self.q, chosen)
-            weights = reduce(torch.add, (self.log_weights[list(column)] for column in zip(*chosen)))
-            self._weights = weights + weights.new_tensor(ways).log().unsqueeze(-1) + affinity, affinity
+            self._weights = log_products(self.log_weights, chosen, ways) + affinity, affinity
         return self._weights
 
     def log_normaliser(self, z: Tensor | None = None) -> Tensor:
@@ -96,6 +95,11 @@ class Pool:
         variance in every dimension."""
         if self.exponent == 0:
             matched = geometric(self.q, self.log_weights)
+        elif self.order == 2:
+            q, log_weights = self._given
+            log_v = log_products(log_weights, *choices(len(q.mean), 2)) if self.per_dimension else self._mixture()[0]
+            mean, var = pairs.moments(q.mean, q.logvar, log_v, self.per_dimension)
+            matched = DiagonalGaussian(mean, var.log())
         else:
             parts, log_v = self.components()
             v = log_v.exp().unsqueeze(-1)
@@ -174,6 +178,12 @@ def choices(n_modalities: int, order: int) -> tuple[list[tuple[int, ...]], list[
                     for choice in chosen]
 
 
+def log_products(log_weights: Tensor, chosen: Sequence[tuple[int, ...]], ways: Sequence[int]) -> Tensor:
+    """log of ways_a prod_m w_m^a_m of each choice a: log-weights (M, R) -> (K, R)."""
+    products = reduce(torch.add, (log_weights[list(column)] for column in zip(*chosen)))
+    return products + products.new_tensor(ways).log().unsqueeze(-1)
+
+
 def geometric(q: DiagonalGaussian, log_weights: Tensor) -> DiagonalGaussian:
     """The normalised product of the powers q_m^w_m: (M, B, D), log-weights (M, B) -> (B, D), in O(M)."""
     w = log_weights.exp().unsqueeze(-1)
@@ -201,8 +211,8 @@ def affinities(q: DiagonalGaussian, chosen: Sequence[tuple[int, ...]]) -> Tensor
     if k == 1:
         return q.mean.new_zeros(q.shape[:2])
     if k == 2:
-        pairs, own = iter(_PairAffinities.apply(q.mean, q.logvar) if m > 1 else ()), q.mean.new_zeros(q.shape[1])
-        return torch.stack([own if i == j else next(pairs) for i, j in chosen])
+        of_pairs, own = iter(pairs.affinities(q.mean, q.logvar) if m > 1 else ()), q.mean.new_zeros(q.shape[1])
+        return torch.stack([own if i == j else next(of_pairs) for i, j in chosen])
     mean, share, total = _shares(q, chosen)
     spread = sum(share[i] * share[j] * (mean[i] - mean[j]).square() for i in range(k) for j in range(i))
     log_precision = -sum(q.logvar[list(column)] for column in zip(*chosen)) / k
@@ -216,37 +226,3 @@ def _shares(q: DiagonalGaussian, chosen: Sequence[tuple[int, ...]]) -> tuple[lis
     for column in columns[1:]:
         total = torch.logaddexp(total, -q.logvar[column])
     return [q.mean[column] for column in columns], [(-q.logvar[column] - total).exp() for column in columns], total
-
-
-class _PairAffinities(torch.autograd.Function):
-    """log BC of all pairs m < n of Gaussians (M, B, D): (M (M - 1) / 2, B), and its gradient. One dimension is
-    (log v_m + log v_n) / 4 - log((v_m + v_n) / 2) / 2 - (mu_m - mu_n)^2 / (4 (v_m + v_n)), v the variances. Pair after
-    pair, so that what one needs stays in the processor's cache: autograd would keep a dozen tensors of all pairs."""
-
-    @staticmethod
-    def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
-        var, found = logvar.exp(), []
-        for m, n in itertools.combinations(range(len(mean)), 2):
-            total = var[m] + var[n]
-            distance = (mean[m] - mean[n]).square_().div_(total)
-            found.append(distance.add_(total.mul_(0.5).log_(), alpha=2).sub_(logvar[m]).sub_(logvar[n]).sum(-1))
-        ctx.save_for_backward(mean, var)
-        return torch.stack(found).mul_(-0.25)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var = ctx.saved_tensors
-        of_mean, of_var = torch.zeros_like(mean), torch.zeros_like(var)
-        of_logvar = torch.zeros_like(gradient[0]).expand(len(mean), -1).clone()
-        for g, (m, n) in zip(gradient, itertools.combinations(range(len(mean)), 2)):
-            inverse = (var[m] + var[n]).reciprocal_()
-            ratio, g = (mean[m] - mean[n]).mul_(inverse), g.unsqueeze(-1)
-            pull = ratio * (0.5 * g)
-            of_mean[m].sub_(pull)
-            of_mean[n].add_(pull)
-            both = ratio.square_().mul_(0.25).sub_(inverse, alpha=0.5).mul_(g)
-            of_var[m].add_(both)
-            of_var[n].add_(both)
-            of_logvar[[m, n]] += 0.25 * g.squeeze(-1)
-        return of_mean, of_var.mul_(var).add_(of_logvar.unsqueeze(-1))

@@ -22,7 +22,7 @@ from mmvm.objectives.mixture import mixture_kl
 from studies.polymnist.corrupted import corrupt, corrupted_modality
 from studies.polymnist.study import PolyMNIST
 
-PROFILE, SEEDS, BASE = "ablations", (0, 1, 2), "base"
+PROFILE, TRANSLATED, SEEDS, BASE = "ablations", "ablations-translated", (0, 1, 2), "base"
 PIXELS = 3 * 28 * 28                       # numbers of a picture
 INDEPENDENT_BETA, LOST_BETA = 0.25, 16.0   # beside the base's 1
 CORRUPTIONS = {"noise": "noise", "swap": "another tuple's", "blank": "black"}
@@ -38,8 +38,8 @@ class Setting:
     x: float = float("nan")
     beta: float = 1.0
 
-    def parameters(self, seed: int = 0) -> PolyMNIST:
-        return base().with_settings((*self.words, f"beta={self.beta:g}", f"seed={seed}"))
+    def parameters(self, seed: int = 0, profile: str = PROFILE) -> PolyMNIST:
+        return base(profile).with_settings((*self.words, f"beta={self.beta:g}", f"seed={seed}"))
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,14 @@ QUESTIONS = {
         mmvm("collapsed gate: hard", options="gate=hard"),
         mmvm("exploding weights: gate on noise", "corrupted=noise", options="gate=hard,reads=features"))),
 }
+# what of the largest effects is asked of translated digits too
+ON_TRANSLATED = Question("translated digits", (
+    STANDARD, mmvm("exact", options="bound=monte_carlo"),
+    mmvm("variational, without q in h", options="bound=variational,self_component=false"),
+    mmvm("pairwise, q learns", options="gradient=posterior"), mmvm("pairwise, h learns", options="gradient=prior"),
+    independent("independent VAEs"),
+    mmvm("one of each another tuple's", "corrupted=swap"),
+    mmvm("the same, known and missing", "corrupted=swap:known=true")))
 # of which pictures that lie would otherwise be asked for the digit too
 HONEST = {"probe": "probe_clean", "coherence": "coherence_clean"}
 MEASURES = {"probe": "digit probe", "coherence": "cross coherence", "error": "pixel error",
@@ -131,33 +139,35 @@ SHARES = ("probe", "coherence")
 
 
 @functools.cache
-def base() -> PolyMNIST:
-    return PolyMNIST.from_profile(PROFILE)
+def base(profile: str = PROFILE) -> PolyMNIST:
+    return PolyMNIST.from_profile(profile)
 
 
-def run_hashes(settings: Sequence[Setting]) -> dict[str, tuple[tuple[tuple[str, ...], float], int]]:
+def run_hashes(settings: Sequence[Setting],
+               profile: str = PROFILE) -> dict[str, tuple[tuple[tuple[str, ...], float], int]]:
     """Hash -> what was set (words and beta) and the seed, of every run of these settings."""
-    return {one.parameters(seed).run_hash(): ((one.words, one.beta), seed) for one in settings for seed in SEEDS}
+    return {one.parameters(seed, profile).run_hash(): ((one.words, one.beta), seed)
+            for one in settings for seed in SEEDS}
 
 
-def measured(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per setting and seed that has rows: `words`, `beta`, `seed`, what `MEASURES` names, and of a gate `most
-    used` (share of the samples), `margin` (nats) and, where one picture lies, `lies` (share of the test tuples in which
-    it has the largest weight).
+def measured(rows: pd.DataFrame, profile: str = PROFILE) -> pd.DataFrame:
+    """A line per setting and seed of a profile that has rows: `words`, `beta`, `seed`, what `MEASURES` names, and of a
+    gate `most used` (share of the samples), `margin` (nats) and, where one picture lies, `lies` (share of the test
+    tuples in which it has the largest weight).
 
     probe      accuracy, mean over modalities; of corrupted tuples on the honest pictures
     coherence  the same of pictures made from another modality's latent
     error      mean absolute error of a pixel of 0 to 255, from its own latent: comparable whatever the likelihood
     nats       `latent_information` of a modality, mean
     """
-    known = run_hashes([one for question in QUESTIONS.values() for one in question.settings])
+    known = run_hashes([one for question in QUESTIONS.values() for one in question.settings], profile)
     lines = []
-    for run, part in rows[(rows["profile"] == PROFILE) & (rows["source"] == "")].groupby("run"):
+    for run, part in rows[(rows["profile"] == profile) & (rows["source"] == "")].groupby("run"):
         if run not in known:
             continue
         (words, beta), seed = known[run]
         value = part.set_index(["metric", "target"])["value"]
-        p = Setting("", words, beta=beta).parameters()
+        p = Setting("", words, beta=beta).parameters(profile=profile)
         lies = p.corrupted != "none"
         error = value["reconstruction", "sum"] / (p.n_modalities * PIXELS) - np.log(2 * p.likelihood_scale)
         lines.append({"words": words, "beta": beta, "seed": seed,

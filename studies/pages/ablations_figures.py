@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mmvm.objectives.gates import COLLAPSED, EXPLODED
 from mmvm.study.figures import INK, METHOD_COLOURS, MUTED, SMALLEST, WIDTH, label_panels
@@ -14,6 +15,7 @@ from studies.pages.ablations import (
     BASE,
     CORRUPTIONS,
     MEASURES,
+    ON_TRANSLATED,
     QUESTIONS,
     SHARES,
     STANDARD,
@@ -114,6 +116,30 @@ def who_finds_the_liar(table: pd.DataFrame) -> Figure:
                 one_row(ax, y, table, setting, measure, middle, equal)
             ax.set_xlabel(MEASURES[measure])
         rows(row, [setting.name for setting in settings])
+    return figure
+
+
+def twice(table: pd.DataFrame, translated: pd.DataFrame) -> Figure:
+    """The settings of `ON_TRANSLATED`, a panel per measure: open on digits in place, filled on translated ones; the
+    lines are each one's base."""
+    settings = ON_TRANSLATED.settings
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(WIDTH, 0.27 * len(settings) + 1.0), sharey=True)
+    for ax, (measure, label) in zip(axes, MEASURES.items()):
+        for runs, lift, full in ((table, -0.16, False), (translated, 0.16, True)):
+            ax.axvline(of(runs, STANDARD)[measure].mean(), color=BASE_COLOUR, linewidth=0.8, zorder=1,
+                       linestyle="--" if full else ":")
+            for y, setting in enumerate(settings):
+                values, colour = of(runs, setting)[measure], colour_of(setting, STANDARD)
+                ax.plot(values.mean(), y + lift, "o", color=colour, markersize=5, markeredgewidth=1.1, zorder=3,
+                        markerfacecolor=colour if full else "white")
+        if measure in CHANCE:
+            ax.set_xlim(0, 1)
+        ax.set_xlabel(label)
+    rows(axes, [setting.name for setting in settings])
+    marks = [Line2D([], [], marker="o", linestyle=line, color=INK, linewidth=0.8, markersize=5, markeredgewidth=1.1,
+                    markerfacecolor=face, label=name)
+             for name, line, face in (("in place", ":", "white"), ("translated", "--", INK))]
+    figure.legend(handles=marks, loc="outside upper right", ncols=2)
     return figure
 
 

@@ -9,7 +9,16 @@ from hypothesis import given, strategies as st
 
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
-from mmvm.objectives import MMVM, Aggregated, Hellinger, Pool, build, mixture_kl_pairwise, mixture_kl_variational
+from mmvm.objectives import (
+    MMVM,
+    Aggregated,
+    Hellinger,
+    Pool,
+    build,
+    mixture_kl_pairwise,
+    mixture_kl_variational,
+    pairs,
+)
 
 SOME = torch.tensor([[1, 1, 1, 0, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 1, 1, 0, 0]], dtype=torch.bool)
 PRIORS = ["mmvm:prior=geometric", "mmvm:prior=hellinger", "mmvm:bound=variational,prior=hellinger",
@@ -310,13 +319,34 @@ def test_posteriors_far_apart_have_finite_gradients(text, dtype):
 
 @pytest.mark.parametrize("text", ["mmvm:prior=geometric", "mmvm:prior=hellinger", "mmvm:exponent=0.25",
                                   "mmvm:prior=hellinger,pool=matched", "mmvm:prior=hellinger,bound=variational",
-                                  "mmvm:prior=hellinger,bhattacharyya=per_dimension", "hellinger"])
+                                  "mmvm:prior=hellinger,bhattacharyya=per_dimension", "hellinger",
+                                  "mmvm:prior=hellinger,pool=matched,bhattacharyya=per_dimension"])
 def test_gradients_are_those_of_differences(text):
     q, observed = gaussians(3, 3, 2), SOME[:, :3]
     objective = build(text, 2, 3)
     assert torch.autograd.gradcheck(
         lambda mean, logvar: objective(DiagonalGaussian(mean, logvar), observed).regulariser,
         (q.mean.clone().requires_grad_(), q.logvar.clone().requires_grad_()))
+
+
+@pytest.mark.parametrize("per_dimension", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 4])
+def test_moments_of_pairs_are_those_of_their_mixture_and_so_are_their_gradients(m, per_dimension):
+    q, log_w = gaussians(m, 3, 2, seed=4), weights(m, 3, seed=5)
+    parts, log_v = Pool(q, log_w, 0.5, per_dimension).components()
+    v = log_v.exp().unsqueeze(-1)
+    mean = (v * parts.mean).sum(0)
+    var = (v * (parts.var + (parts.mean - mean) ** 2)).sum(0)
+    found = Pool(q, log_w, 0.5, per_dimension).gaussian()
+    torch.testing.assert_close((found.mean, found.var), (mean.reshape(3, 2), var.reshape(3, 2)))
+    log_weights = torch.randn(m * (m + 1) // 2, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(lambda *given: pairs.moments(*given, per_dimension), (
+        q.mean.clone().requires_grad_(), q.logvar.clone().requires_grad_(), log_weights.requires_grad_()))
+
+
+def test_moments_where_nothing_is_observed_are_finite():
+    nothing = torch.full((6, 1), -math.inf)
+    assert torch.stack(pairs.moments(gaussians().mean, gaussians().logvar, nothing, True)).isfinite().all()
 
 
 def test_modalities_far_apart_are_not_fused_and_close_ones_are():
