@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mmvm import evaluation, fit_latent_density, fit_latent_diffusion
+from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths
 from mmvm.data import MultimodalData
 from mmvm.model import MultimodalVAE
 from mmvm.pretrained import pretrained
@@ -66,6 +66,14 @@ def pools(rows: pd.DataFrame, beta: float) -> pd.DataFrame:
         columns={"probe_transfer": "transfer", "probe_transfer sd": "transfer sd"})
     board = board.merge(transfer[["method", "updates", "transfer", "transfer sd"]]).set_index("method")
     return board.loc[[text for text in POOLED if text in board.index]]
+
+
+def update_costs() -> pd.Series:
+    """Percent by which an update with each pool takes longer than one with MMVM's pairwise bound, by its text: M = 5,
+    D = 512, bfloat16, the last machine's measurement (`python -m benchmarks pools --keep`)."""
+    measured = pd.read_csv(paths.REPOSITORY / "benchmarks" / "results.csv", keep_default_na=False)
+    own = measured[(measured["benchmark"] == "pools") & (measured["precision"] == "bfloat16")].sort_values("date")
+    return 100 * (own.groupby("arm")["value"].last().astype(float) - 1)
 
 
 def pools_table(board: pd.DataFrame) -> pd.DataFrame:
