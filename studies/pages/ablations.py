@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor
 
 from mmvm.data import MultimodalData
@@ -25,6 +26,8 @@ from studies.polymnist.study import PolyMNIST
 PROFILE, TRANSLATED, SEEDS, BASE = "ablations", "ablations-translated", (0, 1, 2), "base"
 PIXELS = 3 * 28 * 28                       # numbers of a picture
 INDEPENDENT_BETA, LOST_BETA = 0.25, 16.0   # beside the base's 1
+LOST = 0.03                                # nats of a modality below which training warns (mmvm.training.watch)
+M1_ALONE = "weights=1+1000+1"
 CORRUPTIONS = {"noise": "noise", "swap": "another tuple's", "blank": "black"}
 
 
@@ -66,11 +69,17 @@ def over(name: str, values: Sequence[float], standard: float) -> tuple[Setting, 
                  for value in sorted([*values, standard]))
 
 
+def missing_pictures(n_modalities: int = 3) -> tuple[Setting, ...]:
+    """Each picture is away with probability p, but one of a tuple stays: a share of p - p^M / M is missing."""
+    return tuple(mmvm(f"{p:g}", *([f"missing={p:g}"] if p else []), x=p - p ** n_modalities / n_modalities)
+                 for p in (0.0, 0.2, 0.4, 0.6, 0.8))
+
+
 def corrupted(kind: str) -> tuple[Setting, ...]:
     """The ways to weigh tuples of which one picture lies."""
     def lies(name: str, options: str = "", told: str = "") -> Setting:
         return mmvm(name, f"corrupted={kind}{told and ':'}{told}", options=options)
-    return (lies("equal weights"), lies("one expert, m0", "n_experts=1"),
+    return (lies("equal weights"), lies("one expert, m0", "n_experts=1"), lies("one expert, m1", M1_ALONE),
             lies("equal, exact divergence", "bound=monte_carlo"),
             lies("soft gate", "gate=soft"), lies("hard gate", "gate=hard"),
             lies("soft gate on features", "gate=soft,reads=features"),
@@ -87,12 +96,14 @@ QUESTIONS = {
         *(mmvm(name + said, options=f"bound={bound}" + option) for bound, name in (
             ("monte_carlo", "exact"), ("variational", "variational")) for said, option in (
             ("", ""), (", q learns", ",gradient=posterior"), (", h learns", ",gradient=prior"),
-            (", without q in h", ",self_component=false"))),
+            (", without q in h", ",self_component=false"),
+            (", without q in h, q learns", ",gradient=posterior,self_component=false"),
+            (", without q in h, h learns", ",gradient=prior,self_component=false"))),
         independent("independent VAEs"))),
     "experts": Question("experts, fixed weights", (
         mmvm("base: 3 experts, 1:1:1"), mmvm("2 experts", options="n_experts=2"),
-        mmvm("1 expert", options="n_experts=1"), mmvm("weights 5:3:2", options="weights=5+3+2"),
-        mmvm("weights 8:1:1", options="weights=8+1+1"))),
+        mmvm("1 expert, m0", options="n_experts=1"), mmvm("1 expert, m1", options=M1_ALONE),
+        mmvm("weights 5:3:2", options="weights=5+3+2"), mmvm("weights 8:1:1", options="weights=8+1+1"))),
     "gates": Question("gates", (
         mmvm("base: equal weights"), *(mmvm(f"{mode} gate{said}", options=f"gate={mode}{option}")
                                        for mode in ("soft", "hard", "gumbel")
@@ -102,13 +113,13 @@ QUESTIONS = {
        for kind, said in CORRUPTIONS.items()},
     "alpha": Question("alpha, beta from 0", (
         mmvm("base: alpha 0"), mmvm("alpha 0.1", options="alpha=0.1"), mmvm("alpha 0.5", options="alpha=0.5"),
-        mmvm("alpha from 1 to 0", options="alpha_updates=800"),
+        mmvm("alpha from 1 to 0", options="alpha_updates=800"), mmvm("alpha 0, beta 0.5", beta=0.5),
         mmvm("beta from 0 to 1", "optimizer=adam:beta_updates=800"))),
     "latent_dim": Question("latent size", over("latent_dim", (8, 16, 64, 128, 512), 32), "latent dimensions D", True),
     "likelihood_scale": Question("likelihood scale", over("likelihood_scale", (0.25, 0.5, 1.5), 0.75),
                                  "scale of the Laplace likelihood", True),
     "n_modalities": Question("modalities", over("n_modalities", (2, 4, 5), 3), "modalities M"),
-    "missing": Question("missing pictures", over("missing", (0.2, 0.4, 0.6, 0.8), 0.0),
+    "missing": Question("missing pictures", missing_pictures(),
                         "share of pictures missing in training"),
     "size": Question("networks, batches, tuples", (
         mmvm("base: 32 channels, batch 64"),
@@ -136,6 +147,7 @@ HONEST = {"probe": "probe_clean", "coherence": "coherence_clean"}
 MEASURES = {"probe": "digit probe", "coherence": "cross coherence", "error": "pixel error",
             "nats": "nats of a latent"}
 SHARES = ("probe", "coherence")
+GATE = ("used", "chosen", "margin")
 
 
 @functools.cache
@@ -151,14 +163,17 @@ def run_hashes(settings: Sequence[Setting],
 
 
 def measured(rows: pd.DataFrame, profile: str = PROFILE) -> pd.DataFrame:
-    """A line per setting and seed of a profile that has rows: `words`, `beta`, `seed`, what `MEASURES` names, and of a
-    gate `most used` (share of the samples), `margin` (nats) and, where one picture lies, `lies` (share of the test
-    tuples in which it has the largest weight).
+    """A line per setting and seed of a profile that has rows: `words`, `beta`, `seed`, what `MEASURES` names, `least`,
+    of a gate `used`, `chosen` and `margin` (nats), and, where one picture lies, `lies`.
 
     probe      accuracy, mean over modalities; of corrupted tuples on the honest pictures
     coherence  the same of pictures made from another modality's latent
     error      mean absolute error of a pixel of 0 to 255, from its own latent: comparable whatever the likelihood
     nats       `latent_information` of a modality, mean
+    least      the same of the modality that has least
+    used       weight of the modality that has most, mean over test tuples; of a hard gate its share of first places
+    chosen     the modality that has the largest weight most often
+    lies       share of the test tuples in which the picture that lies has the largest weight
     """
     known = run_hashes([one for question in QUESTIONS.values() for one in question.settings], profile)
     lines = []
@@ -174,12 +189,26 @@ def measured(rows: pd.DataFrame, profile: str = PROFILE) -> pd.DataFrame:
                       "probe": value[HONEST["probe"] if lies else "probe", "mean"],
                       "coherence": value[HONEST["coherence"] if lies else "coherence", "cross"],
                       "error": 255 * p.likelihood_scale * error,
-                      "nats": value["latent_information", "mean"],
-                      "most used": value.get(("gate_most_used", "mean"), np.nan),
-                      "margin": value.get(("gate_margin", "mean"), np.nan),
+                      "nats": value["latent_information", "mean"], "least": value["latent_information"].min(),
+                      **of_gate(value, "gate=hard" in p.objective),
                       "lies": value.get(("gate_first_lies", "mean"), np.nan)})
-    columns = ["words", "beta", "seed", *MEASURES, "most used", "margin", "lies"]
+    columns = ["words", "beta", "seed", *MEASURES, "least", *GATE, "lies"]
     return pd.DataFrame(lines, columns=columns).sort_values("seed", ignore_index=True, kind="stable")
+
+
+def of_gate(value: pd.Series, hard: bool) -> dict[str, object]:
+    """`used`, `chosen` and `margin` of a run's values, indexed by metric and target; a gate's training warns of the
+    same numbers (`mmvm.objectives.gates`)."""
+    if ("gate_margin", "mean") not in value:
+        return dict(zip(GATE, (np.nan, "", np.nan)))
+    first = value["gate_first"]
+    return {"used": (first if hard else value["gate_weight"]).max(), "chosen": first.idxmax(),
+            "margin": value["gate_margin", "mean"]}
+
+
+def same(one: Setting, other: Setting) -> bool:
+    """Whether both name the same runs."""
+    return (one.words, one.beta) == (other.words, other.beta)
 
 
 def of(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
@@ -187,21 +216,27 @@ def of(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     return table[(table["words"] == setting.words) & (table["beta"] == setting.beta)].set_index("seed")
 
 
-def effect(table: pd.DataFrame, setting: Setting, measure: str, against: Setting = STANDARD,
-           draws: int = 2_000) -> tuple[float, float, float]:
-    """Mean difference to `against` over the seeds that both have, and its 95 % interval: seeds are drawn anew and, for
-    a share, test tuples too, of which each run's score is a binomial draw. All M modalities are taken to be right or
-    wrong together, which widens it. NaN without a common seed; of one seed the interval is the test tuples' alone."""
-    own, other = of(table, setting)[measure], of(table, against)[measure]
-    pair = pd.concat([own, other], axis=1).dropna().to_numpy()
+def effect(table: pd.DataFrame, setting: Setting, measure: str,
+           against: Setting = STANDARD) -> tuple[float, float, float]:
+    """Mean difference to `against` over the seeds that both have, and the ends of its 95 % interval. NaN without a
+    common seed; NaN ends for one seed, but of a share.
+
+    The interval has two parts, whose squares add up: what seeds change, by Student's t over the seeds' differences (a
+    bootstrap of three numbers covers 76 % in place of 95); and, for a share, what other test tuples would, by the
+    normal approximation, as if the two runs had different ones and all M modalities were right or wrong together: both
+    widen it. All seeds share the test tuples, so more seeds do not narrow that part.
+    """
+    pair = pd.concat([of(table, setting)[measure], of(table, against)[measure]], axis=1).dropna().to_numpy()
     if not len(pair):
         return float("nan"), float("nan"), float("nan")
-    rng = np.random.default_rng(0)
-    drawn = pair[rng.integers(len(pair), size=(draws, len(pair)))]           # (draws, seeds, 2)
-    if measure in SHARES:
-        drawn = rng.binomial(base().n_test, drawn.clip(0, 1)) / base().n_test
-    low, high = np.quantile((drawn[..., 0] - drawn[..., 1]).mean(1), (0.025, 0.975))
-    return float((pair[:, 0] - pair[:, 1]).mean()), float(low), float(high)
+    n, differences = len(pair), pair[:, 0] - pair[:, 1]
+    if n == 1 and measure not in SHARES:
+        return float(differences[0]), float("nan"), float("nan")
+    of_seeds = stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n ** 0.5 if n > 1 else 0.0
+    p = pair.mean(0).clip(0, 1)
+    of_tuples = 1.96 * (p * (1 - p)).sum() ** 0.5 / base().n_test ** 0.5 if measure in SHARES else 0.0
+    mean, half = differences.mean(), np.hypot(of_seeds, of_tuples)
+    return float(mean), float(mean - half), float(mean + half)
 
 
 def largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
@@ -212,7 +247,7 @@ def largest(table: pd.DataFrame, n: int = 12) -> pd.DataFrame:
     for key, question in QUESTIONS.items():
         against = question.settings[0] if key.startswith("corrupted") else STANDARD
         for setting in question.settings:
-            if key != "provoked" and setting.words != against.words and len(of(table, setting)):
+            if key != "provoked" and not same(setting, against) and len(of(table, setting)):
                 line = {"question": key, "name": setting.name, "seeds": len(of(table, setting))}
                 for measure in SHARES:
                     found = effect(table, setting, measure, against)
@@ -243,26 +278,42 @@ def following(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """What was provoked, the diagnostic that should catch it, what it reads (mean over seeds) beside its threshold or
-    the base's value, and whether it did."""
+    """What was provoked and the number that should show it: its lowest and highest value over the runs, the threshold,
+    whether the alarm is `above` it or below, how many runs there are and how many pass it. Lost information has no
+    fixed threshold but the training's own, of latents that hold nothing; here it is half of the base's."""
     lost, fast, hard, exploded = (of(table, one) for one in QUESTIONS["provoked"].settings)
     half = of(table, STANDARD)["nats"].mean() / 2
-    rows = [("beta 16", "rate of a latent, nats", lost["nats"].mean(), half, "below"),
-            ("learning rate 0.02", "rate of a latent, nats", fast["nats"].mean(), half, "below"),
-            ("hard gate", "gate_most_used, share", hard["most used"].mean(), COLLAPSED, "above"),
-            ("hard gate on features, noise", "gate_margin, nats", exploded["margin"].mean(), EXPLODED, "above")]
-    found = pd.DataFrame(rows, columns=["provoked by", "diagnostic", "reads", "threshold", "alarm"])
-    above = found["reads"] > found["threshold"]
-    return found.assign(caught=above.where(found["alarm"] == "above", ~above))
+    found = []
+    for name, diagnostic, values, threshold, above in (
+            ("beta 16", "nats of a latent", lost["nats"], half, False),
+            ("learning rate 0.02", "nats of a latent", fast["nats"], half, False),
+            ("hard gate", "share of the most used expert", hard["used"], COLLAPSED, True),
+            ("hard gate on features, noise", "margin of log-weights, nats", exploded["margin"], EXPLODED, True)):
+        passed = values > threshold if above else values < threshold
+        found.append({"provoked by": name, "diagnostic": diagnostic, "low": values.min(), "high": values.max(),
+                      "threshold": threshold, "above": above, "runs": len(values), "caught": int(passed.sum())})
+    return pd.DataFrame(found)
 
 
 def failures_table(table: pd.DataFrame) -> pd.DataFrame:
     """As a reader sees it."""
     found = failures(table)
+    ends = [sorted({f"{low:.3g}", f"{high:.3g}"}, key=float) for low, high in zip(found["low"], found["high"])]
     return pd.DataFrame({"provoked by": found["provoked by"], "number": found["diagnostic"],
-                         "reads": found["reads"].map("{:.3g}".format),
-                         "alarm": [f"{alarm} {limit:.3g}" for alarm, limit in zip(found["alarm"], found["threshold"])],
-                         "caught": found["caught"].map({True: "yes", False: "no"})})
+                         "reads": [" to ".join(end) for end in ends],
+                         "alarm": [f"{'above' if above else 'below'} {limit:.3g}"
+                                   for above, limit in zip(found["above"], found["threshold"])],
+                         "caught": [f"{caught} of {runs}" for caught, runs in zip(found["caught"], found["runs"])]})
+
+
+def lost_modalities(table: pd.DataFrame, question: str) -> str:
+    """In words: which settings of a question have runs in which a modality's latent holds less than `LOST` nats."""
+    said = []
+    for setting in QUESTIONS[question].settings:
+        own = of(table, setting)["least"]
+        if n := int((own < LOST).sum()):
+            said.append(f"{setting.name} ({n} of {len(own)})")
+    return ", ".join(said) if said else "none"
 
 
 # why a gate does not find the picture that lies -----------------------------------------------------------------------
@@ -300,14 +351,14 @@ def pulls(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> pd.DataF
     return pd.concat(parts, ignore_index=True)
 
 
-def found_by_pull(pulled: pd.DataFrame, n_modalities: int) -> pd.DataFrame:
-    """Share of the tuples in which the picture that lies is the one that loses weight fastest, by kind and bound;
-    1 / M is chance."""
+def first_by_loss(pulled: pd.DataFrame, n_modalities: int) -> pd.DataFrame:
+    """Share of the tuples in which the picture that lies is the one that gains weight fastest, by kind and bound; 1 / M
+    is chance. `pulled` is that of `pulls`."""
     shares = []
     for (kind, bound), part in pulled.groupby(["kind", "bound"], sort=False):
         nats = part["nats"].to_numpy().reshape(n_modalities, -1)
         lies = part["lies"].to_numpy().reshape(n_modalities, -1)
-        shares.append({"kind": kind, "bound": bound, "share": float(lies[nats.argmax(0), range(lies.shape[1])].mean())})
+        shares.append({"kind": kind, "bound": bound, "share": float(lies[nats.argmin(0), range(lies.shape[1])].mean())})
     return pd.DataFrame(shares).set_index(["kind", "bound"])["share"].unstack("bound")
 
 
@@ -331,10 +382,10 @@ def lone_gate(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
         return gate.log_probabilities(asked, torch.ones(asked.mean.shape[:2], dtype=torch.bool)).exp()
 
 
-def found_by_gate(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, seed: int = 0) -> pd.Series:
-    """By kind of lie: share of the test tuples in which `lone_gate` gives the picture that lies the least weight."""
+def first_by_gate(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, seed: int = 0) -> pd.Series:
+    """By kind of lie: share of the test tuples in which `lone_gate` gives the picture that lies the most weight."""
     which = liars(test, seed)
-    return pd.Series({kind: float((lone_gate(model, train, test, kind, seed).argmin(0) == which).double().mean())
+    return pd.Series({kind: float((lone_gate(model, train, test, kind, seed).argmax(0) == which).double().mean())
                       for kind in CORRUPTIONS})
 
 
@@ -348,6 +399,14 @@ def honest_tuples(split: str, n: int) -> MultimodalData:
 def named(question: str, name: str) -> Setting:
     """The setting of a question that figures call `name`. Raises `KeyError` where there is none."""
     return {setting.name: setting for setting in QUESTIONS[question].settings}[name]
+
+
+def coherence_among(rows: pd.DataFrame, setting: Setting, n_modalities: int) -> float:
+    """Cross coherence of the pairs within the first `n_modalities`, mean over pairs and seeds."""
+    names = [f"m{m}" for m in range(n_modalities)]
+    own = rows[rows["run"].isin(list(run_hashes([setting]))) & (rows["metric"] == "coherence")
+               & rows["source"].isin(names) & rows["target"].isin(names) & (rows["source"] != rows["target"])]
+    return float(own["value"].mean())
 
 
 def mean_of(table: pd.DataFrame, question: str, name: str, measure: str) -> float:

@@ -23,6 +23,7 @@ from studies.pages.ablations import (
     Setting,
     effect,
     of,
+    same,
 )
 
 BASE_COLOUR, OTHER, PALE = METHOD_COLOURS["mmvm"], "#0072B2", "#9CC3DE"
@@ -31,7 +32,7 @@ CHANCE = {"probe": 0.1, "coherence": 0.1}
 
 
 def colour_of(setting: Setting, against: Setting) -> str:
-    return BASE_COLOUR if setting.words == against.words and setting.beta == against.beta else (
+    return BASE_COLOUR if same(setting, against) else (
         METHOD_COLOURS["independent"] if "objective=independent" in setting.words else OTHER)
 
 
@@ -41,25 +42,26 @@ def effects(table: pd.DataFrame, question: Question) -> Figure:
     settings, base = question.settings, of(table, STANDARD)
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(WIDTH, 0.23 * len(settings) + 0.75), sharey=True)
     for ax, (measure, label) in zip(axes, MEASURES.items()):
-        middle = base[measure].mean()
-        ax.axvline(middle, color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
+        ax.axvline(base[measure].mean(), color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
         for y, setting in enumerate(settings):
-            one_row(ax, y, table, setting, measure, middle, STANDARD)
+            one_row(ax, y, table, setting, measure, STANDARD)
         ax.set_xlabel(label)
     rows(axes, [setting.name for setting in settings])
     return figure
 
 
-def one_row(ax: Any, y: float, table: pd.DataFrame, setting: Setting, measure: str, middle: float,
-            against: Setting) -> None:
+def one_row(ax: Any, y: float, table: pd.DataFrame, setting: Setting, measure: str, against: Setting) -> None:
+    """Each seed small, the mean large; the bar is the interval of `effect`, set at the mean of `against` over the seeds
+    that both have."""
     values, colour = of(table, setting)[measure], colour_of(setting, against)
     if not len(values):
         return
-    _, low, high = effect(table, setting, measure, against)
-    if colour != BASE_COLOUR:
-        ax.plot([middle + low, middle + high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
-    ax.plot(values, [y] * len(values), "o", color=colour, markersize=2.6, alpha=0.6, zorder=3)
-    ax.plot(values.mean(), y, "o", color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.5, zorder=4)
+    ax.plot(values, [y] * len(values), "o", color=colour, markersize=2.6, alpha=0.6, zorder=2)
+    ax.plot(values.mean(), y, "o", color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.5, zorder=3)
+    if not same(setting, against):
+        _, low, high = effect(table, setting, measure, against)
+        common = of(table, against)[measure].reindex(values.index).mean()
+        ax.plot([common + low, common + high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt", zorder=4)
 
 
 def rows(axes: Any, names: Sequence[str]) -> None:
@@ -110,10 +112,9 @@ def who_finds_the_liar(table: pd.DataFrame) -> Figure:
             settings = QUESTIONS[f"corrupted-{kind}"].settings
             equal = settings[0]
             ax.axvline(of(table, STANDARD)[measure].mean(), color=MUTED, linewidth=0.9, linestyle=":")
-            middle = of(table, equal)[measure].mean()
-            ax.axvline(middle, color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
+            ax.axvline(of(table, equal)[measure].mean(), color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
             for y, setting in enumerate(settings):
-                one_row(ax, y, table, setting, measure, middle, equal)
+                one_row(ax, y, table, setting, measure, equal)
             ax.set_xlabel(MEASURES[measure])
         rows(row, [setting.name for setting in settings])
     return figure
@@ -170,7 +171,7 @@ def pulls(pulled: pd.DataFrame) -> Figure:
         for ax, kind in zip(row, CORRUPTIONS):
             own = pulled[(pulled["kind"] == kind) & (pulled["bound"] == bound)]
             low, high = own["nats"].quantile([0.005, 0.995])
-            bins = np.linspace(low, high, 41)
+            bins = np.linspace(low, max(high, low + 1e-3), 41)
             for lies, colour, label in ((False, HONEST, "honest"), (True, LIES, "lies")):
                 ax.hist(own.loc[own["lies"] == lies, "nats"], bins, density=True, histtype="stepfilled", alpha=0.55,
                         color=colour, label=label)
@@ -184,25 +185,27 @@ def pulls(pulled: pd.DataFrame) -> Figure:
 
 
 def signatures(table: pd.DataFrame) -> Figure:
-    """(a) Share of the most used expert against the margin of log-weights, a mark per setting with a gate, the alarms
-    dotted; (b) nats of a latent against the digit probe, a mark per setting."""
+    """(a) Weight of the most used expert against the margin of log-weights, a mark per run with a gate, the alarms
+    dotted; (b) nats of a latent against the digit probe, a mark per run. The provoked runs are dark, the base's in its
+    colour."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
-    means = table.groupby(["words", "beta"])[["most used", "margin", "nats", "probe"]].mean()
-    gates = means.dropna()
-    axes[0].plot(gates["most used"], gates["margin"].clip(lower=0.01), "o", color=PALE, markersize=4.5)
-    axes[1].plot(means["nats"], means["probe"], "o", color=PALE, markersize=4.5)
+    gates = table.dropna(subset="margin")
+    axes[0].plot(gates["used"], gates["margin"], "o", color=PALE, markersize=4)
+    axes[1].plot(table["nats"], table["probe"], "o", color=PALE, markersize=4)
     axes[0].axvline(COLLAPSED, color=MUTED, linewidth=0.9, linestyle=":")
     axes[0].axhline(EXPLODED, color=MUTED, linewidth=0.9, linestyle=":")
     marks = {BASE: (STANDARD, BASE_COLOUR), **{one.name: (one, INK) for one in QUESTIONS["provoked"].settings}}
     for name, (setting, colour) in marks.items():
-        own = of(table, setting).drop(columns=["words"]).mean()
-        for ax, x, y in zip(axes, ("most used", "nats"), ("margin", "probe")):
-            if len(of(table, setting)) and np.isfinite(own[x]) and (ax is axes[0]) == ("gate" in name):
-                side, offset = ("right", (-6, 6)) if ax is axes[0] else ("left", (8, -3))
-                ax.plot(own[x], max(own[y], 0.01), "o", color=colour, markersize=6)
-                ax.annotate(name.split(":")[0], (own[x], max(own[y], 0.01)), xytext=offset, ha=side,
-                            textcoords="offset points", fontsize=SMALLEST)
-    axes[0].set(yscale="log", xlabel="most used expert, share", ylabel="margin of log-weights, nats", xlim=(0.3, 1.03))
+        own = of(table, setting)
+        ax, x, y = (axes[0], "used", "margin") if "gate" in name else (axes[1], "nats", "probe")
+        side, offset = ("right", (-6, 6)) if ax is axes[0] else ("left", (8, -3))
+        if len(own):
+            ax.plot(own[x], own[y], "o", color=colour, markersize=5)
+            last = own.loc[own[y].idxmax()]
+            ax.annotate(name.split(":")[0], (last[x], last[y]), xytext=offset, ha=side, textcoords="offset points",
+                        fontsize=SMALLEST)
+    axes[0].set(yscale="log", xlabel="weight of the most used expert", ylabel="margin of log-weights, nats",
+                xlim=(0.3, 1.03))
     axes[0].set_yticks(ticks := (10, 30, 50, 100, 300, 1_000), [f"{tick:,}" for tick in ticks])
     axes[0].minorticks_off()
     axes[0].set_ylim(0.8 * gates["margin"].min() if len(gates) else 10, None)

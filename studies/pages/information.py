@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmvm import MMVM, Modality, MultimodalData, MultimodalVAE, Normal
 from mmvm.evaluation import factor_probes, rate, shared_information, total_correlation
+from mmvm.evaluation.encodings import posteriors
 from mmvm.networks import MLPDecoder
 from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES
 
@@ -46,7 +47,7 @@ def board(table: pd.DataFrame, floors: Mapping[str, float], shared_at_most: floa
     correlation               total correlation of all latents
     own error, other's error  of a picture that is decoded from its own or from another's latent alone
     NAME linear, nonlinear    accuracy (digit) or R^2 of a probe
-    private                   `beyond_digit`, `floors` as it takes them
+    private                   `beyond_digit` of each modality, `floors` as it takes them
     """
     averages = table[table["source"] == ""]
     named = pd.Series(list(zip(averages["metric"], averages["target"])), index=averages.index).map(COLUMNS)
@@ -57,7 +58,7 @@ def board(table: pd.DataFrame, floors: Mapping[str, float], shared_at_most: floa
     found = lines.mean().assign(seeds=lines.size())
     found["rest least"] = (found["low"] - shared_at_most).clip(lower=0)
     found["rest most"] = found["most"] - found["shared"]
-    found["private"] = beyond_digit(found, floors)
+    found["private"] = private_by_modality(table, floors).groupby(["method", "beta"]).mean()
     order = {method: i for i, method in enumerate(NAMES)}
     found = found.rename_axis(columns=None).reset_index()
     return found.sort_values(["method", "beta"], key=lambda x: x.map(order) if x.name == "method" else x,
@@ -231,6 +232,20 @@ def of_pixels(train: MultimodalData, test: MultimodalData, factors: Mapping[str,
             part.append((pixels - x.mean(0)) @ turn)
     (model, fitted), (_, asked) = (channels(*part, var=1.0) for part in parts)
     scores = factor_probes(model, fitted, asked, factors, classes=("digit",))
+    return pd.DataFrame({key.replace("/", " "): values for key, values in scores.items()}, index=train.names)
+
+
+def of_draws(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
+             factors: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int = 0) -> pd.DataFrame:
+    """The probes of `factor_probes` on one draw of each posterior in place of its mean, which is what decoders get and
+    nats are counted of. Shapes and columns as of `of_pixels`."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for data in (train, test):
+        q = posteriors(model, data)[0]
+        drawn.append(q.mean + q.std * torch.randn(q.mean.shape, generator=generator))
+    (stand_in, fitted), (_, asked) = (channels(*z, var=1.0) for z in drawn)
+    scores = factor_probes(stand_in, fitted, asked, factors, classes=("digit",))
     return pd.DataFrame({key.replace("/", " "): values for key, values in scores.items()}, index=train.names)
 
 
