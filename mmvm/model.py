@@ -3,6 +3,7 @@
 Letters: S sources, M modalities, B batch, D latent.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,12 +189,16 @@ class MultimodalVAE(nn.Module):
         modality through its own (`fit_latent_diffusion`).
 
         The prior h(z | X) needs data, so the model defines no p(z) to sample from (paper, section 6): a density
-        fitted to the latents afterwards stands in for it.
+        fitted to the latents afterwards stands in for it. Draws come from torch's random numbers.
         """
         if hasattr(density, "check"):
             density.check(self)
+        if hasattr(density, "random_state"):  # scikit-learn's, whose own seed would give the same draws every time
+            density = copy.copy(density)
+            density.random_state = int(torch.randint(2**31 - 1, ()))
         z = density.sample(n)
-        z = z[0] if isinstance(z, tuple) else z  # scikit-learn's with the components
+        if isinstance(z, tuple):  # scikit-learn's with the components, one after the other
+            z = z[0][torch.randperm(n).numpy()]
         parameter = next(self.decoders.parameters())
         z = torch.as_tensor(z, dtype=parameter.dtype, device=parameter.device)
         return self._means(z if z.ndim == 3 else z.expand(len(self.modalities), *z.shape), targets)

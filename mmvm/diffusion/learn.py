@@ -101,9 +101,9 @@ def _train(network: Denoiser, q: DiagonalGaussian, observed: Tensor, updates: in
     """The averaged network, and the means of the loss over pieces of the training."""
     averaged, losses = copy.deepcopy(network), []
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    rate = Schedule(learning_rate, 0.0, updates, "cosine")
+    rate, usable = Schedule(learning_rate, 0.0, updates, "cosine"), observed.any(0).nonzero().flatten()
     for update in tqdm(range(updates), "latent diffusion", disable=None):
-        index = torch.randint(observed.shape[1], (batch_size,), generator=generator).to(observed.device)
+        index = usable[torch.randint(len(usable), (batch_size,), generator=generator).to(usable.device)]
         drawn = q[:, index]
         z = drawn.mean + drawn.std * torch.randn(drawn.shape, generator=generator).to(observed.device)
         found = loss(network, z, observed[:, index], drop, generator)

@@ -2,6 +2,7 @@
 
 `affinities` of all pairs, and `moments` of the pool. Pair after pair, so that what one needs stays in the processor's
 cache: autograd would keep a dozen tensors of all pairs, and an update of five modalities would take a tenth longer.
+Gradients of gradients, `torch.func` and `vmap` are not there.
 
 Letters: M modalities, B batch, D latent, K = M (M + 1) / 2 pairs (m, n), m <= n, in the order of
 `itertools.combinations_with_replacement`. v are variances, t = v_m + v_n.
@@ -66,8 +67,7 @@ class _Moments(torch.autograd.Function):
     def forward(ctx: Any, mean: Tensor, logvar: Tensor, log_weights: Tensor,
                 per_dimension: bool) -> tuple[Tensor, Tensor]:
         var, root = logvar.exp(), (0.25 * logvar).exp() if per_dimension else None
-        # the largest is 1; where nothing is observed all are 0
-        weights = (log_weights - log_weights.amax(0).clamp_min(-1e30)).exp()
+        weights = (log_weights - log_weights.amax(0)).exp()  # the largest is 1
         parts, total = [], torch.zeros_like(mean[0])
         for w, (m, n) in zip(weights.unsqueeze(-1), pairs(len(mean))):
             inverse, share, affinity = _overlap(mean, var, root, m, n)
@@ -75,7 +75,6 @@ class _Moments(torch.autograd.Function):
             spread = var[m] if m == n else (var[m] * var[n]).mul_(inverse).mul_(2)
             parts.append((w * affinity, centre, spread))
             total += parts[-1][0]
-        total = total.clamp_min(torch.finfo(total.dtype).tiny)
         middle = sum(weight * centre for weight, centre, _ in parts) / total
         # around the mean: nothing large is subtracted
         width = sum((centre - middle).square_().add_(spread).mul_(weight) for weight, centre, spread in parts) / total

@@ -45,10 +45,12 @@ POOLED = {"mmvm": "MMVM: mixture, pairwise bound (the released code's)",
           "mmvm:prior=geometric": "geometric, closed form",
           "mmvm:pool=matched": "one Gaussian with the mixture's moments",
           "mmvm:prior=hellinger,pool=matched": "one Gaussian with the Hellinger pool's",
-          **{text: f"joint: {name}" for text, name in JOINT.items()}}
+          **{text: f"joint: {name}" for text, name in JOINT.items()}, "independent": "independent VAEs"}
 # whether what is trained pulls the more, the further apart the posteriors are, or the less
 GROWING = ("mmvm", "mmvm:prior=hellinger", "mmvm:prior=geometric")
 FADING = tuple(text for name, members in FAMILY.items() for t, text in members.items() if t and name != "pairwise")
+GROUPS = {"grows": GROWING, "fades": tuple(dict.fromkeys(FADING)), "joint posterior": tuple(JOINT),
+          "independent": ("independent",)}
 OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
 GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",
              "joint_distance", "joint_nearest")
@@ -66,6 +68,14 @@ def pools(rows: pd.DataFrame, beta: float) -> pd.DataFrame:
         columns={"probe_transfer": "transfer", "probe_transfer sd": "transfer sd"})
     board = board.merge(transfer[["method", "updates", "transfer", "transfer sd"]]).set_index("method")
     return board.loc[[text for text in POOLED if text in board.index]]
+
+
+def frontier(rows: pd.DataFrame) -> pd.DataFrame:
+    """`pools` at every beta: columns `group` (of `GROUPS`), method, beta and those of `pools`."""
+    of = {text: group for group, texts in GROUPS.items() for text in texts}
+    boards = [pools(rows, beta).reset_index().assign(beta=beta) for beta in sorted(rows["beta"].unique())]
+    board = pd.concat(boards, ignore_index=True)
+    return board.assign(group=board["method"].map(of))
 
 
 def update_costs() -> pd.Series:
@@ -144,18 +154,26 @@ class Leaders:
         method = column.idxmin() if least else column.idxmax()
         return METHOD_NAMES[method], float(column[method])
 
-    def names(self, metric: str, least: bool = False) -> str:
-        """The best methods of the studies, each once."""
-        return " or ".join(dict.fromkeys(self.best(study, self.own(study, metric), least)[0] for study in self.RULES))
+    def level(self, study: str, metric: str) -> list[str]:
+        """Names of the best method and of those that lie below it by less than the larger standard deviation over
+        seeds of the two, the best first."""
+        board = self.boards[study].dropna(subset=[metric]).sort_values(metric, ascending=False)
+        spread = board[f"{metric} sd"].fillna(0.0)
+        near = board[metric].iloc[0] - board[metric] <= np.maximum(spread, spread.iloc[0])
+        return [METHOD_NAMES[method] for method in board.index[near]]
 
-    def said(self, metric: str, digits: int = 2, least: bool = False) -> str:
-        """The best method of each study with its value, and MMVM's."""
+    def names(self, metric: str) -> str:
+        """The best methods of the studies, each once."""
+        return " or ".join(dict.fromkeys(self.best(study, self.own(study, metric))[0] for study in self.RULES))
+
+    def said(self, metric: str, digits: int = 2) -> str:
+        """The best method of each study, with those that are level with it, its value, and MMVM's."""
         parts = []
         for study in self.RULES:
-            method, value = self.best(study, self.own(study, metric), least)
-            own = self.boards[study].loc["mmvm", self.own(study, metric)]
-            beside = "" if method == METHOD_NAMES["mmvm"] else f" (MMVM {own:.{digits}f})"
-            parts.append(f"{self.NAMES[study]} {method} {value:.{digits}f}{beside}")
+            own = self.own(study, metric)
+            names, column = self.level(study, own), self.boards[study][own]
+            beside = "" if METHOD_NAMES["mmvm"] in names else f" (MMVM {column['mmvm']:.{digits}f})"
+            parts.append(f"{self.NAMES[study]} {', '.join(names)} {column.max():.{digits}f}{beside}")
         return "; ".join(parts)
 
     @staticmethod
@@ -173,17 +191,15 @@ class Leaders:
         return "probe_shared" if (study, metric) == ("hippocampus", "probe") else metric
 
 
-def hidden_laterals() -> pd.Series:
-    """By how many nats the imputation error of a view rises when three laterals in four are hidden in training, where
-    one in four was, by method, and "clipped" for MMVM with clipped gradients; X-rays, one seed."""
+def hidden_laterals() -> pd.DataFrame:
+    """Imputation error of a view in nats where one, two or three laterals in four are hidden in training: a row a
+    method, "clipped" for MMVM with clipped gradients, a column a share; X-rays, one seed."""
     rows = results.read("mimic-cxr")
     rows = rows[rows["profile"].isin(("missing", "clipped")) & (rows["metric"] == "imputation")
                 & (rows["target"] == "cross") & (rows["source"] == "")]
     method, share = (rows["method"].str.split("/lateral_missing=").str[i] for i in (0, 1))
     found = rows.assign(method=method.where(rows["profile"] == "missing", "clipped"), share=share.astype(float))
-    wide = found.pivot_table(index="method", columns="share", values="value")
-    wide.loc["clipped", 0.25] = wide.loc["mmvm", 0.25]
-    return wide[0.75] - wide[0.25]
+    return found.pivot_table(index="method", columns="share", values="value")
 
 
 # live ----------------------------------------------------------------------------------------------------------------
@@ -276,35 +292,42 @@ def consensus(mean: Sequence[float], deviation: Sequence[float], correlation: fl
     return float(weights @ np.asarray(mean, dtype=float)), float(solved.sum() ** -0.5), weights
 
 
-def advice(leaders: Leaders, risen: pd.Series) -> pd.DataFrame:
-    """The table of the user's questions: what to take and why, by the leaders and by what hidden laterals cost."""
+def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
+    """The table of the user's questions: what to take and why, by the leaders and by errors with hidden laterals."""
     digits, rats = leaders.boards["polymnist"], leaders.boards["hippocampus"]
     scored = leaders.likelihood()
     one, another = (METHOD_NAMES[name] for name in scored.index[:2])
-    coherent, own = digits["coherence"].idxmax(), digits["reconstruction"]
-    state = rats.loc["mmvm", "state_recovery"], joint_models(rats)["state_recovery"].max()
+    kept, shared = ([rats.loc["independent", metric], rats.loc["mmvm", metric], joint_models(rats)[metric].max()]
+                    for metric in ("state_recovery", "probe_shared"))
+    by_error = digits.sort_values("reconstruction")
+    most_hidden = hidden[0.75].sort_values()
+    names = {**METHOD_NAMES, "clipped": "MMVM with clipped gradients"}
     answers = {
         "represent": (
-            f"{leaders.names('probe')} for the label; MMVM where what is a modality's own has to be there as well",
-            f"Probe: {leaders.said('probe')}. A rat's own state, R²: MMVM {state[0]:.2f}, the best joint model "
-            f"{state[1]:.2f}."),
+            f"{leaders.names('probe')} for the label; independent VAEs or MMVM where what is a modality's own has to "
+            "be there as well",
+            f"Probe: {leaders.said('probe')}. Independent VAEs, MMVM and the best joint model on rats: R² of an animal's "
+            f"own state {kept[0]:.2f}, {kept[1]:.2f}, {kept[2]:.2f}; shared probe {shared[0]:.2f}, {shared[1]:.2f}, "
+            f"{shared[2]:.2f}."),
         "impute": (
-            f"{leaders.names('coherence')}; MMVM where each modality's own reconstruction has to stay sharp",
-            f"Coherence: {leaders.said('coherence')}. Own error on digits: MMVM {own['mmvm']:.0f} nats, "
-            f"{METHOD_NAMES[coherent]} {own[coherent]:.0f}."),
+            f"{leaders.names('coherence')}; where a modality's own reconstruction counts as well, see the errors",
+            f"Coherence: {leaders.said('coherence')}. Own error in nats and coherence on digits: " + ", ".join(
+                f"{METHOD_NAMES[name]} {line['reconstruction']:.0f} and {line['coherence']:.2f}"
+                for name, line in by_error.iterrows()) + "."),
         "generate": (
-            "MMVM with <code>fit_latent_density</code> for draws that agree, with <code>fit_latent_diffusion</code> "
-            "for modalities that vary on their own", "The tables and sheets above."),
+            "with MMVM <code>fit_latent_density</code> for draws that agree, <code>fit_latent_diffusion</code> "
+            "for modalities that vary on their own",
+            "The tables and sheets above. Draws from the priors of joint models were not judged."),
         "score likelihood": (
             f"{one} or {another}; not MMVM",
             "MMVM has no p(X): its prior has seen the data. Importance-weighted bound on digits, at the best beta for "
             "that, nats: " + ", ".join(f"{METHOD_NAMES[name]} {value:.0f}" for name, value in scored.items())
             + "."),
         "train with much missing": (
-            "MoPoE, or MMVM with clipped gradients",
-            "Every method takes any subset. With three lateral X-rays in four hidden instead of one, the error of "
-            f"imputed views rises by {risen['mopoe']:.0f} nats with MoPoE, by {risen['mmvm']:.0f} with MMVM and by "
-            f"{risen['clipped']:.0f} with MMVM and clipped gradients (one seed)."),
+            " or ".join(names[name] for name in most_hidden.index[:2]),
+            "Every method takes any subset. Error of imputed X-ray views where three laterals in four are hidden in "
+            "training, nats, one seed: " + ", ".join(
+                f"{names[name]} {value:.0f}" for name, value in most_hidden.items()) + "."),
         "share among many modalities": (
             "MMVM with the pairwise bound or the geometric prior, PoE, MVTCAE",
             "They are linear in M; Hellinger pools are quadratic, MoPoE takes 2<sup>M</sup> - 1 subsets."),

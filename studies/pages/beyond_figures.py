@@ -15,6 +15,10 @@ STYLES = {"single draws": ("#009E73", "-", "o"), "variational": ("#0072B2", "-."
           "pairwise": ("#D55E00", "--", "^"), "one Gaussian": ("#CC79A7", ":", "D")}
 AT = {"poe": -0.1, "hellinger": 0.5, "hellinger:pool=exact": 0.5,
       "hellinger:pool=components,bhattacharyya=joint": 0.5, "moe": 1.0}
+PULLS = {"grows": ("#D55E00", "^"), "fades": ("#0072B2", "s"), "joint posterior": ("#009E73", "D"),
+         "independent": (METHOD_COLOURS["independent"], "o")}
+PULL_NAMES = {"grows": "prior, pull grows", "fades": "prior, pull fades", "joint posterior": "joint posterior",
+              "independent": "independent VAEs"}
 PANELS = {"probe_shared": "shared probe", "transfer": "transfer to others", "state_recovery": "own state, $R^2$",
           "squared_error": "own error"}
 
@@ -39,6 +43,9 @@ def over_exponent(board: pd.DataFrame, chance: float) -> Figure:
                             color=METHOD_COLOURS[plain], marker=METHOD_MARKERS[plain], linestyle="", markersize=7,
                             markerfacecolor="none" if ":" in text else METHOD_COLOURS[plain], elinewidth=0.8,
                             capsize=2, label=f"joint: {JOINT[text]}")
+        if "independent" in board.index:
+            ax.axhline(board.loc["independent", metric], color=METHOD_COLOURS["independent"], linewidth=1,
+                       linestyle=(0, (1, 1)), label="independent VAEs")
         ax.set_ylabel(PANELS[metric])
         ticks = {-0.1: "PoE"} if "poe" in board.index else {}
         ticks |= {0: "0", 0.25: "¼", 0.5: "½", 0.75: "¾", 1: "1"}
@@ -49,6 +56,30 @@ def over_exponent(board: pd.DataFrame, chance: float) -> Figure:
     label_panels(axes.flat, ["(a) Do the rats agree?", "(b) Does a readout carry over?", "(c) Is what is private kept?",
                              "(d) Reconstruction (lower is better)"])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2)
+    return figure
+
+
+def frontier(board: pd.DataFrame, chance: float) -> Figure:
+    """`board` of `beyond.frontier`: shared probe against the own state's R^2, a thin line a method over beta, larger
+    marks for larger betas, coloured by what its pull does with the distance."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
+    sizes = {beta: float(size) for beta, size in zip(sorted(board["beta"].unique()), np.linspace(
+        3, 8, board["beta"].nunique()))}
+    for group, (colour, marker) in PULLS.items():
+        for _, own in board[board["group"] == group].groupby("method"):
+            own = own.sort_values("beta")
+            ax.plot(own["state_recovery"], own["probe_shared"], color=colour, linewidth=0.8, alpha=0.6, zorder=1)
+            for beta, x, y in zip(own["beta"], own["state_recovery"], own["probe_shared"]):
+                ax.plot(x, y, marker, color=colour, markersize=sizes[beta], markeredgecolor="white",
+                        markeredgewidth=0.5, zorder=2)
+    ax.axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
+    ax.set(xlabel=PANELS["state_recovery"], ylabel=PANELS["probe_shared"])
+    marks = [plt.Line2D([], [], marker=marker, linestyle="", color=colour, markersize=6)
+             for group, (colour, marker) in PULLS.items() if (board["group"] == group).any()]
+    names = [PULL_NAMES[group] for group in PULLS if (board["group"] == group).any()]
+    marks += [plt.Line2D([], [], marker="o", linestyle="", color=INK, markersize=size) for size in sizes.values()]
+    figure.legend(marks, [*names, *(f"$\\beta$ = {beta:g}" for beta in sizes)], loc="outside lower center", ncols=4,
+                  columnspacing=1.2)
     return figure
 
 

@@ -11,6 +11,7 @@ Encoders q_m(z | x_m) = N(W_m x_m, V_m) with diagonal V_m, decoders C_m z. The r
 Letters: M modalities, K components of a joint posterior, B points, D latent, P private factors.
 """
 
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ import torch
 from scipy import optimize, special
 from torch import Tensor
 
-from mmvm import MMVM, Aggregated, DiagonalGaussian, Independent
+from mmvm import MMVM, Aggregated, DiagonalGaussian, Independent, MultimodalData
 
 OBJECTIVES = {"independent": Independent(), "mmvm": MMVM(), "mmvm:bound=monte_carlo": MMVM(bound="monte_carlo"),
               "poe": Aggregated("poe"), "moe": Aggregated("moe")}
@@ -208,16 +209,26 @@ def exact_keeps_below(p: int) -> tuple[float, float]:
     return -float(found.fun), math.exp(found.x)
 
 
-def correlations(x: Tensor, labels: Tensor, d: int) -> Tensor:
-    """How far modalities that share the class alone correlate, (d,): the share of the variance along each of the d
-    leading principal directions of x (N, F) that lies between classes (N,), corrected for the classes' sizes."""
-    x = x - x.mean(0)
-    torch.manual_seed(0)
-    z = x @ torch.pca_lowrank(x, d, center=False)[2]
-    of = torch.nn.functional.one_hot(labels).to(x.dtype)
-    means = (of.T @ z) / of.sum(0)[:, None]
-    within = (z - of @ means).square().sum(0) / (len(x) - of.shape[1])
-    return 1 - within / z.var(0)
+def canonical_correlations(train: MultimodalData, test: MultimodalData, d: int) -> np.ndarray:
+    """How far any two modalities' pictures correlate, (pairs, d), largest first: along the pairs of directions, within
+    each modality's d leading principal components, that correlate most in the training tuples; their correlation in
+    the test tuples. rho of `Factors` is that of the one direction which its modalities share."""
+    parts = []
+    for name in train.names:
+        x, y = (data.modalities[name].flatten(1).double() for data in (train, test))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            turn = torch.pca_lowrank(x - x.mean(0), min(d + 16, *x.shape), center=False, niter=4)[2][:, :d]
+        z = (x - x.mean(0)) @ turn
+        whiten = torch.linalg.inv(torch.linalg.cholesky(z.T @ z / len(z))).T
+        parts.append((z @ whiten, (y - x.mean(0)) @ turn @ whiten))
+    found = []
+    for (x, x_test), (y, y_test) in itertools.combinations(parts, 2):
+        u, _, vt = torch.linalg.svd(x.T @ y / len(x))
+        pairs = torch.stack([x_test @ u, y_test @ vt.T])
+        pairs = (pairs - pairs.mean(1, keepdim=True)) / pairs.std(1, keepdim=True, correction=0)
+        found.append(pairs.prod(0).mean(0).numpy())
+    return np.stack(found)
 
 
 # the phase diagram ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     for ax in axes[:, 0]:
         ax.set_ylabel("$\\beta$")
     for ax in (axes[1, 0], axes[1, 1], axes[0, 2]):
-        ax.set_xlabel("shared / private variance")
+        ax.set_xlabel("$a^2 / b^2$")
     last, p = axes[1, 2], np.array(list(keeps_below))
     last.plot(p, list(keeps_below.values()), color=METHOD_COLOURS["mmvm"], marker="o", markersize=4)
     last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["mmvm"], linestyle="--")
@@ -65,7 +65,7 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
     last.text(p[-1], 1.08, "pairwise and\nindependent", ha="right", va="bottom", fontsize=SMALLEST)
     last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
-    last.set_title("private kept below", loc="left")
+    last.set_title("private kept at least below", loc="left")
     handles = [(Patch(facecolor=tint, edgecolor=MUTED), plt.Line2D([], [], color=INK, marker=marker, linestyle="",
                                                                   markerfacecolor="none", markersize=4))
                for tint, marker in zip(TINTS, MARKERS)]
@@ -75,17 +75,23 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     return figure
 
 
-def digits(table: pd.DataFrame) -> Figure:
-    """Probe and own error of committed runs over beta, a line a method."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
-    for method in (name for name in METHOD_NAMES if name in set(table["method"])):
-        own = table[table["method"] == method].sort_values("beta")
-        for ax, column in zip(axes, ("probe", "reconstruction")):
-            ax.plot(own["beta"], own[column], color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
+def digits(runs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
+    """Probe, share of private factors kept and own error of committed runs over beta, a line a method through the mean
+    of its seeds, which are dots. `kept` is the board of `studies.pages.information`."""
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
+    for method in (name for name in METHOD_NAMES if name in set(runs["method"])):
+        for ax, table, column in zip(axes, (runs, kept, runs), ("probe", "private", "reconstruction")):
+            own = table[table["method"] == method]
+            mean, colour = own.groupby("beta")[column].mean(), METHOD_COLOURS[method]
+            ax.plot(own["beta"], own[column], "o", color=colour, markersize=2.4, alpha=0.6)
+            ax.plot(mean.index, mean, color=colour, marker=METHOD_MARKERS[method], markersize=4.5,
                     label=METHOD_NAMES[method])
-    for ax, label in zip(axes, ("linear probe", "own error (nats)")):
-        ax.set(xscale="log", xlabel="$\\beta$", ylabel=label)
+    for ax, label in zip(axes, ("linear probe", "private factors, share", "own error, nats a tuple")):
+        ax.set(xlabel="$\\beta$", ylabel=label)
         ax.set_xscale("log", base=2)
-        label_lines(ax)
-    label_panels(axes, ["What is left of the class", "What is lost of the rest"])
+    for ax in axes[:2]:
+        ax.set_ylim(0, 1)
+    axes[0].axhline(0.1, color=MUTED, linewidth=0.9, linestyle=":")
+    label_lines(axes[2])
+    label_panels(axes, ["(a) Class", "(b) Private kept", "(c) Lost of the rest"])
     return figure

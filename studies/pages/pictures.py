@@ -5,14 +5,17 @@ Samples are the first ones, in the order of the test set or of the digits: none 
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmvm.data import MultimodalData
 from mmvm.model import MultimodalVAE
-from mmvm.pretrained import place, pretrained
+from mmvm.pretrained import names as names_of_models, place, pretrained
+from mmvm.study import Study
 from mmvm.study.figures import INK, MODALITY_COLOURS, show_image
 from studies.cub.captions import Vocabulary, as_text
 from studies.pages.decoder import means
@@ -26,6 +29,26 @@ def shipped(name: str) -> tuple[MultimodalVAE, dict[str, Tensor], list[str]]:
         arrays = dict(file)
     words = arrays.pop("words", np.array([])).tolist()
     return pretrained(name), {key: torch.from_numpy(x) for key, x in arrays.items()}, words
+
+
+def of_study(study: str) -> dict[str, MultimodalVAE]:
+    """The models of a study that ship by their method: MMVM's, the best rival's, that of independent VAEs."""
+    methods = [name.partition("/")[2] for name in names_of_models() if name.startswith(f"{study}/")]
+    methods.sort(key=lambda method: (method != "mmvm", method == "independent"))
+    return {method: pretrained(f"{study}/{method}") for method in methods}
+
+
+def shown(p: Study, trained: dict[str, MultimodalVAE]) -> dict[str, MultimodalVAE]:
+    """What a chapter's pictures are of: the models that ship, or, where a rerun has changed a parameter, its own."""
+    return of_study(p.name) if p == type(p).from_profile("smoke") else trained
+
+
+def samples(study: str, n: int, kind: type[MultimodalData] = MultimodalData,
+            **given: Any) -> tuple[MultimodalData, list[str]]:
+    """The first n test samples beside MMVM's model, with their labels, as `kind`, and the words of their tokens."""
+    model, arrays, words = shipped(f"{study}/mmvm")
+    arrays = {name: x[:n] for name, x in arrays.items()}
+    return kind(labels=arrays.pop("labels"), modalities=arrays, specs=model.modalities, **given), words
 
 
 def imagined(model: MultimodalVAE, samples: dict[str, Tensor], source: str, target: str) -> Tensor:

@@ -317,7 +317,9 @@ def test_generate_decodes_one_latent_with_every_decoder(covariance):
 
     model = make()
     if covariance == "known":
-        z = torch.arange(14.0).view(7, 2)
+        torch.manual_seed(0)
+        z = torch.arange(14.0).view(7, 2)[torch.randperm(7)]
+        torch.manual_seed(0)
         out = model.generate(7, Density())
         for m, modality in enumerate(SPECS):
             torch.testing.assert_close(out[modality.name], modality.likelihood.mean(model.decoders[m](z)))
@@ -328,6 +330,17 @@ def test_generate_decodes_one_latent_with_every_decoder(covariance):
     assert {name: tuple(v.shape) for name, v in out.items()} == {
         "image": (7, 2, 3, 3), "vector": (7, 4), "counts": (7, 3), "text": (7, C, 6)}
     assert set(model.generate(2, Density(), ["counts"])) == {"counts"}
+
+
+def test_a_mixture_gives_other_draws_with_every_call_and_the_same_with_the_same_seed():
+    model, n = make(), 40
+    whole = MultimodalData(dict(zip((m.name for m in SPECS), data(n))), SPECS)
+    density = fit_latent_density(model, whole, n_components=2)
+    torch.manual_seed(3)
+    one, two = (model.generate(5, density, "vector")["vector"] for _ in range(2))
+    torch.manual_seed(3)
+    assert torch.equal(model.generate(5, density, "vector")["vector"], one) and not torch.equal(one, two)
+    assert density.random_state == 0, "the density is left as it was"
 
 
 def test_latent_density_is_the_one_of_the_observed_posteriors():

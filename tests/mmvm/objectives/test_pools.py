@@ -344,9 +344,22 @@ def test_moments_of_pairs_are_those_of_their_mixture_and_so_are_their_gradients(
         q.mean.clone().requires_grad_(), q.logvar.clone().requires_grad_(), log_weights.requires_grad_()))
 
 
-def test_moments_where_nothing_is_observed_are_finite():
-    nothing = torch.full((6, 1), -math.inf)
-    assert torch.stack(pairs.moments(gaussians().mean, gaussians().logvar, nothing, True)).isfinite().all()
+@pytest.mark.parametrize("per_dimension", [False, True])
+def test_moments_of_pairs_in_single_precision_are_those_in_double_at_the_limits(per_dimension):
+    """Variances from e^-20 to e^20, means up to 1,000 apart: finite, and as in float64 to a thousandth."""
+    g = torch.Generator().manual_seed(0)
+    mean = torch.randn(3, 40, 4, generator=g) * 10.0 ** torch.randint(-2, 4, (3, 40, 4), generator=g)
+    logvar = (40 * torch.rand(3, 40, 4, generator=g) - 20)
+    log_weights, pull = torch.randn(6, 40, generator=g), torch.randn(2, 40, 4, generator=g)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        given = [x.to(dtype).requires_grad_() for x in (mean.float(), logvar.float(), log_weights.float())]
+        m, var = pairs.moments(*given, per_dimension)
+        loss = (pull[0].to(dtype) * m).sum() + (pull[1].to(dtype) * var.log()).sum()
+        found.append([m, var.log(), *torch.autograd.grad(loss, given)])
+    for single, double in zip(*found):
+        assert single.isfinite().all()
+        torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-3 * float(double.detach().abs().max()))
 
 
 def test_modalities_far_apart_are_not_fused_and_close_ones_are():

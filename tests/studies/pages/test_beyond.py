@@ -12,7 +12,7 @@ from mmvm.options import canonical
 from mmvm.study import results
 from studies.pages import beyond, beyond_figures as figures
 
-TEXTS = {text for members in beyond.FAMILY.values() for text in members.values()} | set(beyond.JOINT)
+TEXTS = {text for members in beyond.FAMILY.values() for text in members.values()} | set(beyond.JOINT) | {"independent"}
 
 
 def rows_of(method="mmvm", beta=1e-4, seed=0, study="hippocampus", **values) -> pd.DataFrame:
@@ -85,6 +85,8 @@ def test_leaders_are_the_best_of_their_boards_beside_mmvm():
         metric = leaders.own(study, "probe")
         assert leaders.best(study, metric)[1] == board[metric].max()
         assert leaders.best(study, "imputation", least=True)[1] == board["imputation"].min()
+        near = leaders.level(study, metric)
+        assert near[0] == leaders.best(study, metric)[0] and len(near) < len(board)
     assert leaders.own("hippocampus", "probe") == "probe_shared"
     assert leaders.said("coherence").count(";") == 3 and "MMVM" in leaders.said("coherence")
 
@@ -93,9 +95,17 @@ def test_what_hidden_laterals_cost_is_of_the_rows():
     rows = results.read("mimic-cxr")
     rows = rows[rows["profile"] == "missing"].set_index(["method", "metric", "source", "target"])["value"]
     found = beyond.hidden_laterals()
-    assert found["mopoe"] == pytest.approx(rows["mopoe/lateral_missing=0.75", "imputation", "", "cross"]
-                                           - rows["mopoe/lateral_missing=0.25", "imputation", "", "cross"])
-    assert found["clipped"] == pytest.approx(2137.48 - 2107.21) and {"mmvm", "poe"} <= set(found.index)
+    for share in (0.25, 0.75):
+        assert found.loc["mopoe", share] == rows[f"mopoe/lateral_missing={share}", "imputation", "", "cross"]
+    assert found.loc["clipped", 0.75] == pytest.approx(2137.48) and {"mmvm", "poe"} <= set(found.index)
+
+
+def test_methods_that_are_level_are_named_together():
+    class Some(beyond.Leaders):
+        boards = {study: pd.DataFrame({"coherence": [0.5, 0.6, 0.59], "coherence sd": [0.01, np.nan, 0.02]},
+                                      index=["mmvm", "poe", "moe"]) for study in beyond.Leaders.RULES}
+    assert Some().level("cub", "coherence") == ["PoE", "MoE"]
+    assert Some().said("coherence").startswith("digits PoE, MoE 0.60 (MMVM 0.50); birds")
 
 
 def test_the_consensus_is_the_best_unbiased_guess():
@@ -125,11 +135,20 @@ def test_the_figure_over_the_exponent_draws_what_has_run():
     figure = figures.over_exponent(beyond.pools(rows, 1e-4), 0.3)
     assert len(figure.axes) == 4
     labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert len(labels) == len(beyond.FAMILY) + len(beyond.JOINT)
+    assert len(labels) == len(beyond.FAMILY) + len(beyond.JOINT) + 1  # independent VAEs, a line
     line = next(line for line in figure.axes[0].get_lines() if line.get_color() == figures.STYLES["pairwise"][0])
     assert line.get_xdata().tolist() == [0.0, 0.5, 1.0]
     some = figures.over_exponent(beyond.pools(rows[rows["method"].isin(("mmvm", "poe"))], 1e-4), 0.3)
     assert some.axes[0].get_legend_handles_labels()[1] == ["prior: pairwise", "joint: PoE"]
+
+
+def test_the_frontier_has_every_method_at_every_beta_and_a_group():
+    rows = pd.concat([on_rats(text, beta, 0, 0.3) for text in sorted(TEXTS) for beta in (1e-5, 1e-4)])
+    board = beyond.frontier(rows)
+    assert len(board) == 2 * len(TEXTS) and board["group"].notna().all()
+    assert set(board["group"]) == set(beyond.GROUPS) == set(figures.PULLS) == set(figures.PULL_NAMES)
+    figure = figures.frontier(board, 0.3)
+    assert len(figure.legends[0].get_texts()) == 4 + 2
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,30 @@ def test_changes_pair_runs_of_one_seed():
     assert errata_effects.with_option("poe", "poe", 0.25) == (0.0,) * len(probe[probe["method"] == "poe"])
 
 
+def test_an_interval_is_students_and_one_run_resolves_nothing():
+    three = errata_effects.Effect("probe", (0.1, 0.2, 0.3), "")
+    assert three.half == pytest.approx(4.3027 * 0.1 / 3 ** 0.5, rel=1e-4) and not three.resolved
+    assert errata_effects.Effect("probe", (0.10, 0.11, 0.12), "").resolved
+    assert not errata_effects.Effect("probe", (0.9,), "").resolved
+    assert "+206 nats" in errata_effects.Effect("own error", (206.0,), "", False, "nats").text()
+    assert "50 %" in errata_effects.Effect("tuples", (50.0,), "", False, "%", True).text()
+
+
+def test_rats_in_sample_are_paired_with_runs_on_the_same_fold():
+    table = results.read("hippocampus")
+    table = table[(table["profile"] == "control") & (table["method"] == "mmvm") & (table["metric"] == "probe_shared")
+                  & (table["target"] == "mean") & (table["seed"] == 1)].set_index("note")["value"]
+    assert errata_effects.in_sample(3)[0].changes[1] == pytest.approx(table["in sample"] - table[""])
+
+
+def test_what_is_trained_for_the_divergence_is_told_by_the_ablations():
+    table = results.read("ablations")
+    table = table[(table["metric"] == "coherence") & (table["target"] == "cross") & (table["note"] == "the profile")
+                  & (table["beta"] == 1) & (table["seed"] == 0)].set_index("method")["value"]
+    effects = {effect.what: effect for effect in errata.DIFFERENCES[0].effect(3)}
+    assert effects["cross coherence"].changes[0] == pytest.approx(table["mmvm"] - table["mmvm:bound=monte_carlo"])
+
+
 def test_a_digit_that_fits_is_counted():
     assert errata_effects.digits_that_fit(3)[0].mean == pytest.approx(
         100 * np.mean([down <= 7 and right <= 7 for down in range(21) for right in range(21)]))

@@ -1,11 +1,15 @@
 """The landing page's pictures: nothing in them is written too small, and a model is asked what the page says."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from mmvm import pretrained
+from mmvm.study.registry import STUDIES
+from studies.mimic_cxr.data import ChestXrays
 from studies.pages import decoder, pictures
 
 PIXELS, SMALLEST = 320, 11  # of a picture's width on the page; of its text
@@ -57,3 +61,24 @@ def test_sentences_are_the_most_probable_words():
     tokens = torch.tensor([[3, 4, 5, 2, 0]])
     assert pictures.sentences(tokens, words) == ["a bird."]
     assert pictures.sentences(torch.eye(6)[tokens].movedim(-1, 1), words) == ["a bird."]
+
+
+@pytest.mark.parametrize("study", ["polymnist", "cub", "hippocampus", "mimic-cxr"])
+def test_models_of_a_study_begin_with_mmvm_and_end_with_independent_vaes(study):
+    methods = list(pictures.of_study(study))
+    assert len(methods) == 3 and methods[0] == "mmvm" and methods[-1] == "independent"
+
+
+def test_a_rerun_with_other_parameters_shows_its_own_models():
+    trained = {"mmvm": pretrained(decoder.MODEL)}
+    p = STUDIES["polymnist"].from_profile("smoke")
+    assert list(pictures.shown(p, trained)) == list(pictures.of_study("polymnist"))
+    assert pictures.shown(dataclasses.replace(p, epochs=p.epochs + 1), trained) is trained
+
+
+def test_samples_lie_beside_the_models():
+    birds, words = pictures.samples("cub", 6)
+    assert len(birds) == 6 and birds.labels.shape == (6, 6)
+    assert all("bird" in text for text in pictures.sentences(birds.modalities["text"], words))
+    chests, words = pictures.samples("mimic-cxr", 3, ChestXrays, standin=True)
+    assert chests.standin and len(chests) == 3 and not words
