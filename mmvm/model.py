@@ -19,6 +19,7 @@ from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.default import default_networks
 from mmvm.networks.features import WithFeatures, feature_widths
 from mmvm.networks.grouped import forward_grouped
+from mmvm.networks.modes import evaluating
 from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Posteriors, Schedule
 from mmvm.objectives.spec import build
@@ -184,13 +185,21 @@ class MultimodalVAE(nn.Module):
         density.check(self)
         return self._means(density.sample_given(q.sample(), batch.observed).to(q.mean), targets)
 
-    def generate(self, n: int, density: Any, targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
-        """n joint samples from `density`: one z through every decoder (`fit_latent_density`), or one z_m of each
-        modality through its own (`fit_latent_diffusion`).
+    def generate(self, n: int, density: Any = None,
+                 targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+        """n joint samples: from the method's own p(z), or from a `density`, one z through every decoder
+        (`fit_latent_density`) or one z_m of each modality through its own (`fit_latent_diffusion`).
 
-        The prior h(z | X) needs data, so the model defines no p(z) to sample from (paper, section 6): a density
-        fitted to the latents afterwards stands in for it. Draws come from torch's random numbers.
+        MMVM's prior h(z | X) needs data, so it defines no p(z) to sample from (paper, section 6): a density fitted to
+        the latents afterwards stands in for it. Draws come from torch's random numbers. Raises `UserError`.
         """
+        if density is None:
+            with evaluating(self):
+                blank = [torch.zeros(1, *spec.shape, dtype=torch.long if spec.likelihood.discrete else torch.float32)
+                         for spec in self.modalities]
+                latent_dim = self.encode(blank).mean.shape[-1]
+            z = self.objective.prior_latents(n, len(self.modalities), latent_dim)
+            return self._means(z.to(next(self.decoders.parameters())), targets)
         if hasattr(density, "check"):
             density.check(self)
         if hasattr(density, "random_state"):  # scikit-learn's, whose own seed would give the same draws every time

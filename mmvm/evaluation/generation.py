@@ -19,8 +19,8 @@ from mmvm.model import MultimodalVAE
 def generation(model: MultimodalVAE, density: Any, train: MultimodalData, test: MultimodalData,
                classifiers: Sequence[nn.Module], n: int = 1_000, n_train: int = 10_000,
                seed: int = 0) -> dict[str, np.ndarray]:
-    """Of n joint draws from a `density` (`fit_latent_density`, `fit_latent_diffusion`), and of n test samples of which
-    the density, where it can, or else the objective makes up what is not given:
+    """Of n joint draws from a `density` (`fit_latent_density`, `fit_latent_diffusion`; None: the method's own p(z)),
+    and of n test samples of which the density, where it can, or else the objective makes up what is not given:
 
     joint_coherence            share of draws in which all classifiers see one class, (); of M independent draws 1/C
     joint_classes              entropy of the classes seen, (), nats: log C where all are as frequent

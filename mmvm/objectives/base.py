@@ -144,6 +144,11 @@ class Objective(nn.Module):
         for M separate ones. Raises `UserError` where the method defines no density of X."""
         raise UserError(f"{type(self).__name__} defines no joint density p(X, z), so it has no log-likelihood")
 
+    def prior_latents(self, n: int, n_modalities: int, latent_dim: int) -> Tensor:
+        """One latent per decoder for each of n draws from the method's own p(z), (M, n, D): the same for all decoders
+        where one joint latent explains all modalities. Raises `UserError` where the method has no p(z)."""
+        return torch.randn(n, latent_dim).expand(n_modalities, -1, -1)
+
     def shared_part(self, q: DiagonalGaussian) -> DiagonalGaussian:
         """The latent dimensions of posteriors (..., D) in which modalities meet: all, where nothing is private."""
         return q

@@ -33,6 +33,9 @@ class Independent(Objective):
         kl = q.kl_standard_normal().masked_fill(~observed, 0.0).sum(0)
         return Shared(q.sample().unsqueeze(0), kl, {"kl_standard_normal": kl})
 
+    def prior_latents(self, n: int, n_modalities: int, latent_dim: int) -> Tensor:
+        return torch.randn(n_modalities, n, latent_dim)
+
     def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """The M models are separate, p(X) = prod_m p(x_m), each with its own prior N(0, I)."""
         q = q.where(observed)

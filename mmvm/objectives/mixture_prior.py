@@ -250,6 +250,11 @@ class MMVM(Objective):
                         "so there is no p(z) and no joint density p(X, z) (paper, section 3). Compare its "
                         "reconstruction and imputation errors, or a joint model's log-likelihood with another's")
 
+    def prior_latents(self, n: int, n_modalities: int, latent_dim: int) -> Tensor:
+        raise UserError("the MMVM VAE has no p(z) to sample from: its prior h(z | X) is made of the data it should "
+                        "explain (paper, sections 3 and 6). Fit a density to its latents, fit_latent_density or "
+                        "fit_latent_diffusion, and give it as `density`")
+
     def anchored(self, step: int) -> bool:
         return at(self.standard_normal_weight, step) > 0
 

@@ -188,6 +188,11 @@ class MMVAEPlus(Objective):
         # an absent modality's posterior is N(0, I) here, which is what its private part is drawn from
         return torch.cat([z, private.sample()], -1)
 
+    def prior_latents(self, n: int, n_modalities: int, latent_dim: int) -> Tensor:
+        noise, like = POSTERIORS[self.posterior].noise, torch.zeros(())
+        shared = noise((n, latent_dim - self.private_dim), like).expand(n_modalities, -1, -1)
+        return torch.cat([shared, noise((n_modalities, n, self.private_dim), like)], -1)
+
     def importance_draws(self, q: DiagonalGaussian, observed: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Of the generative model p(z) prod_m p(w_m) p(x_m | z, w_m): z from the mixture, w_m from q_m(w_m | x_m)."""
         q = q.where(observed)

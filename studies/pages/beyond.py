@@ -54,7 +54,7 @@ GROUPS = {"grows": GROWING, "fades": tuple(dict.fromkeys(FADING)), "joint poster
 OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
 GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",
              "joint_distance", "joint_nearest")
-DENSITY_NAMES = {"mixture": "Gaussian mixture", "diffusion": "diffusion"}
+DENSITY_NAMES = {"prior": "its own prior", "mixture": "Gaussian mixture", "diffusion": "diffusion"}
 
 
 # from rows -----------------------------------------------------------------------------------------------------------
@@ -306,9 +306,9 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
         "represent": (
             f"{leaders.names('probe')} for the label; independent VAEs or MMVM where what is a modality's own has to "
             "be there as well",
-            f"Probe: {leaders.said('probe')}. Independent VAEs, MMVM and the best joint model on rats: R² of an animal's "
-            f"own state {kept[0]:.2f}, {kept[1]:.2f}, {kept[2]:.2f}; shared probe {shared[0]:.2f}, {shared[1]:.2f}, "
-            f"{shared[2]:.2f}."),
+            f"Probe: {leaders.said('probe')}. Independent VAEs, MMVM and the best joint model on rats: R² of an "
+            f"animal's own state {kept[0]:.2f}, {kept[1]:.2f}, {kept[2]:.2f}; shared probe {shared[0]:.2f}, "
+            f"{shared[1]:.2f}, {shared[2]:.2f}."),
         "impute": (
             f"{leaders.names('coherence')}; where a modality's own reconstruction counts as well, see the errors",
             f"Coherence: {leaders.said('coherence')}. Own error in nats and coherence on digits: " + ", ".join(

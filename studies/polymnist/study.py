@@ -30,7 +30,7 @@ from studies.polymnist.released import is_released
 MIXTURE = (Option("components", 20, "Gaussians, all modalities' latents pooled", at_least=1),)
 DIFFUSION = (Option("updates", 5_000, "of its training", at_least=1),
              Option("width", 512, "of its residual network", at_least=1))
-DENSITIES = {"none": (), "mixture": MIXTURE, "diffusion": DIFFUSION, "both": (*MIXTURE, *DIFFUSION)}
+DENSITIES = {"none": (), "prior": (), "mixture": MIXTURE, "diffusion": DIFFUSION, "both": (*MIXTURE, *DIFFUSION)}
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 
 
@@ -74,7 +74,7 @@ class PolyMNIST(Study):
                                "known, trust", kinds=lambda: KINDS, added=True, apart=True)
     information: bool = parameter(False, "measure what each latent keeps: nats, and probes of every factor", added=True,
                                   apart=True)
-    density: str = parameter("none", "fitted to the latents, of which is measured what it generates: none | mixture | "
+    density: str = parameter("none", "of the latents, of which is measured what it generates: none | prior | mixture | "
                              "diffusion | both; options components, updates, width", kinds=lambda: DENSITIES,
                              added=True, apart=True)
     root: str = parameter("", "folder with mnist/ or the released m0 ... m4 folders; empty: data/polymnist", last=True)
@@ -90,6 +90,8 @@ class PolyMNIST(Study):
         if told.get("known") and told.get("trust"):
             raise UserError("what is known to lie counts as missing and needs no trust: leave known or trust out")
         self._check_information()
+        if self.density == "prior" and self.objective.partition(":")[0] == "mmvm":
+            raise UserError("the MMVM VAE has no prior to sample from: use density=mixture, diffusion or both")
         if self.density != "none" and (self.corrupted != "none" or self.n_modalities < 2):
             raise UserError("what a density generates is measured on tuples of two honest pictures or more: leave "
                             "density or corrupted out, and set n_modalities to 2 or more")
@@ -200,7 +202,7 @@ class PolyMNIST(Study):
         (M, M). Where one picture of each tuple is `corrupted`, what asks one modality at a time also of the others
         alone, probe_clean, coherence_clean and so on, and a gate for the share of the tuples in which the expert with
         the largest weight lies, gate_first_lies. With `information` the rows of `evaluation.kept`, of what is not
-        corrupted; of each `density` those of `evaluation.generation`, named mixture_... and diffusion_..."""
+        corrupted; of each `density` those of `evaluation.generation`, named prior_..., mixture_... and diffusion_..."""
         rates = evaluation.diagnostics(model, test)
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
@@ -234,9 +236,10 @@ class PolyMNIST(Study):
         return metrics
 
     def densities(self, model: MultimodalVAE, train: MultimodalData) -> dict[str, typing.Any]:
-        """What `density` names, by kind, fitted to the latents of a trained model, which stays as it is."""
+        """What `density` names, by kind: fitted to the latents of a trained model, which stays as it is, or None for
+        its method's own prior, and both fitted ones for "both"."""
         chosen, options = self.choice("density")
-        found: dict[str, typing.Any] = {}
+        found: dict[str, typing.Any] = {"prior": None} if chosen == "prior" else {}
         if chosen in ("mixture", "both"):
             found["mixture"] = fit_latent_density(model, train, options["components"], seed=self.seed)
         if chosen in ("diffusion", "both"):

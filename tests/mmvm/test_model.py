@@ -332,6 +332,32 @@ def test_generate_decodes_one_latent_with_every_decoder(covariance):
     assert set(model.generate(2, Density(), ["counts"])) == {"counts"}
 
 
+def test_generate_draws_from_the_methods_own_prior_where_it_has_one():
+    from mmvm.objectives import build
+
+    joint, apart, plus = (build(text, 4, 3) for text in ("poe", "independent", "mmvaeplus:private_dim=1"))
+    z = joint.prior_latents(2_000, 3, 4)
+    assert z.shape == (3, 2_000, 4) and torch.equal(z[0], z[2]) and abs(float(z[0].std()) - 1) < 0.05
+    z = apart.prior_latents(2_000, 3, 4)
+    assert abs(float((z[0] * z[1]).mean())) < 0.05
+    z = plus.prior_latents(2_000, 3, 4)
+    assert torch.equal(z[0, :, :3], z[1, :, :3]) and abs(float((z[0, :, 3] * z[1, :, 3]).mean())) < 0.1
+    z = build("mmvae", 4, 3).prior_latents(20_000, 3, 4)  # Laplace, variance 1
+    assert torch.equal(z[0], z[1]) and abs(float(z[0].var()) - 1) < 0.05
+    assert float((z[0].abs() > 4).double().mean()) > 1e-3
+
+    model = make(build("moe", D, len(SPECS)))
+    torch.manual_seed(0)
+    z = torch.randn(5, D)
+    torch.manual_seed(0)
+    out = model.train().generate(5)
+    assert model.training, "the mode is left as it was"
+    for m, modality in enumerate(SPECS):
+        torch.testing.assert_close(out[modality.name], modality.likelihood.mean(model.decoders[m](z)))
+    with pytest.raises(UserError, match="no p.z. to sample from.*fit_latent_density"):
+        make().generate(5)
+
+
 def test_a_mixture_gives_other_draws_with_every_call_and_the_same_with_the_same_seed():
     model, n = make(), 40
     whole = MultimodalData(dict(zip((m.name for m in SPECS), data(n))), SPECS)

@@ -386,7 +386,7 @@ for _name in ("ablations", "information"):
 MODALITIES["pools"] = f"{MODALITIES['hippocampus']}|{MODALITIES['polymnist']}"
 OWN_METRICS["pools"] = {prefix + name for name in METRICS | OWN_METRICS["hippocampus"] for prefix in ("", PREFIX)}
 MODALITIES["generation"] = MODALITIES["polymnist"]
-OWN_METRICS["generation"] = {f"{density}_{name}" for density in ("mixture", "diffusion") for name in (
+OWN_METRICS["generation"] = {f"{density}_{name}" for density in ("prior", "mixture", "diffusion") for name in (
     "joint_coherence", "joint_classes", "joint_distance", "joint_diversity", "joint_nearest", "conditional_coherence_1",
     "conditional_coherence_2")}
 OWN_METHODS = {"mimic-cxr": {"supervised"}}

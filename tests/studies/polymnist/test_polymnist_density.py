@@ -29,6 +29,15 @@ def test_the_command_line_measures_both_densities(tmp_path, runs):
         assert set(own[own["metric"] == f"{kind}_joint_nearest"]["target"]) == {"m0", "m1", "m2", "mean"}
 
 
+def test_a_joint_model_is_sampled_from_its_own_prior():
+    p = PolyMNIST(**TINY, objective="moe", density="prior", n_likelihood=0)
+    train, test = p.data("train"), p.data("test")
+    metrics = p.evaluate(p.build_model(train), train, test, p.classifiers(train, test)[0])
+    assert 0 <= metrics["prior_joint_coherence"] <= 1 and metrics["prior_joint_nearest"].shape == (3,)
+    with pytest.raises(UserError, match="no prior to sample from"):
+        PolyMNIST(**TINY, objective="mmvm:bound=variational", density="prior")
+
+
 def test_the_model_stays_as_it_is_and_the_fit_is_the_seeds():
     p = PolyMNIST(**TINY, density="diffusion:updates=3,width=8")
     train = p.data("train")
