@@ -89,6 +89,22 @@ def trained(text: str, plain: str, beta: float, name: str = "errata") -> Callabl
     return effect
 
 
+def on_birds(setting: str) -> Callable[[int], tuple[Effect, ...]]:
+    """Probe and coherence of short runs on painted birds with one setting changed, less without (profile `errata`)."""
+    def effect(seeds: int) -> tuple[Effect, ...]:
+        table = results.read("cub")
+        table = table[(table["profile"] == "errata") & (table["source"] == "") & (table["target"] == "mean")]
+        found = []
+        for metric in ("coherence", "probe"):
+            own = table[table["metric"] == metric]
+            of = {said: own[own["note"].str.split("; ").str[0] == said].set_index("seed")["value"]
+                  for said in (setting, "the profile")}
+            changes = tuple((of[setting] - of["the profile"]).dropna())
+            found.append(Effect(metric, changes, f"painted birds, beta 1, {counted(len(changes))}"))
+        return tuple(found)
+    return effect
+
+
 def counted(n: int) -> str:
     return f"{n} seed{'s' * (n > 1)}"
 
