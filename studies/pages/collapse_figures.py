@@ -19,6 +19,7 @@ from mmvm.study.figures import (
     label_panels,
 )
 from studies.pages.collapse import KEPT, Factors, thresholds
+from studies.pages.information import EXACT
 
 STATES = ("neither", "private alone", "shared alone", "both")
 TINTS = ("#EDEDED", "#A9CDE8", "#F7C59F", "#B9DFC2")
@@ -86,6 +87,9 @@ def digits(runs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
             ax.plot(own["beta"], own[column], "o", color=colour, markersize=2.4, alpha=0.6)
             ax.plot(mean.index, mean, color=colour, marker=METHOD_MARKERS[method], markersize=4.5,
                     label=METHOD_NAMES[method])
+    exact = kept[kept["method"] == EXACT].groupby("beta")["private"].mean()
+    axes[1].plot(exact.index, exact, "--", color=METHOD_COLOURS["mmvm"], marker=METHOD_MARKERS["mmvm"],
+                 markersize=4.5, markerfacecolor="white")
     for ax, label in zip(axes, ("linear probe", "private factors, share", "own error, nats a tuple")):
         ax.set(xlabel="$\\beta$", ylabel=label)
         ax.set_xscale("log", base=2)

@@ -16,14 +16,13 @@ from mmvm.study.figures import (
     SMALLEST,
     WIDTH,
     fraction,
-    label_lines,
     label_panels,
     modality_colour,
 )
 from studies.pages.information import CLASSES, COLOURS, FACTORS, MARKERS, NAMES
 
 FACTOR_NAMES = {"digit": "digit", "ink": "ink", "slant": "slant", "crop_y": "crop, down", "crop_x": "crop, across"}
-SIZES = (3.5, 6.0, 9.0)  # of marks, from the smallest beta to the largest
+SIZES = (4.0, 6.5, 9.0)  # of marks, from the smallest beta to the largest
 CASES = {"gaussian": ("Gaussian", "#0072B2", "o"), "classes": ("ten classes", "#D55E00", "s")}
 
 
@@ -50,17 +49,22 @@ def over_beta(ax: Any, board: pd.DataFrame, x: str, y: str) -> None:
                     markeredgewidth=0.5, zorder=3)
 
 
-def legend_of_sizes(figure: Figure, board: pd.DataFrame) -> None:
-    sizes = size_of(board)
+def legend(figure: Figure, board: pd.DataFrame) -> None:
+    """Methods by colour and mark and, where there are several, betas by size: lines cross too often to be named at
+    their ends."""
+    methods, sizes = methods_of(board), size_of(board)
+    marks = [plt.Line2D([], [], marker=MARKERS[method], linestyle="", color=COLOURS[method], markersize=6)
+             for method in methods]
+    names = [NAMES[method] for method in methods]
     if len(sizes) > 1:
-        figure.legend([plt.Line2D([], [], marker="o", linestyle="", color=INK, markersize=size)
-                       for size in sizes.values()], [rf"$\beta$ = {fraction(beta)}" for beta in sizes],
-                      loc="outside lower left", ncols=len(sizes))
+        marks += [plt.Line2D([], [], marker="o", linestyle="", color=INK, markersize=size) for size in sizes.values()]
+        names += [rf"$\beta$ = {fraction(beta)}" for beta in sizes]
+    figure.legend(marks, names, loc="outside lower center", ncols=4, columnspacing=1.2, handletextpad=0.3)
 
 
 def kept_and_shared(board: pd.DataFrame) -> Figure:
     """What is private that a latent keeps, against the digit in the same latent and the nats that another's tells."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     for ax, column, label in zip(axes, ("digit nonlinear", "shared"),
                                  ("digit, accuracy of the probe", "told by another's latent, nats")):
         over_beta(ax, board, "private", column)
@@ -72,9 +76,8 @@ def kept_and_shared(board: pd.DataFrame) -> Figure:
     axes[0].set_ylim(0, 1)
     dotted(axes[1], math.log(CLASSES), "log 10, all that is shared")
     axes[1].set_ylim(min(0, board["shared"].min() - 0.1), 1.12 * math.log(CLASSES))
-    label_lines(axes[1])
     label_panels(axes, ["(a) Private against the digit", "(b) Private against shared"])
-    legend_of_sizes(figure, board)
+    legend(figure, board)
     return figure
 
 
@@ -163,7 +166,8 @@ def nats(board: pd.DataFrame, pairs: pd.DataFrame, ceiling: float, shared_at_mos
 def log_ticks(ax: Any, low: float, high: float) -> None:
     """A logarithmic axis with plain numbers."""
     ax.set_xscale("log")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if 0.7 * low < tick < 1.3 * high]
+    steps = (1, 10, 100, 1000) if high > 30 * low else (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+    ticks = [tick for tick in steps if 0.7 * low < tick < 1.3 * high]
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.minorticks_off()
 
@@ -171,7 +175,7 @@ def log_ticks(ax: Any, low: float, high: float) -> None:
 def rate_against_error(board: pd.DataFrame) -> Figure:
     """Shared nats against the error from another's latent, private ones, from least to most, against that from the own
     one. Methods with errors beyond the axis are named."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8))
     cut = {y: within(board[y]) for y in ("other's error", "own error")}
     shown = board.assign(**{y: board[y].where(board[y] <= limit) for y, limit in cut.items()})
     over_beta(axes[0], shown, "shared", "other's error")
@@ -195,9 +199,8 @@ def rate_against_error(board: pd.DataFrame) -> Figure:
         for i, method in enumerate(beyond):
             ax.annotate(f"{NAMES[method]}: above the axis", (0.03, 1 - 0.065 * i), xycoords="axes fraction", va="top",
                         fontsize=SMALLEST, color=COLOURS[method])
-    label_lines(axes[1])
     label_panels(axes, ["(a) Shared", "(b) Private, least to most"])
-    legend_of_sizes(figure, board)
+    legend(figure, board)
     return figure
 
 
