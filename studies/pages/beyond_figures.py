@@ -1,5 +1,6 @@
 """Figures of the chapter `beyond`."""
 
+import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -78,8 +79,8 @@ def frontier(board: pd.DataFrame, chance: float) -> Figure:
              for group, (colour, marker) in PULLS.items() if (board["group"] == group).any()]
     names = [PULL_NAMES[group] for group in PULLS if (board["group"] == group).any()]
     marks += [plt.Line2D([], [], marker="o", linestyle="", color=INK, markersize=size) for size in sizes.values()]
-    figure.legend(marks, [*names, *(f"$\\beta$ = {beta:g}" for beta in sizes)], loc="outside lower center", ncols=4,
-                  columnspacing=1.2)
+    names += [f"$\\beta$ = $10^{{{math.log10(beta):.3g}}}$" for beta in sizes]
+    figure.legend(marks, names, loc="outside lower center", ncols=4, columnspacing=1.2)
     return figure
 
 
