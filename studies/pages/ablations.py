@@ -23,7 +23,7 @@ from mmvm.objectives.mixture import mixture_kl
 from studies.polymnist.corrupted import corrupt, corrupted_modality
 from studies.polymnist.study import PolyMNIST
 
-PROFILE, TRANSLATED, SEEDS, BASE = "ablations", "ablations-translated", (0, 1, 2), "base"
+PROFILE, TRANSLATED, SEEDS, BASE = "ablations", "ablations_translated", (0, 1, 2), "base"
 PIXELS = 3 * 28 * 28                       # numbers of a picture
 INDEPENDENT_BETA, LOST_BETA = 0.25, 16.0   # beside the base's 1
 LOST = 0.03                                # nats of a modality below which training warns (mmvm.training.watch)

@@ -66,7 +66,7 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
     last.text(p[-1], 1.08, "pairwise and\nindependent", ha="right", va="bottom", fontsize=SMALLEST)
     last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
-    last.set_title("private kept at least below", loc="left")
+    last.set_title("kept at least below", loc="left")
     handles = [(Patch(facecolor=tint, edgecolor=MUTED), plt.Line2D([], [], color=INK, marker=marker, linestyle="",
                                                                   markerfacecolor="none", markersize=4))
                for tint, marker in zip(TINTS, MARKERS)]
