@@ -107,7 +107,7 @@ DIFFERENCES = (
                "from the first modality", "here: sorted, and digits compared",
                because="the order is the disk's: on some all tuples are right, in a random one one pair in ten is"),
     Difference("weight of the text", "data", "not mentioned", "a text's log-likelihood counts 16 times (CelebA) or 128 "
-               "times (CUB)", "cub: text_weight=128; here otherwise 8", effects.on_birds("text_weight=128.0")),
+               "times (CUB)", "cub: text_weight=128; here otherwise 8", effects.on_birds("text_weight=128")),
     Difference("padding", "data", "captions of 32 words, the end included (appendix B.6.1)",
                "counts padding in the likelihood; the embedding's `padding_idx` is another word's number, and a batch "
                "of one loses a dimension by `squeeze`", "cub: pads_counted=true; the rest is not offered",

@@ -426,7 +426,7 @@ def test_committed_methods_and_metrics_are_known(name):
 def test_committed_averages_are_those_of_their_entries(name):
     table = results.read(name)
     table = table[~table["metric"].str.contains("curve|gate")]
-    of_one, key = table["target"].str.fullmatch(MODALITIES[name]), ["run", "metric"]
+    of_one, key = table["target"].str.fullmatch(MODALITIES[name]), ["profile", "run", "metric"]
     entries, averages = table[of_one], table[~of_one & (table["source"] == "")]
     same = entries["source"] == entries["target"]
     expected = pd.concat([part.groupby(key)["value"].agg(how).rename(target) for target, part, how in (

@@ -72,6 +72,13 @@ def test_what_is_trained_for_the_divergence_is_told_by_the_ablations():
     assert effects["cross coherence"].changes[0] == pytest.approx(table["mmvm"] - table["mmvm:bound=monte_carlo"])
 
 
+@pytest.mark.parametrize("name", ["weight of the text", "padding"])
+def test_choices_on_birds_are_paired_by_seed(name):
+    effects = next(d for d in errata.DIFFERENCES if d.name == name).effect(3)
+    assert [effect.what for effect in effects] == ["coherence", "probe"]
+    assert all(len(effect.changes) == 3 and "3 seeds" in effect.source for effect in effects)
+
+
 def test_a_digit_that_fits_is_counted():
     assert errata_effects.digits_that_fit(3)[0].mean == pytest.approx(
         100 * np.mean([down <= 7 and right <= 7 for down in range(21) for right in range(21)]))
