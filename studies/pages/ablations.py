@@ -206,6 +206,14 @@ def of_gate(value: pd.Series, hard: bool) -> dict[str, object]:
             "margin": value["gate_margin", "mean"]}
 
 
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `measured` of those seeds that every setting has which the first seed has: while runs come in, means
+    over different seeds would be compared otherwise."""
+    settings = table[["words", "beta"]].drop_duplicates()
+    having = table.groupby("seed").size()
+    return table[table["seed"].isin(having.index[having == len(settings)])].reset_index(drop=True)
+
+
 def same(one: Setting, other: Setting) -> bool:
     """Whether both name the same runs."""
     return (one.words, one.beta) == (other.words, other.beta)

@@ -129,6 +129,14 @@ def test_the_interval_of_one_seed_is_that_of_the_test_tuples_and_else_unknown():
     assert mean == 0 and math.isnan(low) and math.isnan(high)
 
 
+def test_only_seeds_that_all_settings_have_are_compared():
+    rows = [row for seed in (0, 1) for row in rows_of(ablations.STANDARD, seed)] + rows_of(ALL[1], 0)
+    found = ablations.measured(pd.DataFrame(rows))
+    assert len(found) == 3 and ablations.complete(found)["seed"].tolist() == [0, 0]
+    rows += rows_of(ALL[1], 1)
+    assert len(ablations.complete(ablations.measured(pd.DataFrame(rows)))) == 4
+
+
 def test_what_a_gate_uses_is_its_weight_and_of_a_hard_one_its_first_places():
     soft, hard = (ablations.named("gates", f"{kind} gate") for kind in ("soft", "hard"))
     found = ablations.measured(pd.DataFrame(rows_of(soft, 0, most=0.8) + rows_of(hard, 0, most=0.8)))
