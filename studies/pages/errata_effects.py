@@ -90,10 +90,10 @@ def trained(text: str, plain: str, beta: float, name: str = "errata") -> Callabl
 
 
 def on_birds(setting: str) -> Callable[[int], tuple[Effect, ...]]:
-    """Probe and coherence of short runs on painted birds with one setting changed, less without (profile `errata`)."""
+    """Probe and coherence of short runs on painted birds with one setting changed, less without."""
     def effect(seeds: int) -> tuple[Effect, ...]:
-        table = results.read("cub")
-        table = table[(table["profile"] == "errata") & (table["source"] == "") & (table["target"] == "mean")]
+        table = results.read("errata_birds")
+        table = table[(table["source"] == "") & (table["target"] == "mean")]
         found = []
         for metric in ("coherence", "probe"):
             own = table[table["metric"] == metric]

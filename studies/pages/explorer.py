@@ -31,9 +31,8 @@ def appearance(method: str, settings: str) -> dict:
 def settings_of(table: pd.DataFrame, wide: pd.DataFrame) -> pd.Series:
     """What tells runs of one profile and method apart beside beta and seed: the note of their probe, and the number of
     updates where there are several."""
-    notes = table[(table["metric"] == "probe") & (table["target"] == "mean")].set_index(["profile", "run"])["note"]
-    notes = notes.reindex(pd.MultiIndex.from_frame(wide[["profile", "run"]])).set_axis(wide.index)
-    notes = notes.fillna("").str.replace(COUNTS, "", regex=True).replace("the profile", "")
+    notes = table[(table["metric"] == "probe") & (table["target"] == "mean")].set_index("run")["note"]
+    notes = wide["run"].map(notes).fillna("").str.replace(COUNTS, "", regex=True).replace("the profile", "")
     several = wide.groupby(["profile", "method", notes])["updates"].transform("nunique") > 1
     updates = wide["updates"].map("{:,} updates".format).where(several, "")
     return (notes + "; " + updates).str.strip("; ")
@@ -51,7 +50,7 @@ def payload() -> dict:
         columns = [column for column in wide if column not in {*RUN, "run", "epochs", "updates"}]
         measures = [column for column in columns if not re.match(HIDDEN, column)]
         # what was measured later has a date and a commit of its own: a run is one line all the same
-        wide = wide.groupby(["profile", "run"], sort=False, as_index=False).first()
+        wide = wide.groupby("run", sort=False, as_index=False).first()
         settings = settings_of(table, wide)
         names = wide["method"] + settings.map(lambda text: f" ({text})" if text else "")
         methods |= {name: appearance(*pair) for name, *pair in zip(names, wide["method"], settings)}

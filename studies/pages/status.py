@@ -15,7 +15,8 @@ from mmvm.study.figures import INK, MODALITY_COLOURS, WIDTH
 TEXTS = Path("book") / "text"
 # results file -> the chapters that read it; empty: rows that no chapter reads yet
 SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "cost", "scoreboard"),
-         "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "pools": ("beyond",),
+         "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "errata_birds": ("errata",),
+         "pools": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": (), "hippocampus_long": (),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),

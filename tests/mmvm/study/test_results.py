@@ -383,6 +383,7 @@ for _name in ("ablations", "information"):
     MODALITIES[_name] = MODALITIES["polymnist"]
     OWN_METRICS[_name] = KEPT | {f"{metric}_clean" for metric in ("probe", "coherence", "imputation",
                                                                  "classifier_distance")} | {"gate_first_lies"}
+MODALITIES["errata_birds"], OWN_METRICS["errata_birds"] = MODALITIES["cub"], OWN_METRICS["cub"]
 MODALITIES["pools"] = f"{MODALITIES['hippocampus']}|{MODALITIES['polymnist']}"
 OWN_METRICS["pools"] = {prefix + name for name in METRICS | OWN_METRICS["hippocampus"] for prefix in ("", PREFIX)}
 MODALITIES["generation"] = MODALITIES["polymnist"]
@@ -426,7 +427,7 @@ def test_committed_methods_and_metrics_are_known(name):
 def test_committed_averages_are_those_of_their_entries(name):
     table = results.read(name)
     table = table[~table["metric"].str.contains("curve|gate")]
-    of_one, key = table["target"].str.fullmatch(MODALITIES[name]), ["profile", "run", "metric"]
+    of_one, key = table["target"].str.fullmatch(MODALITIES[name]), ["run", "metric"]
     entries, averages = table[of_one], table[~of_one & (table["source"] == "")]
     same = entries["source"] == entries["target"]
     expected = pd.concat([part.groupby(key)["value"].agg(how).rename(target) for target, part, how in (
