@@ -70,9 +70,7 @@ class _Moments(torch.autograd.Function):
         weights = (log_weights - log_weights.amax(0)).exp()  # the largest is 1
         parts, total = [], torch.zeros_like(mean[0])
         for w, (m, n) in zip(weights.unsqueeze(-1), pairs(len(mean))):
-            inverse, share, affinity = _overlap(mean, var, root, m, n)
-            centre = mean[m] if m == n else torch.lerp(mean[n], mean[m], share)
-            spread = var[m] if m == n else (var[m] * var[n]).mul_(inverse).mul_(2)
+            _, _, affinity, centre, spread = _component(mean, var, root, m, n)
             parts.append((w * affinity, centre, spread))
             total += parts[-1][0]
         middle = sum(weight * centre for weight, centre, _ in parts) / total
@@ -89,10 +87,8 @@ class _Moments(torch.autograd.Function):
         of_logvar = torch.zeros_like(var) if root is not None else None
         of_middle, of_width = of_middle / total, of_width / total
         for w, of_weight, (m, n) in zip(weights.unsqueeze(-1), of_weights, pairs(len(mean))):
-            inverse, share, affinity = _overlap(mean, var, root, m, n)
+            inverse, share, affinity, centre, spread = _component(mean, var, root, m, n)
             weight = w * affinity                                # times 1 / total: the component's probability
-            centre = mean[m] if m == n else torch.lerp(mean[n], mean[m], share)
-            spread = var[m] if m == n else (var[m] * var[n]).mul_(inverse).mul_(2)
             off = centre.sub(middle)
             of_centre = (of_width * off).mul_(2).add_(of_middle).mul_(weight)
             of_spread = of_width * weight
@@ -128,12 +124,16 @@ def pairs(n_modalities: int) -> list[tuple[int, int]]:
     return list(itertools.combinations_with_replacement(range(n_modalities), 2))
 
 
-def _overlap(mean: Tensor, var: Tensor, root: Tensor | None, m: int, n: int) -> tuple[Tensor, Tensor, Tensor | float]:
-    """1 / t, the share v_n / t of m in the pair's mean, and of each dimension BC = (v_m v_n)^(1/4) sqrt(2 / t)
-    exp(-(mu_m - mu_n)^2 / (4 t)); with `root`, v^(1/4), None: 1, as for m = n."""
+def _component(mean: Tensor, var: Tensor, root: Tensor | None, m: int,
+               n: int) -> tuple[Tensor, Tensor, Tensor | float, Tensor, Tensor]:
+    """Of a pair, each (B, D): 1 / t, the share v_n / t of m in its mean, BC = (v_m v_n)^(1/4) sqrt(2 / t)
+    exp(-(mu_m - mu_n)^2 / (4 t)), its mean and its variance. BC is 1 without `root`, v^(1/4), and for m = n."""
     inverse = (var[m] + var[n]).reciprocal_()
     share = var[n] * inverse
-    if root is None or m == n:
-        return inverse, share, 1.0
+    if m == n:
+        return inverse, share, 1.0, mean[m], var[m]
+    centre, spread = torch.lerp(mean[n], mean[m], share), (var[m] * share).mul_(2)
+    if root is None:
+        return inverse, share, 1.0, centre, spread
     affinity = (mean[m] - mean[n]).square_().mul_(inverse).mul_(-0.25).exp_()
-    return inverse, share, affinity.mul_((2 * inverse).sqrt_()).mul_(root[m]).mul_(root[n])
+    return inverse, share, affinity.mul_((2 * inverse).sqrt_()).mul_(root[m]).mul_(root[n]), centre, spread
