@@ -20,13 +20,14 @@ from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
 from mmvm.objectives.gates import COLLAPSED, EXPLODED, Gated
 from mmvm.objectives.mixture import mixture_kl
+from mmvm.training import watch
 from studies.polymnist.corrupted import corrupt, corrupted_modality
 from studies.polymnist.study import PolyMNIST
 
 PROFILE, TRANSLATED, SEEDS, BASE = "ablations", "ablations_translated", (0, 1, 2), "base"
 PIXELS = 3 * 28 * 28                       # numbers of a picture
 INDEPENDENT_BETA, LOST_BETA = 0.25, 16.0   # beside the base's 1
-LOST = 0.03                                # nats of a modality below which training warns (mmvm.training.watch)
+LOST = watch.COLLAPSED                     # nats of a modality below which training warns
 M1_ALONE = "weights=1+1000+1"
 CORRUPTIONS = {"noise": "noise", "swap": "another tuple's", "blank": "black"}
 
@@ -207,8 +208,8 @@ def of_gate(value: pd.Series, hard: bool) -> dict[str, object]:
 
 
 def complete(table: pd.DataFrame) -> pd.DataFrame:
-    """The lines of `measured` of those seeds that every setting has which the first seed has: while runs come in, means
-    over different seeds would be compared otherwise."""
+    """The lines of `measured` of those seeds that every setting of it has: while runs come in, means over different
+    seeds would be compared otherwise."""
     settings = table[["words", "beta"]].drop_duplicates()
     having = table.groupby("seed").size()
     return table[table["seed"].isin(having.index[having == len(settings)])].reset_index(drop=True)

@@ -60,6 +60,13 @@ def test_settings_are_the_runs_of_the_list():
     assert named == set(ablations.run_hashes(ALL))
 
 
+def test_what_is_asked_of_translated_digits_are_the_runs_of_its_list_and_known_settings():
+    named = {run.parameters.run_hash() for run in lists.read("workflow/lists/ablations-translated.yaml").values()}
+    asked = {one.parameters(0, ablations.TRANSLATED).run_hash() for one in ablations.ON_TRANSLATED.settings}
+    assert named == asked <= set(ablations.run_hashes(ALL, ablations.TRANSLATED))
+    assert ablations.same(ablations.ON_TRANSLATED.settings[0], ablations.STANDARD)
+
+
 def test_every_question_compares_with_its_first_setting():
     for key, question in ablations.QUESTIONS.items():
         names = [setting.name for setting in question.settings]
