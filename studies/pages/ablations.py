@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from mmvm.data import MultimodalData
@@ -21,6 +20,7 @@ from mmvm.model import MultimodalVAE
 from mmvm.objectives.gates import COLLAPSED, EXPLODED, Gated
 from mmvm.objectives.mixture import mixture_kl
 from mmvm.training import watch
+from studies.pages.intervals import half_of_students
 from studies.polymnist.corrupted import corrupt, corrupted_modality
 from studies.polymnist.study import PolyMNIST
 
@@ -230,10 +230,10 @@ def effect(table: pd.DataFrame, setting: Setting, measure: str,
     """Mean difference to `against` over the seeds that both have, and the ends of its 95 % interval. NaN without a
     common seed; NaN ends for one seed, but of a share.
 
-    The interval has two parts, whose squares add up: what seeds change, by Student's t over the seeds' differences (a
-    bootstrap of three numbers covers 76 % in place of 95); and, for a share, what other test tuples would, by the
-    normal approximation, as if the two runs had different ones and all M modalities were right or wrong together: both
-    widen it. All seeds share the test tuples, so more seeds do not narrow that part.
+    The interval has two parts, whose squares add up: what seeds change, by Student's t over the seeds' differences;
+    and, for a share, what other test tuples would, by the normal approximation, as if the two runs had different ones
+    and all M modalities were right or wrong together: both widen it. All seeds share the test tuples, so more seeds do
+    not narrow that part.
     """
     pair = pd.concat([of(table, setting)[measure], of(table, against)[measure]], axis=1).dropna().to_numpy()
     if not len(pair):
@@ -241,7 +241,7 @@ def effect(table: pd.DataFrame, setting: Setting, measure: str,
     n, differences = len(pair), pair[:, 0] - pair[:, 1]
     if n == 1 and measure not in SHARES:
         return float(differences[0]), float("nan"), float("nan")
-    of_seeds = stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n ** 0.5 if n > 1 else 0.0
+    of_seeds = half_of_students(differences) if n > 1 else 0.0
     p = pair.mean(0).clip(0, 1)
     of_tuples = 1.96 * (p * (1 - p)).sum() ** 0.5 / base().n_test ** 0.5 if measure in SHARES else 0.0
     mean, half = differences.mean(), np.hypot(of_seeds, of_tuples)

@@ -148,10 +148,10 @@ class Leaders:
                                      "reconstruction") if (rows["metric"] == name).any()]
         return results.at_best_beta(rows, metrics, by=by, validated=results.validated(study)).set_index("method")
 
-    def best(self, study: str, metric: str, least: bool = False) -> tuple[str, float]:
+    def best(self, study: str, metric: str) -> tuple[str, float]:
         """The method's name in figures, and its value."""
         column = self.boards[study][metric].dropna()
-        method = column.idxmin() if least else column.idxmax()
+        method = column.idxmax()
         return METHOD_NAMES[method], float(column[method])
 
     def level(self, study: str, metric: str) -> list[str]:

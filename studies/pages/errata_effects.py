@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -21,6 +20,7 @@ from mmvm.pretrained import pretrained
 from mmvm.study import results
 from studies.pages import decoder
 from studies.pages.diagnostics import halves
+from studies.pages.intervals import half_of_students
 
 LATENT_DIM, N_TRAIN = 8, 352
 # six yes-or-no questions about a digit, so that a sample has several labels
@@ -47,8 +47,7 @@ class Effect:
     @property
     def half(self) -> float:
         """Half of the 95 % interval of the mean, by Student's t over the seeds or runs; infinite for one."""
-        n = len(self.changes)
-        return float(stats.t.ppf(0.975, n - 1) * np.std(self.changes, ddof=1) / n ** 0.5) if n > 1 else math.inf
+        return half_of_students(self.changes) if len(self.changes) > 1 else math.inf
 
     @property
     def resolved(self) -> bool:

@@ -84,7 +84,6 @@ def test_leaders_are_the_best_of_their_boards_beside_mmvm():
         assert "mmvm" in board.index and not board.index.str.contains("[:/]").any() and board.index.is_unique
         metric = leaders.own(study, "probe")
         assert leaders.best(study, metric)[1] == board[metric].max()
-        assert leaders.best(study, "imputation", least=True)[1] == board["imputation"].min()
         near = leaders.level(study, metric)
         assert near[0] == leaders.best(study, metric)[0] and len(near) < len(board)
     assert leaders.own("hippocampus", "probe") == "probe_shared"
