@@ -314,7 +314,7 @@ class MultimodalVAE(nn.Module):
             sizes = ", ".join(f"{m.name} {q.shape[-1]}" for m, q in zip(self.modalities, posteriors))
             raise UserError(f"the encoders' latents are of unequal sizes ({sizes}): give all the same number of "
                             "dimensions")
-        q = DiagonalGaussian.stack(posteriors)
+        q = self.objective.posteriors(DiagonalGaussian.stack(posteriors))
         return Posteriors.beside(q, batch.trust, [out[2] for out in outputs] if shown else None
                                  ) if self.objective.needs else q
 

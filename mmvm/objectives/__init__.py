@@ -6,7 +6,7 @@ from mmvm.objectives.base import Objective, Posteriors, Shared
 from mmvm.objectives.gates import Gated
 from mmvm.objectives.mixture import mixture_kl_monte_carlo, mixture_kl_pairwise, mixture_kl_variational
 from mmvm.objectives.mixture_prior import MMVM
-from mmvm.objectives.independent import Independent
+from mmvm.objectives.independent import Autoencoder, Independent
 from mmvm.objectives.joint import AVG, MVAE, Aggregated, MoE, MoPoE, PoE
 from mmvm.objectives.mmvaeplus import MMVAE, MMVAEPlus
 from mmvm.objectives.mvtcae import MVTCAE
@@ -18,7 +18,7 @@ from mmvm.options import Option
 from mmvm.schedule import Schedule
 # isort: on
 
-__all__ = ["AVG", "JMVAE", "METHODS", "MMVAE", "MMVM", "MVAE", "MVTCAE", "Aggregated", "Appearance", "Gated",
-           "Hellinger", "Independent", "MMVAEPlus", "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool", "Posteriors",
-           "Schedule", "Shared", "build", "method", "mixture_kl_monte_carlo", "mixture_kl_pairwise",
+__all__ = ["AVG", "JMVAE", "METHODS", "MMVAE", "MMVM", "MVAE", "MVTCAE", "Aggregated", "Appearance", "Autoencoder",
+           "Gated", "Hellinger", "Independent", "MMVAEPlus", "MoE", "MoPoE", "Objective", "Option", "PoE", "Pool",
+           "Posteriors", "Schedule", "Shared", "build", "method", "mixture_kl_monte_carlo", "mixture_kl_pairwise",
            "mixture_kl_variational"]

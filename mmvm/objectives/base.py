@@ -103,6 +103,10 @@ class Objective(nn.Module):
     def meet(self, widths: Sequence[int]) -> None:
         """Told by the model, where "features" are needed, how many numbers each encoder's heads read, M of them."""
 
+    def posteriors(self, q: DiagonalGaussian) -> DiagonalGaussian:
+        """What the encoders' Gaussians (M, B, D) are to the method, wherever the model encodes: themselves."""
+        return q
+
     def forward(self, q: DiagonalGaussian, observed: Tensor, step: int = 0) -> Shared:
         """Posteriors (M, B, D), `observed` (M, B) bool, number of updates made so far -> `Shared`."""
         raise NotImplementedError

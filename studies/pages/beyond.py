@@ -124,8 +124,8 @@ def generated_table(board: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def line_names(board: pd.DataFrame) -> list[str]:
     """What a line of `generated` is, in words."""
-    return [f"{METHOD_NAMES.get(line.method, line.method)}, β = {line.beta:g}: {DENSITY_NAMES[line.density]}"
-            for line in board.itertuples()]
+    return [METHOD_NAMES.get(line.method, line.method) + (f", β = {line.beta:g}" if line.beta else "")
+            + f": {DENSITY_NAMES[line.density]}" for line in board.itertuples()]
 
 
 class Leaders:

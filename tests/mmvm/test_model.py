@@ -446,3 +446,21 @@ def test_generate_names_an_unknown_target():
 
     with pytest.raises(UserError, match=r"\['sound'\] asked for: name some of"):
         make().generate(3, Density(), ["sound"])
+
+
+def test_autoencoders_are_encoded_to_points_read_no_width_and_cost_nothing_but_their_error():
+    from mmvm.objectives import build
+
+    model, x = make(build("autoencoder", D, len(SPECS)), beta=3.0), data(7)
+    q = model.encode(x)
+    assert float(q.std.max()) < 1e-4 and torch.equal(model.encode(x).mean, q.mean)
+    terms = model(x)
+    assert torch.equal(terms.regulariser, torch.zeros(7))
+    weights = torch.tensor([spec.weight for spec in SPECS])
+    torch.testing.assert_close(terms.loss, -(weights[:, None] * terms.log_likelihood).sum(0))
+    at_the_means = model.log_likelihood(x, None, q.mean.unsqueeze(0))[0]
+    torch.testing.assert_close(terms.log_likelihood, at_the_means, rtol=1e-3, atol=1e-2)
+    terms.loss.mean().backward()
+    assert all(w.grad is not None and bool(w.grad.isfinite().all()) for w in model.parameters())  # as DDP wants
+    with pytest.raises(UserError, match="autoencoders have no prior to sample from: give a density"):
+        model.generate(2)

@@ -122,7 +122,7 @@ def test():
     ({"learning_rate": math.inf}, "^learning_rate must be a finite number, got inf"),
     ({"seed": -1}, r"^seed must be at least 0 and below 2\^32, got -1"),
     ({"data_seed": 2 ** 32}, r"^data_seed must be at least 0 and below 2\^32"),
-    ({"objective": "vae"}, "^unknown objective 'vae': there are mmvm, independent, avg, "),
+    ({"objective": "vae"}, "^unknown objective 'vae': there are mmvm, independent, autoencoder, avg, "),
     ({"network": "mlp"}, "^unknown network 'mlp': there are conv, norm, resnet$"),
     ({"network": "conv:channels=0"}, "^network 'conv:channels=0': channels must be integer at least 1, got '0'"),
     ({"optimizer": "adam:decay=linear"}, r"decay must be none \| cosine, got 'linear'"),
