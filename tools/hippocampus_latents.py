@@ -27,7 +27,7 @@ def latents(profile: str, root: str) -> dict[str, np.ndarray]:
     best = best.set_index("method")["beta"]
     p = replace(Hippocampus.from_profile(profile), root=root, out="")
     sessions = p.sessions()
-    train, test = p.windows(sessions, "train"), p.windows(sessions, "test")
+    train, test = p.cut(sessions, "train"), p.cut(sessions, "test")
     found = {"names": np.array(test.names), "labels": test.labels.numpy(), "window": test.window.numpy()}
     for method in METHODS[profile]:
         run = replace(p.with_method(method), beta=float(best[method]))

@@ -70,9 +70,14 @@ def means_and_labels(model: MultimodalVAE, data: MultimodalData) -> tuple[list[n
 
 def some_of(data: MultimodalData, n: int | None, seed: int) -> MultimodalData:
     """`n` random samples, in random order; all, as they are, for None or where there are no more."""
-    if n is None or n >= len(data):
-        return data
-    return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
+    return data if n is None or n >= len(data) else data.subset(some_rows(len(data), n, seed))
+
+
+def some_rows(rows: int, n: int | None, seed: int) -> Tensor:
+    """The numbers of the samples that `some_of` takes of so many."""
+    if n is None or n >= rows:
+        return torch.arange(rows)
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:n]
 
 
 def labels_of(data: MultimodalData) -> Tensor:

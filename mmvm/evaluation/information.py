@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import means_of, posteriors, some_of
+from mmvm.evaluation.encodings import means_of, posteriors, some_of, some_rows
 from mmvm.evaluation.probe import logistic_regression
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
@@ -114,8 +114,8 @@ class SharedInformation:
 
 
 @torch.no_grad()
-def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None = 10_000,
-                       seed: int = 0) -> SharedInformation:
+def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None = 10_000, seed: int = 0,
+                       groups: Any = None) -> SharedInformation:
     """The part of I(x_m; z_m) that another modality's latent predicts, and the part that it does not.
 
     Contrastive (InfoNCE; van den Oord et al. 2018): how much likelier a draw of z_m is given the z_n of its own sample
@@ -126,14 +126,17 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
     true of every r and never above log K. Here r is a Gaussian, its mean a ridge regression on a draw of z_n, its
     covariance that of the residuals (Ledoit and Wolf's) or a multiple of it; all of it is fitted to one half of the
     samples, and the other is asked, both ways. Tight where the latents are jointly Gaussian and log K is far; low where
-    z_n tells in other than a linear way, which then counts as private. Raises `UserError` for fewer than four samples
-    per latent dimension that have both.
+    z_n tells in other than a linear way, which then counts as private. Samples that resemble each other, such as
+    windows of one trial, belong in one half, or the bound is none: give their group's number as `groups` (N,). Raises
+    `UserError` for fewer than four samples per latent dimension that have both.
 
     >>> found = mmvm.evaluation.shared_information(model, data)
     >>> bool((found.shared < found.ceiling)[0, 1]), found.private.shape
     (True, (2, 2))
     """
-    q, observed = posteriors(model, some_of(data, n, seed))
+    index = some_rows(len(data), n, seed)
+    q, observed = posteriors(model, data.subset(index))
+    groups = None if groups is None else torch.as_tensor(np.asarray(groups))[index]
     generator, m = torch.Generator().manual_seed(seed), len(data.specs)
     found, z = np.full((3, m, m), np.nan), q.sample(generator)
     for a, b in ((a, b) for a in range(m) for b in range(m) if a != b):
@@ -145,10 +148,19 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
             raise UserError(f"{rows} samples have both {data.names[a]} and {data.names[b]}, latents of {width} "
                             f"dimensions take {4 * width} at least: give more data")
         own, given = z[a][both], z[b][both]
-        halves = torch.randperm(rows, generator=generator).tensor_split(2)
+        halves = _halves(rows, None if groups is None else groups[both.cpu()], generator)
         shared = np.mean([_contrast(own[fit], given[fit], own[ask], given[ask]) for fit, ask in (halves, halves[::-1])])
         found[:, a, b] = shared, _information(q[a][both], own) - shared, math.log(len(halves[1]))
     return SharedInformation(*found)
+
+
+def _halves(rows: int, groups: Tensor | None, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The numbers of all rows, cut in two at random, groups (rows,) as a whole."""
+    if groups is None:
+        return torch.randperm(rows, generator=generator).tensor_split(2)
+    names = groups.unique()
+    first = torch.isin(groups, names[torch.randperm(len(names), generator=generator)[:len(names) // 2]])
+    return first.nonzero().flatten(), (~first).nonzero().flatten()
 
 
 def _contrast(z: Tensor, given: Tensor, asked: Tensor, at: Tensor) -> float:
@@ -205,14 +217,15 @@ def total_correlation(model: MultimodalVAE, data: MultimodalData, n: int | None 
 
 def kept(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
          factors: Mapping[str, tuple[Any, Any]] | None = None, classes: Collection[str] = (), n: int = 10_000,
-         seed: int = 0) -> tuple[dict[str, list[tuple[str, str, float]]], dict[str, str]]:
+         seed: int = 0, groups: Any = None) -> tuple[dict[str, list[tuple[str, str, float]]], dict[str, str]]:
     """All of this file as result rows: metric -> its (source, target, value), averages with target "mean", or "cross"
     of pairs; and metric -> note, where there is one. Numbers that do not exist have no row. On `test`:
 
     information        I(x_m; z_m) from below, nats (`rate`); its ceiling is in the note
     information_upper  the same from above
     aggregate_kl       KL of the aggregate posterior to N(0, I), nats (`Rate.marginal`)
-    information_shared, information_private  of target m, what source n tells and does not (`SharedInformation`)
+    information_shared, information_private  of target m, what source n tells and does not (`SharedInformation`);
+                       `groups` are those of the test samples
     total_correlation  of all modalities' latents, nats; where enough samples have all (M D + 2)
     factor_NAME_linear, factor_NAME_nonlinear  accuracy of the `classes`, else R^2, fitted to `train` (`factor_probes`)
 
@@ -220,7 +233,7 @@ def kept(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
     >>> rows["information"][-1][:2], sorted(rows)[:2]
     (('', 'mean'), ['aggregate_kl', 'factor_z_linear'])
     """
-    found, pairs = rate(model, test, n, seed), shared_information(model, test, n, seed)
+    found, pairs = rate(model, test, n, seed), shared_information(model, test, n, seed, groups)
     single = {"information": found.information, "information_upper": found.upper, "aggregate_kl": found.marginal}
     if factors:
         single |= {f"factor_{name.replace('/', '_')}": x

@@ -61,6 +61,7 @@ MODALITY_MARKERS = ("o", "s", "^", "D", "v")
 SEQUENTIAL = "cividis"  # heat maps and continuous colour: read the same with and without colour vision
 WIDTH = 6.7             # inches: the text's width on paper (A4 less tools/pdf.py's margins)
 SMALLEST = 9.0          # points of the smallest letters
+UNLIKE = 30             # times another error, which would be a line at 0 beside it
 
 
 def use_style() -> None:
@@ -212,7 +213,8 @@ def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
 def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
     """How to see what ails a run: a row per entry of `runs` (title -> history with the columns of
     `mmvm.evaluation.diagnostics`); panels of rate, error, distance of the latents' centre from 0 over their spread,
-    and mixture weight, over the epochs, a line per modality."""
+    and mixture weight, over the epochs, a line per modality. Rates have one axis in all rows; errors that differ by
+    more than `UNLIKE` times one that is logarithmic beyond 10."""
     panels = {"rate/": "rate (nats)", "log_likelihood/": "error (nats)", "distance": "distance / spread",
               "weight/": "mixture weight"}
     fig, axes = plt.subplots(len(runs), len(panels), figsize=(WIDTH, 1.7 * len(runs) + 0.5), squeeze=False)
@@ -230,6 +232,12 @@ def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
             if i == 0:
                 ax.set_title(label, loc="left")
         row[0].set_ylabel(title)
+        largest = [float(np.nanmax(np.abs(line.get_ydata()))) for line in row[1].get_lines()]
+        if max(largest) > UNLIKE * min(largest):  # or the smaller one would lie flat on 0
+            row[1].set_yscale("symlog", linthresh=10)
+    highest = max(ax.get_ylim()[1] for ax in axes[:, 0])
+    for ax in axes[:, 0]:
+        ax.set_ylim(0, highest)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -252,10 +260,13 @@ def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits
 
 
 def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
-             shared_axes: bool = True, error: str = "reconstruction error, nats per tuple") -> Figure:
+             shared_axes: bool = True, error: str | Mapping[str, str] = "reconstruction error, nats per tuple",
+             edges: Mapping[str, pd.DataFrame] | None = None) -> Figure:
     """`metrics` (column -> label) against the reconstruction error, one line per method over beta, one column of
     panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics). A column "<metric> sd"
-    is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out."""
+    is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out. `error` names the x axis,
+    of all or by title; `edges` (title -> columns method and metrics) are scores of which no error is known, drawn at
+    the right edge."""
     fig, axes = plt.subplots(len(metrics), len(boards), figsize=(WIDTH, 2.5 * len(metrics)), squeeze=False,
                              sharex="col", sharey="row" if shared_axes else False)
     handles = {}
@@ -273,11 +284,14 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
                     line["reconstruction"], line[metric], **spread, color=METHOD_COLOURS[method],
                     marker=METHOD_MARKERS[method], linewidth=1.2, capsize=2, elinewidth=1, label=METHOD_NAMES[method],
                     zorder=3 if method == "mmvm" else 2)
+            for _, line in (edges or {}).get(title, board.iloc[:0]).iterrows():
+                ax.plot(0.985, line[metric], transform=ax.get_yaxis_transform(), color=METHOD_COLOURS[line["method"]],
+                        marker=METHOD_MARKERS[line["method"]], fillstyle="none", linestyle="none", clip_on=False)
             shown = board[board["method"] == "mmvm"].sort_values("beta")
             _name_ends(ax, shown["reconstruction"], shown[metric], [rf"$\beta$={fraction(b)}" for b in shown["beta"]],
                        METHOD_COLOURS["mmvm"])
         lowest = [ax for ax in column if ax.axison][-1]
-        lowest.set_xlabel(error)
+        lowest.set_xlabel(error if isinstance(error, str) else error[title])
         lowest.tick_params(labelbottom=True)
     for ax, label in zip(axes[:, 0], metrics.values()):
         ax.set_ylabel(label)

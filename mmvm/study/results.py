@@ -19,7 +19,7 @@ from mmvm.training import PREFIX
 from mmvm.training.lock import in_turn
 
 __all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "validated",
-           "with_spread"]
+           "with_own_error", "with_spread"]
 
 COLUMNS = {
     "experiment": "chapter that the run belongs to",
@@ -201,6 +201,28 @@ def _one_length(table: pd.DataFrame) -> pd.DataFrame:
     keys = [table["profile"], table["method"], table["beta"]]
     most = table["updates"].where(stopped).groupby(keys).transform("max")
     return table.assign(updates=most.where(stopped, table["updates"]).astype(int))
+
+
+def with_own_error(table: pd.DataFrame) -> pd.DataFrame:
+    """`table`, and for each run a row of the metric "own_error", target "sum": nats per sample, unweighted, with
+    every modality decoded from a latent that knows it. It is sum_m -log p(x_m | z_m) with z_m drawn from q_m alone (the
+    diagonal of `imputation`) or as in training with everything given (`reconstruction`), whichever is smaller.
+
+    `reconstruction` alone compares unlike things: training draws z_m from q_m in MMVM and independent VAEs and from
+    one joint posterior in others, but a mixture's decoders mostly read latents of other modalities. Runs without rows
+    of single pairs get none.
+
+    >>> table = mmvm.study.results.append(mmvm.study.run(Toy(epochs=1)).rows, folder / "results.csv")
+    >>> own = mmvm.study.results.with_own_error(table)
+    >>> len(own) - len(table) == own["metric"].eq("own_error").sum() == 1
+    True
+    """
+    trained = table[(table["metric"] == "reconstruction") & (table["target"] == "sum")]
+    alone = table[(table["metric"] == "imputation") & (table["source"] == table["target"])]
+    alone = alone.groupby(["profile", "run"])["value"].sum().rename("alone")
+    own = trained.join(alone, on=["profile", "run"], how="inner")
+    own = own.assign(metric="own_error", value=own[["value", "alone"]].min(axis=1)).drop(columns="alone")
+    return pd.concat([table, own], ignore_index=True)
 
 
 def chooser(table: pd.DataFrame, by: str = "probe") -> str:

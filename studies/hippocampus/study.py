@@ -162,7 +162,7 @@ class Hippocampus(Study):
         under permuted trials; silhouette_odor and silhouette_animal; coherence, imputation and deviance_explained
         (M, M), deviance_label (M,); reconstruction (M,) in nats and squared_error (M,), without the constant, where
         that is the likelihood; effective_beta. Of simulated rats also odor_recovery, odor_recovery_shared and
-        state_recovery (M,). With `information` the rows of `evaluation.kept`, the factors as in `_factors`."""
+        state_recovery (M,). With `information` the rows of `evaluation.kept`, the factors as in `known`."""
         probes = alignment.probes(model, train, test)
         groups, labels = hippocampus.trial_numbers(test), test.labels.numpy()
         reconstruction = evaluation.reconstruction_error(model, test)
@@ -186,9 +186,9 @@ class Hippocampus(Study):
                 [spec.likelihood.floor(int(np.prod(spec.shape))) for spec in test.specs])
         metrics.update(self._recovery(model, train, test))
         if self.information:
-            factors = self._factors(train, test)
+            factors = self.known(train, test)
             rows, notes = evaluation.kept(model, train, test, factors, {"odor", "position"} & set(factors),
-                                          seed=self.data_seed)
+                                          seed=self.data_seed, groups=groups)
             metrics.update(rows)
             metrics.notes.update(notes)
         return metrics
@@ -225,7 +225,7 @@ class Hippocampus(Study):
                                                           starts=starts) for data in (train, test)]
                 for what in ("odor", "state")}
 
-    def _factors(self, train: Windows, test: Windows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def known(self, train: Windows, test: Windows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What is known of the windows, of training and test: odor (N,), time (N,), the number of the window in its
         trial, position (M, N) in the sequence where all sessions say it, and state_1 and state_2 (M, N) of simulated
         rats. Without what does not differ."""

@@ -21,6 +21,7 @@ from mmvm.pretrained import pretrained
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES
 from studies.polymnist.study import PolyMNIST
+from studies.polymnist.variety import READABLE
 
 # what is trained -> exponent -> the method's text; the geometric pool is where all of them begin, the divergence itself
 FAMILY = {
@@ -54,6 +55,7 @@ GROUPS = {"grows": GROWING, "fades": tuple(dict.fromkeys(FADING)), "joint poster
 OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
 GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",
              "joint_distance", "joint_nearest")
+STROKES = ("ink", "slant")  # of `factor_spread`
 DENSITY_NAMES = {"prior": "its own prior", "mixture": "Gaussian mixture", "diffusion": "diffusion"}
 
 
@@ -86,6 +88,14 @@ def update_costs() -> pd.Series:
     return 100 * (own.groupby("arm")["value"].last().astype(float) - 1)
 
 
+def diffusion_seconds() -> pd.Series:
+    """Seconds of an update and of 1,000 samples of 50 steps of a latent diffusion: M = 5, D = 512, the default network,
+    the last machine's measurement (`python -m benchmarks diffusion --keep`)."""
+    measured = pd.read_csv(paths.REPOSITORY / "benchmarks" / "results.csv", keep_default_na=False)
+    own = measured[(measured["benchmark"] == "diffusion") & (measured["metric"] == "seconds")].sort_values("date")
+    return own.groupby("arm")["value"].last().astype(float)
+
+
 def pools_table(board: pd.DataFrame) -> pd.DataFrame:
     """As a reader sees it."""
     columns = {"shared probe": ("probe_shared", 2), "transfer": ("transfer", 2),
@@ -96,7 +106,8 @@ def pools_table(board: pd.DataFrame) -> pd.DataFrame:
 
 def generated(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a method, beta and density of `evaluation.generation`'s rows: seeds, and mean and standard deviation
-    ("<measure> sd") of `GENERATED`."""
+    ("<measure> sd") of `GENERATED`; of strokes, ink and slant, the spread over the data's, and how well the worse of
+    them can be read."""
     lines = []
     averages = rows[(rows["source"] == "") & (rows["target"] == "mean")]
     for (method, beta), part in averages.groupby(["method", "beta"]):
@@ -107,7 +118,9 @@ def generated(rows: pd.DataFrame) -> pd.DataFrame:
                 mean, spread = values.mean(), values.std()
                 lines.append({"method": method, "beta": beta, "density": density, "seeds": own["seed"].nunique(),
                               **{name: mean[name] for name in GENERATED},
-                              **{f"{name} sd": spread[name] for name in GENERATED}})
+                              **{f"{name} sd": spread[name] for name in GENERATED},
+                              "strokes": np.mean([mean.get(f"joint_spread_{name}", np.nan) for name in STROKES]),
+                              "readable": min(mean.get(f"readable_{name}", np.nan) for name in STROKES)})
     board = pd.DataFrame(lines)
     order = {method: i for i, method in enumerate(METHOD_NAMES)}
     return board.sort_values(["method", "beta"], ignore_index=True, kind="stable",
@@ -118,8 +131,11 @@ def generated_table(board: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """As a reader sees it; `names` of the lines."""
     heads = ("joint", "given one", "given two", "variety", "distance", "nearest")
     digits = (2, 2, 2, 2, 0, 2)
-    return pd.DataFrame({"": list(names), **{
+    table = pd.DataFrame({"": list(names), **{
         head: results.with_spread(board, name, n).to_numpy() for head, name, n in zip(heads, GENERATED, digits)}})
+    if "strokes" in board and board["strokes"].notna().any():
+        table["strokes"] = board["strokes"].where(board["readable"] > READABLE).map("{:.2f}".format).to_numpy()
+    return table.replace("nan", "")
 
 
 def line_names(board: pd.DataFrame) -> list[str]:
@@ -141,11 +157,11 @@ class Leaders:
         return {study: self._board(study, by) for study, by in self.RULES.items()}
 
     def _board(self, study: str, by: str) -> pd.DataFrame:
-        rows = results.read(study)
+        rows = results.with_own_error(results.read(study))
         rows = rows[(rows["profile"] == "laptop") & ~rows["method"].str.contains("[:/]")
                     & (rows["method"] != "supervised")]
         metrics = [name for name in ("probe", "probe_shared", "coherence", "imputation", "state_recovery",
-                                     "reconstruction") if (rows["metric"] == name).any()]
+                                     "own_error") if (rows["metric"] == name).any()]
         return results.at_best_beta(rows, metrics, by=by, validated=results.validated(study)).set_index("method")
 
     def best(self, study: str, metric: str) -> tuple[str, float]:
@@ -299,7 +315,7 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
     one, another = (METHOD_NAMES[name] for name in scored.index[:2])
     kept, shared = ([rats.loc["independent", metric], rats.loc["mmvm", metric], joint_models(rats)[metric].max()]
                     for metric in ("state_recovery", "probe_shared"))
-    by_error = digits.sort_values("reconstruction")
+    by_error = digits.sort_values("own_error")
     most_hidden = hidden[0.75].sort_values()
     names = {**METHOD_NAMES, "clipped": "MMVM with clipped gradients"}
     answers = {
@@ -312,7 +328,7 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
         "impute": (
             f"{leaders.names('coherence')}; where a modality's own reconstruction counts as well, see the errors",
             f"Coherence: {leaders.said('coherence')}. Own error in nats and coherence on digits: " + ", ".join(
-                f"{METHOD_NAMES[name]} {line['reconstruction']:.0f} and {line['coherence']:.2f}"
+                f"{METHOD_NAMES[name]} {line['own_error']:.0f} and {line['coherence']:.2f}"
                 for name, line in by_error.iterrows()) + "."),
         "generate": (
             "with MMVM <code>fit_latent_density</code> for draws that agree, <code>fit_latent_diffusion</code> "

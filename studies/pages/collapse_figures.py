@@ -81,7 +81,7 @@ def digits(runs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     of its seeds, which are dots. `kept` is the board of `studies.pages.information`."""
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
     for method in (name for name in METHOD_NAMES if name in set(runs["method"])):
-        for ax, table, column in zip(axes, (runs, kept, runs), ("probe", "private", "reconstruction")):
+        for ax, table, column in zip(axes, (runs, kept, runs), ("probe", "private", "own_error")):
             own = table[table["method"] == method]
             mean, colour = own.groupby("beta")[column].mean(), METHOD_COLOURS[method]
             ax.plot(own["beta"], own[column], "o", color=colour, markersize=2.4, alpha=0.6)

@@ -22,7 +22,7 @@ NAMES = 11.0  # points, in a figure that a phone halves
 HALF = 4.0  # inches at 80 pixels each: beside its neighbour at a desk, below it on a phone, with text of 11 pixels
 # where the name of a method stands from the point that it names: in points, to the right and up
 HERE = {"mmvm": (-14, -26), "independent": (30, -66), "avg": (-27, -15), "poe": (24, -24), "moe": (-17, -30),
-        "mopoe": (-10, 10), "mmvaeplus": (12, 10), "mvtcae": (-24, 10)}
+        "mopoe": (34, 27), "mmvaeplus": (-14, 10), "mvtcae": (50, 13)}
 PAPER = {"mmvm": (34, 2), "independent": (18, -18), "avg": (-12, 10), "poe": (2, -19), "moe": (-6, 10),
          "mopoe": (0, 10), "mmvaeplus": (0, 10)}
 
@@ -34,11 +34,12 @@ def frontier(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mapping[str, tuple[float, float]],
-                        limits: Mapping) -> plt.Figure:
+                        limits: Mapping, edge: pd.Series | None = None) -> plt.Figure:
     """The linear probe against the reconstruction error, a line per method over beta, its name at its line of `named`.
 
     Both hold the columns method, beta, reconstruction and probe; where "probe sd" is a number, a bar is drawn. The
     broad grey line is the best that a method reaches at this error or less. `limits` of the axes, as of `Axes.set`.
+    `edge` (method -> probe): of which no error is known, drawn at the right edge.
     """
     fig, ax = plt.subplots(figsize=(HALF, 3.4), dpi=160)
     best = frontier(board)
@@ -57,7 +58,10 @@ def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mappi
                     textcoords="offset points", color=colour, fontsize=11, ha="center", zorder=5,
                     fontweight="bold" if method == "mmvm" else "normal",
                     arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4})
-    ax.set(xlabel="reconstruction error (nats)", ylabel="linear probe", **limits)
+    for method, probe in ({} if edge is None else edge).items():
+        ax.plot(0.98, probe, transform=ax.get_yaxis_transform(), color=METHOD_COLOURS[method], fillstyle="none",
+                marker=METHOD_MARKERS[method], markersize=6)
+    ax.set(**{"xlabel": "reconstruction error (nats)", "ylabel": "linear probe", **limits})
     ax.tick_params(labelsize=10.5)
     for label in (ax.xaxis.label, ax.yaxis.label):
         label.set_size(11)

@@ -2,7 +2,11 @@
 
 `reproduced` the same data, measure and test rows, and a difference within the sum of the spreads and of the error of
 reading; `not reproduced` the same, and a greater difference; `not comparable` all else, with the reason. Of orderings
-the same words say whether ours is the paper's; these are looked at on other data too, and say so.
+the same words say whether ours is the paper's, and `undecided` where the gap's 95 % interval over seeds holds 0; these
+are looked at on other data too, and say so.
+
+The released code counts the KL of a joint model once per modality, ours once: a beta that the paper states for one is
+M times as large here (`Rows.our_beta`).
 """
 
 import functools
@@ -18,37 +22,40 @@ from mmvm import paths
 from mmvm.study import STUDIES, Study, results
 from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, WIDTH
 from mmvm.training import PREFIX
+from studies.pages.intervals import half_of_welchs
 
 PAPER = paths.REPOSITORY / "data" / "reference" / "paper.csv"
-STATES = ("reproduced", "not reproduced", "not comparable")
+STATES = ("reproduced", "not reproduced", "undecided", "not comparable")
 READING = {"nats": 50.0, "FID": 5.0}  # of a number read off a figure; of shares and the like:
 READING_ELSEWHERE = 0.01
 
 
 @dataclass(frozen=True)
 class Ours:
-    """Where the numbers of a data set are: the chapter (also name of its rows), its profiles with what sets their data
-    apart from the paper's, nearest first, and measure -> our metric, its target, what sets it apart."""
+    """Where the numbers of a data set are: the chapter (also name of its rows), the profile of the runs ("": none) and
+    what sets its data apart from the paper's, the number of modalities, and measure -> our metric, its target, what
+    sets it apart."""
 
     title: str
-    profiles: dict[str, str] = field(default_factory=dict)
+    profile: str = ""
+    apart: str = ""
+    n_modalities: int = 1
     measures: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
 
 DATA = {
-    "polymnist": Ours("PolyMNIST", {
-        "translated": "other photos", "laptop": "digits in place, other photos"}, {
+    "polymnist": Ours("PolyMNIST", "laptop", "digits in place, other photos", 3, {
         "reconstruction": ("reconstruction", "sum", ""), "probe": ("probe", "mean", ""),
         "coherence": ("coherence", "mean", ""), "classifier_accuracy": ("classifier_accuracy", "mean", "")}),
     "celeba": Ours("CelebA"),
-    "cub": Ours("CUB", {"laptop": "painted birds, no photographs"}, {
+    "cub": Ours("CUB", "laptop", "painted birds, no photographs", 2, {
         "reconstruction": ("reconstruction_weighted", "mean", "padding left out"),
         "probe": ("probe_auroc_hard", "mean", ""), "coherence": ("coherence_auroc_hard", "mean", "")}),
-    "hippocampus": Ours("Hippocampus", {"laptop": "simulated rats"}, {
+    "hippocampus": Ours("Hippocampus", "laptop", "simulated rats", 5, {
         "reconstruction": ("squared_error", "mean", "other trials than those trained on"),
         "probe": ("probe", "mean", "other trials than those trained on"),
         "coherence": ("coherence", "mean", "other trials than those trained on")}),
-    "mimic-cxr": Ours("MIMIC-CXR", {"laptop": "phantoms, no patients"}, {
+    "mimic-cxr": Ours("MIMIC-CXR", "laptop", "phantoms, no patients", 2, {
         "auroc": ("auroc", "", "forests of 30 trees"), "probe": ("probe", "mean", "forests of 30 trees"),
         "reconstruction": ("reconstruction", "sum", "64 x 64 pixels")}),
     "not named": Ours("Not named"),
@@ -126,27 +133,27 @@ class Rows:
     def __init__(self) -> None:
         self.tables = {}
         for name, ours in DATA.items():
-            if ours.profiles:
+            if ours.profile:
                 metrics = {metric for metric, *_ in ours.measures.values()}
                 table = results.read(name)
-                self.tables[name] = table[table["profile"].isin(ours.profiles) & table["metric"].isin(metrics)]
+                self.tables[name] = table[(table["profile"] == ours.profile) & table["metric"].isin(metrics)]
         self._boards: dict[tuple, pd.DataFrame] = {}
         self._best: dict[tuple, float | None] = {}
         self._runs: dict[str, dict] = {}
 
-    def board(self, dataset: str, profile: str, measure: str, view: str = "", label: str = "") -> pd.DataFrame:
+    def board(self, dataset: str, measure: str, view: str = "", label: str = "") -> pd.DataFrame:
         """Our rows of a measure: one a run, columns of the rows."""
-        key = (dataset, profile, measure, view, label)
+        key = (dataset, measure, view, label)
         if key not in self._boards:
             self._boards[key] = self._board(*key)
         return self._boards[key]
 
-    def _board(self, dataset: str, profile: str, measure: str, view: str, label: str) -> pd.DataFrame:
+    def _board(self, dataset: str, measure: str, view: str, label: str) -> pd.DataFrame:
         table, ours = self.tables[dataset], DATA[dataset]
         if measure not in ours.measures:
             return table.iloc[:0]
         metric, target, _ = ours.measures[measure]
-        rows = table[(table["profile"] == profile) & (table["metric"] == metric)]
+        rows = table[table["metric"] == metric]
         if not view:
             rows = rows[(rows["source"] == "") & (rows["target"] == target)]
             return rows if measure != "classifier_accuracy" else rows.assign(method="classifier")
@@ -156,15 +163,15 @@ class Rows:
             rows[rows["source"].isin(views) & (rows["target"] == label)]
         return rows.assign(value=rows.groupby("run")["value"].transform("mean")).drop_duplicates("run")
 
-    def best_beta(self, dataset: str, profile: str, method: str, measure: str) -> float | None:
+    def best_beta(self, dataset: str, method: str, measure: str) -> float | None:
         """Where validation samples, or where there are none the lowest seed's test samples, have the highest probe, or
         coherence if that is the measure; None without a run."""
         by = measure if measure == "coherence" else "probe"
-        key = (dataset, profile, by)
+        key = (dataset, by)
         if key not in self._best:
             rows = self.board(*key)
             rows = rows[~rows["method"].str.contains("[/:]")]  # variants, of which the paper has none
-            chose = results.validated(dataset) if profile == "laptop" else None
+            chose = results.validated(dataset)
             if chose is not None:
                 metric, target, _ = DATA[dataset].measures[by]
                 chose = chose[(chose["metric"] == PREFIX + metric) & (chose["source"] == "")
@@ -174,20 +181,27 @@ class Rows:
             self._best[key] = dict(zip(best["method"], best["beta"]))
         return self._best[key].get(method)
 
-    def find(self, dataset: str, method: str, measure: str, beta: str, view: str = "", label: str = "",
-             curve: bool = False) -> pd.DataFrame:
-        """Our runs behind a number of the paper, of the profile whose data are nearest; `curve`: of the one with all
-        betas, as a best over beta needs."""
-        profiles = list(DATA[dataset].profiles)
-        for profile in profiles[-1:] if curve or beta == "best" else profiles:
-            rows = self.board(dataset, profile, measure, view, label)
-            rows = rows[rows["method"] == method]
-            if method != "classifier" and len(rows):
-                at = float(beta) if beta not in ("best", "") else self.best_beta(dataset, profile, method, measure)
-                rows = rows[rows["beta"] == at]
-            if len(rows):
-                return rows[rows["updates"] == rows["updates"].max()]
-        return self.tables[dataset].iloc[:0] if dataset in self.tables else pd.DataFrame()
+    def our_beta(self, dataset: str, method: str, measure: str, beta: str, known: pd.Series) -> float | None:
+        """Which of the `known` betas of a method stands beside the paper's: the best one where that is meant or none is
+        stated, the same one, or of a joint model the nearest to M times the paper's on a logarithmic scale, the smaller
+        of two as near; None where that is off by more than a factor of 2."""
+        if beta in ("best", ""):
+            return self.best_beta(dataset, method, measure)
+        if method not in JOINT:
+            return float(beta)
+        wanted = float(beta) * DATA[dataset].n_modalities
+        off, nearest = min((abs(math.log(value / wanted)), value) for value in sorted(set(known)))
+        return nearest if off <= math.log(2) + 1e-9 else None
+
+    def find(self, dataset: str, method: str, measure: str, beta: str, view: str = "", label: str = "") -> pd.DataFrame:
+        """Our runs behind a number of the paper."""
+        if dataset not in self.tables:
+            return pd.DataFrame()
+        rows = self.board(dataset, measure, view, label)
+        rows = rows[rows["method"] == method]
+        if method != "classifier" and len(rows):
+            rows = rows[rows["beta"] == self.our_beta(dataset, method, measure, beta, rows["beta"])]
+        return rows[rows["updates"] == rows["updates"].max()]
 
     def made(self, dataset: str, run: str) -> dict:
         """Of a run: its beta, commit, command, and whether today's parameters name it as the row does."""
@@ -223,10 +237,10 @@ def names_the_run(row: pd.Series) -> bool:
     return profile_of(row["experiment"], row["profile"]).with_settings(settings(row)).run_hash() == row["run"]
 
 
-def why_not(line: pd.Series, profile: str) -> str:
+def why_not(line: pd.Series) -> str:
     """What keeps a number of the paper from being compared with one of ours; empty: nothing."""
     ours = DATA[line["dataset"]]
-    reasons = [ours.profiles[profile], ours.measures[line["measure"]][2]]
+    reasons = [ours.apart, ours.measures[line["measure"]][2]]
     return "; ".join([*(reason for reason in reasons if reason),
                       *["the brief does not define its measure"] * (line["kind"] == "claimed")])
 
@@ -255,22 +269,22 @@ def compare(rows: Rows | None = None, numbers: pd.DataFrame | None = None) -> pd
             continue
         by_seed = own.groupby("seed")["value"].mean()
         value, spread, first = by_seed.mean(), by_seed.std(), own.sort_values("seed", kind="stable").iloc[0]
-        reason = why_not(line, first["profile"])
+        reason = why_not(line)
         made = rows.made(line["dataset"], first["run"])
         if line["method"] == "classifier":  # of all methods' runs alike
             made = {**made, "our beta": math.nan}
         found.append({"ours": value, "our spread": spread, "seeds": len(by_seed), "profile": first["profile"],
-                      "date": own["date"].max(), "data": DATA[line["dataset"]].profiles[first["profile"]],
+                      "date": own["date"].max(), "data": DATA[line["dataset"]].apart,
                       "state": state_of(line, value, spread, reason), "reason": reason, **made})
     return pd.concat([numbers.reset_index(drop=True), pd.DataFrame(found)], axis=1)
 
 
-def ordering(claim: Claim, value: dict[str, tuple[float, float]]) -> tuple[float, float]:
-    """The gap between the lowest of `above` and the highest of `below`, and both's spreads added in squares."""
+def ordering(claim: Claim, value: dict[str, tuple[float, float, int]]) -> tuple[float, float]:
+    """The gap between the lowest of `above` and the highest of `below`, and half of its 95 % interval by Welch's t, of
+    method -> (mean, standard deviation, number of seeds). The deviation given for one seed is that of three others."""
     low = min(claim.above, key=lambda method: value[method][0])
     high = max(claim.below, key=lambda method: value[method][0])
-    spreads = [value[method][1] for method in (low, high)]
-    return value[low][0] - value[high][0], math.hypot(*(0.0 if math.isnan(spread) else spread for spread in spreads))
+    return value[low][0] - value[high][0], half_of_welchs(value[low][1:], value[high][1:], least=2)
 
 
 def stated(claim: Claim, numbers: pd.DataFrame) -> dict[str, float]:
@@ -284,15 +298,15 @@ def stated(claim: Claim, numbers: pd.DataFrame) -> dict[str, float]:
 
 
 def claims(rows: Rows | None = None, numbers: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Each of `CLAIMS`: the gap in the paper, ours with its spread, seeds, and whether our rows show the ordering:
-    `reproduced` where our gap is greater than its spread, else `not reproduced`; the reason says where it is no
-    greater, either way. A method with one seed has the widest spread that runs of its profile have in the measure."""
+    """Each of `CLAIMS`: the gap in the paper, ours with half of its 95 % interval ("spread"), seeds, and whether our
+    rows show the ordering: `undecided` where the interval holds 0, else `reproduced` or `not
+    reproduced`. A method with one seed has the widest spread that runs of its profile have in the measure."""
     rows, numbers = rows or Rows(), paper() if numbers is None else numbers
     found = []
     for claim in CLAIMS:
-        theirs, _ = ordering(claim, {method: (value, 0.0) for method, value in stated(claim, numbers).items()})
+        theirs, _ = ordering(claim, {method: (value, 0.0, 1) for method, value in stated(claim, numbers).items()})
         line = {"dataset": claim.dataset, "claim": claim.words, "paper's gap": theirs}
-        own = {method: rows.find(claim.dataset, method, claim.measure, claim.beta, claim.view, claim.label, curve=True)
+        own = {method: rows.find(claim.dataset, method, claim.measure, claim.beta, claim.view, claim.label)
                for method in (*claim.above, *claim.below)}
         if any(part.empty for part in own.values()):
             reason = NO_RUN.get(claim.dataset) or NO_RUN.get(claim.measure) or "not all methods have runs"
@@ -301,16 +315,16 @@ def claims(rows: Rows | None = None, numbers: pd.DataFrame | None = None) -> pd.
             continue
         by_seed = {method: part.groupby("seed")["value"].mean() for method, part in own.items()}
         seeds = min(map(len, by_seed.values()))
-        profile = next(iter(own.values()))["profile"].iloc[0]
         # what one seed may be off is not known: as much as the runs with several differ at most
-        board = rows.board(claim.dataset, profile, claim.measure, claim.view, claim.label)
+        board = rows.board(claim.dataset, claim.measure, claim.view, claim.label)
         widest = board.groupby(["method", "beta", "updates"])["value"].std().max()
-        gap, spread = ordering(claim, {method: (part.mean(), part.std() if len(part) > 1 else widest)
+        gap, spread = ordering(claim, {method: (part.mean(), part.std() if len(part) > 1 else widest, len(part))
                                        for method, part in by_seed.items()})
-        notes = [DATA[claim.dataset].profiles[profile], "one seed" if seeds == 1 else "",
-                 "within the spread" if 0 < abs(gap) <= spread else ""]
-        found.append({**line, "our gap": gap, "spread": spread, "seeds": seeds,
-                      "state": "reproduced" if gap > spread else "not reproduced",
+        ours = sorted({f"{part['beta'].iloc[0]:g}" for method, part in own.items() if method in JOINT}, key=float)
+        notes = [DATA[claim.dataset].apart, "one seed" if seeds == 1 else "",
+                 f"joint models at our β {', '.join(ours)}" if ours and claim.beta not in ("best", "") else ""]
+        state = "undecided" if abs(gap) <= spread else "reproduced" if gap > 0 else "not reproduced"
+        found.append({**line, "our gap": gap, "spread": spread, "seeds": seeds, "state": state,
                       "reason": "; ".join(filter(None, notes))})
     return pd.DataFrame(found)
 
@@ -400,12 +414,12 @@ def as_html(lines: pd.DataFrame) -> str:
 
 def claims_as_html(lines: pd.DataFrame) -> str:
     """Orderings as a table of HTML, every text escaped."""
-    head = ["data set", "in the paper", "here", "gap there", "gap here", "seeds", "on what, and why"]
+    head = ["data set", "in the paper", "here", "gap there", "gap here ± 95 %", "seeds", "on what, and why"]
     cells = []
     for _, line in lines.iterrows():
         ours = DATA[line["dataset"]]
         unit = "nats" if abs(line["paper's gap"]) > 1 else "share"
-        cells.append([link(line["dataset"], ours.title) if ours.profiles else ours.title, escape(line["claim"]),
+        cells.append([link(line["dataset"], ours.title) if ours.profile else ours.title, escape(line["claim"]),
                       line["state"], number(line["paper's gap"], unit), number(line["our gap"], unit, line["spread"]),
                       str(line["seeds"] or ""), escape(line["reason"])])
     return _table(head, cells, "scoreboard orderings")

@@ -3,8 +3,10 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +62,42 @@ def fid(model: MultimodalVAE, data: MultimodalData, feature: nn.Module | str | o
     NaN for modalities that are never observed and in columns of those that are no images. Raises `UserError` where no
     modality is one, for n < 2, and without torchmetrics, a feature network, or the file: nothing is downloaded.
     """
+    with _metrics(model, data, feature, batch_size, antialias) as (metrics, result):
+        value = distance_matrix(model, data, metrics, seed, batch_size, to_bytes)
+    return result(value, min(n for n in data.observed.sum(1).tolist() if n))
+
+
+@torch.no_grad()
+def joint_fid(model: MultimodalVAE, density: Any, data: MultimodalData, feature: nn.Module | str | os.PathLike,
+              n: int | None = None, seed: int = 0, batch_size: int = 50, antialias: bool = True) -> FIDResult:
+    """The same, (M,), of n joint draws from a `density` (None: the method's own p(z)), as many as there are samples
+    for None, to the samples of each modality. Raises `UserError` as `fid` does."""
+    n, value = len(data) if n is None else n, np.full(len(data.specs), np.nan)
+    if min(n, *data.observed.sum(1).tolist()) < 2:
+        raise UserError("a covariance needs 2 draws and 2 samples of each modality at least (and ten times the number "
+                        "of features to mean something): give more")
+    with _metrics(model, data, feature, batch_size, antialias) as (metrics, result):
+        device = next(model.parameters()).device
+        targets = [t for t, metric in enumerate(metrics) if metric is not None]
+        for t in targets:
+            for images in real_images(data, t, device):
+                _update(metrics[t], to_bytes(images), True, batch_size)
+        for k, start in enumerate(range(0, n, BATCH)):
+            with evaluating(model, int(np.random.SeedSequence((seed % 2**64, 0, k)).generate_state(1)[0])):
+                drawn = model.generate(min(BATCH, n - start), density, [data.names[t] for t in targets])
+            for t in targets:
+                images = _finite(drawn[data.names[t]], data.names[t])
+                _update(metrics[t], to_bytes(images), False, batch_size)
+        for t in targets:
+            value[t] = float(metrics[t].compute())
+    return result(value, n)
+
+
+@contextmanager
+def _metrics(model: MultimodalVAE, data: MultimodalData, feature: nn.Module | str | os.PathLike, batch_size: int,
+             antialias: bool) -> Iterator[tuple[list, Callable[[np.ndarray, int], FIDResult]]]:
+    """torchmetrics' FID of each modality, None of those that are no images, and what makes a result of values and n;
+    the networks are in evaluation mode inside."""
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
     if not any(map(is_image, data.specs)):
@@ -79,10 +117,9 @@ def fid(model: MultimodalVAE, data: MultimodalData, feature: nn.Module | str | o
         metrics = [FrechetInceptionDistance(BytesTo(network, spec, device), reset_real_features=False,
                                             sync_on_compute=False).to(device) if is_image(spec) else None
                    for spec in data.specs]
-        value = distance_matrix(model, data, metrics, seed, batch_size, to_bytes)
-    n = min(n for n in data.observed.sum(1).tolist() if n)
-    return FIDResult(value, type(feature).__name__ if path is None else path.name, sha256, n, torchmetrics.__version__,
-                     None if path is None else antialias)
+        yield metrics, lambda value, n: FIDResult(
+            value, type(feature).__name__ if path is None else path.name, sha256, n, torchmetrics.__version__,
+            None if path is None else antialias)
 
 
 def _weights_file(feature) -> Path:
@@ -139,23 +176,24 @@ def distance_matrix(model: MultimodalVAE, data: MultimodalData, metrics: Sequenc
                         "number of features to mean something): give more data")
     targets = [t for t, metric in enumerate(metrics) if metric is not None and counts[t]]
 
-    def update(target, images, real):
-        for part in convert(images).split(batch_size):
-            metrics[target].update(part, real=real)
-
     device = next(model.parameters()).device
     for t in targets:
         for images in real_images(data, t, device):
-            update(t, images, True)
+            _update(metrics[t], convert(images), True, batch_size)
     values = np.full((len(counts),) * 2, np.nan)
     for s in (s for s, n in enumerate(counts) if n and targets):
         for generated in generated_images(model, data, s, targets, seed):
             for t, images in zip(targets, generated):
-                update(t, images, False)
+                _update(metrics[t], convert(images), False, batch_size)
         for t in targets:
             values[s, t] = float(metrics[t].compute())
             metrics[t].reset()
     return values
+
+
+def _update(metric: Any, images: Tensor, real: bool, batch_size: int) -> None:
+    for part in images.split(batch_size):
+        metric.update(part, real=real)
 
 
 @torch.no_grad()
@@ -172,11 +210,15 @@ def generated_images(model: MultimodalVAE, data: MultimodalData, source: int, ta
             observed = torch.zeros_like(batch.observed, device=device)
             observed[source] = True
             means = model.impute([x.to(device) for x in batch.x], observed, [data.names[t] for t in targets])
-        for name, images in means.items():
-            if not torch.isfinite(images).all():
-                raise UserError(f"the model's images of {name!r} hold NaN or infinity: its training has diverged, "
-                                "lower the learning rate or clip gradients (max_grad_norm)")
-        yield [means[data.names[t]].float().clamp(0, 1) for t in targets]
+        yield [_finite(means[data.names[t]], data.names[t]) for t in targets]
+
+
+def _finite(images: Tensor, name: str) -> Tensor:
+    """Images of a modality in [0, 1]. Raises `UserError` where they are no numbers."""
+    if not torch.isfinite(images).all():
+        raise UserError(f"the model's images of {name!r} hold NaN or infinity: its training has diverged, "
+                        "lower the learning rate or clip gradients (max_grad_norm)")
+    return images.float().clamp(0, 1)
 
 
 class BytesTo(nn.Module):

@@ -23,9 +23,10 @@ from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
 from studies.polymnist.corrupted import KINDS, clean, corrupt, corrupted_modality, trusted
-from studies.polymnist.fid import fid
+from studies.polymnist.fid import fid, joint_fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 from studies.polymnist.released import is_released
+from studies.polymnist.variety import factor_spread
 
 MIXTURE = (Option("components", 20, "Gaussians, all modalities' latents pooled", at_least=1),)
 DIFFUSION = (Option("updates", 5_000, "of its training", at_least=1),
@@ -202,7 +203,8 @@ class PolyMNIST(Study):
         (M, M). Where one picture of each tuple is `corrupted`, what asks one modality at a time also of the others
         alone, probe_clean, coherence_clean and so on, and a gate for the share of the tuples in which the expert with
         the largest weight lies, gate_first_lies. With `information` the rows of `evaluation.kept`, of what is not
-        corrupted; of each `density` those of `evaluation.generation`, named prior_..., mixture_... and diffusion_..."""
+        corrupted; of each `density` those of `evaluation.generation`, named prior_..., mixture_... and diffusion_...,
+        those of `variety.factor_spread`, and joint_fid, (M,), where an `inception` is given."""
         rates = evaluation.diagnostics(model, test)
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
@@ -222,10 +224,7 @@ class PolyMNIST(Study):
             metrics.update(rows)
             metrics.notes.update(notes)
         for name, density in self.densities(model, train).items():
-            found = {f"{name}_{metric}": value for metric, value in evaluation.generation(
-                model, density, train, test, classifiers, seed=self.data_seed).items()}
-            metrics.update(found)
-            metrics.notes.update(dict.fromkeys(found, f"density={self.density}; trunk={self.trunk}"))
+            self._generated(metrics, name, model, density, train, test, classifiers)
         metrics.notes["classifier_distance"] = f"trunk={self.trunk}; n={len(test)}"
         if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
@@ -234,6 +233,22 @@ class PolyMNIST(Study):
             found = fid(model, test, self.inception)
             metrics["fid"], metrics.notes["fid"] = found.value, found.note()
         return metrics
+
+    def _generated(self, metrics: Metrics, name: str, model: MultimodalVAE, density: typing.Any,
+                   train: MultimodalData, test: MultimodalData, classifiers: list[nn.Module]) -> None:
+        """Adds what is measured of a density's draws, and how they vary in what is known of the pictures' making."""
+        found = evaluation.generation(model, density, train, test, classifiers, seed=self.data_seed)
+        notes = dict.fromkeys(found, f"density={self.density}; trunk={self.trunk}")
+        own = {factor: both for factor, both in self._known(train, test).items() if factor != "digit"}
+        if own and not self.missing:
+            spread = factor_spread(model, density, train, test, own, classifiers, seed=self.data_seed)
+            found |= spread
+            notes |= dict.fromkeys(spread, f"density={self.density}; trunk={self.trunk}")
+        if self.inception:
+            drawn = joint_fid(model, density, test, self.inception, seed=self.data_seed)
+            found["joint_fid"], notes["joint_fid"] = drawn.value, f"density={self.density}; {drawn.note()}"
+        metrics.update({f"{name}_{metric}": value for metric, value in found.items()})
+        metrics.notes.update({f"{name}_{metric}": note for metric, note in notes.items()})
 
     def densities(self, model: MultimodalVAE, train: MultimodalData) -> dict[str, typing.Any]:
         """What `density` names, by kind: fitted to the latents of a trained model, which stays as it is, or None for
@@ -249,15 +264,20 @@ class PolyMNIST(Study):
 
     def _kept(self, model: MultimodalVAE, train: MultimodalData, test: MultimodalData) -> tuple[dict, dict]:
         """Rows and notes of `evaluation.kept`, with every factor that is known of the pictures' making."""
-        factors: dict[str, list] = {"digit": [train.labels.numpy(), test.labels.numpy()]}
+        factors = self._known(train, test)
+        if self.corrupted != "none":
+            train, test = (clean(data, self.data_seed) for data in (train, test))
+        return evaluation.kept(model, train, test, factors, ("digit",), self.n_probe, self.data_seed)
+
+    def _known(self, train: MultimodalData, test: MultimodalData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What is known of the pictures' making, values of training and test tuples: the digit (N,), and of each
+        modality its own (M, N), but of the released pictures."""
+        found = {"digit": (train.labels.numpy(), test.labels.numpy())}
         if not is_released(paths.placed(self.root) if self.root else paths.data_root() / "polymnist"):
             # "instance" is a number without an order, and of 60,000 classes: ink and slant stand for it
             parts = [self.factors((data.ids or [])[0].partition("/")[0]) for data in (train, test)]
-            factors |= {name: [part[name] for part in parts] for name in parts[0] if name != "instance"}
-        if self.corrupted != "none":
-            train, test = (clean(data, self.data_seed) for data in (train, test))
-        given = {name: (own[0], own[1]) for name, own in factors.items()}
-        return evaluation.kept(model, train, test, given, ("digit",), self.n_probe, self.data_seed)
+            found |= {name: (parts[0][name], parts[1][name]) for name in parts[0] if name != "instance"}
+        return found
 
 
 @torch.no_grad()

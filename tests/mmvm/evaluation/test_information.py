@@ -135,6 +135,19 @@ def test_independent_latents_share_nothing_and_equal_ones_up_to_the_ceiling():
     assert math.log(200) - 0.01 < found.shared[0, 1] <= math.log(200) + 1e-9, "of 18.4 nats"
 
 
+def test_windows_of_one_trial_are_in_one_half_where_they_are_said_to_be_one_group():
+    """Twenty windows of a trial are nearly alike and trials are independent between modalities: nothing is shared, but
+    fitted to half of each trial's windows the pairing of the trials looks like knowledge."""
+    trials = torch.arange(15).repeat_interleave(20)
+    xs = [3 * normal(15, D, seed=seed)[trials] + 0.1 * normal(300, D, seed=seed + 9) for seed in (1, 2)]
+    model, data = of(*xs, var=1e-2)
+    split, whole = shared_information(model, data), shared_information(model, data, groups=trials.numpy())
+    assert split.shared[0, 1] > 0.05 > 0.01 > whole.shared[0, 1]
+    assert whole.ceiling[0, 1] == pytest.approx(math.log(160))  # of eight trials, the larger half
+    some = shared_information(model, data, n=200, seed=3, groups=trials)
+    assert np.isfinite(some.shared[0, 1])
+
+
 def test_latents_that_never_meet_and_one_modality():
     observed = torch.tensor([[True, False], [False, True], [True, True]]).repeat_interleave(100, 1)
     found = shared_information(*of(*(normal(200, D, seed=s) for s in range(3)), observed=observed))

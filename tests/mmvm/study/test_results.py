@@ -271,6 +271,26 @@ def test_scoreboard_of_another_average(table):
     assert board.loc["mmvm", 1.0, 20]["coherence"] == pytest.approx(0.7 / 4)
 
 
+def test_the_own_error_is_the_smaller_of_what_a_latent_that_knows_gives():
+    """A mixture trains on others' latents, a joint posterior's experts may know nothing alone; where single pairs were
+    not kept, nobody knows."""
+    rows = []
+    for run, method, trained, alone in (("a", "moe", 30.0, (9.0, 8.0)), ("b", "poe", 20.0, (90.0, 8.0)),
+                                        ("c", "mmvm", 19.0, ())):
+        rows.append(row(run=run, method=method, metric="reconstruction", target="sum", value=trained))
+        rows += [row(run=run, method=method, metric="imputation", source=f"m{i}", target=f"m{i}", value=value)
+                 for i, value in enumerate(alone)]
+        rows += [row(run=run, method=method, metric="imputation", source="m0", target="m1", value=1.0),
+                 row(run=run, method=method, metric="imputation", target="self", value=2.0)]
+    rows.append(row(run="a", method="moe", profile="long", metric="imputation", source="m0", target="m0", value=1.0))
+    table = pd.DataFrame(rows)
+    found = results.with_own_error(table)
+    pd.testing.assert_frame_equal(found.iloc[:len(table)], table)
+    own = found.iloc[len(table):]
+    assert (own["metric"] == "own_error").all() and dict(zip(own["run"], own["value"])) == {"a": 17.0, "b": 20.0}
+    assert results.scoreboard(found, ["own_error"])["own_error"].dropna().tolist() == [17.0, 20.0]
+
+
 def test_a_method_without_the_metric_shows_none(table):
     table = table[(table["metric"] != "reconstruction") | (table["method"] == "mmvm")]
     board = results.scoreboard(table, ["probe", "reconstruction"]).set_index(["method", "beta", "updates"])

@@ -133,7 +133,7 @@ def test_factors_are_those_that_are_known_and_differ(root):
     """Positions and states are each animal's own, odor and time are common."""
     p = Hippocampus(root=root, **TINY)
     train, test = p.data("train"), p.data("test")
-    factors = p._factors(train, test)
+    factors = p.known(train, test)
     assert list(factors) == ["odor", "time", "position", "state_1", "state_2"]
     for number, session in enumerate(p.sessions().values()):
         rows = test.trials[number].numpy()
@@ -142,7 +142,7 @@ def test_factors_are_those_that_are_known_and_differ(root):
     assert np.array_equal(np.unique(factors["time"][0]), [0, 1, 2, 3])
     own = {name: files.Session(s.spikes, s.odor, start=s.start) for name, s in p.sessions().items()}
     one = replace(p, windows="bins:stride=25")
-    assert list(one._factors(one.cut(own, "train"), one.cut(own, "test"))) == ["odor"], "all that is known"
+    assert list(one.known(one.cut(own, "train"), one.cut(own, "test"))) == ["odor"], "all that is known"
 
 
 def test_too_few_windows_for_what_latents_keep_are_refused_before_the_training(root):

@@ -74,7 +74,16 @@ def test_generated_has_a_line_for_each_density_and_no_other_rows():
                                         "PoE, β = 0.0625: Gaussian mixture"]
     assert board["joint_coherence"].tolist() == pytest.approx([0.3, 0.6, 0.1]) and board["seeds"].tolist() == [2, 1, 1]
     table = beyond.generated_table(board, beyond.line_names(board))
-    assert table["joint"].tolist() == ["0.30 ± 0.14", "0.60", "0.10"]
+    assert table["joint"].tolist() == ["0.30 ± 0.14", "0.60", "0.10"] and "strokes" not in table
+
+
+def test_the_spread_of_strokes_is_shown_where_they_can_be_read():
+    rows = [made("mmvm", beta, 0, "diffusion", 0.2) for beta in (1.0, 4.0)]
+    rows += [rows_of("mmvm", beta, 0, "polymnist", diffusion_joint_spread_ink=0.5, diffusion_joint_spread_slant=0.7,
+                     diffusion_readable_ink=0.9, diffusion_readable_slant=readable)
+             for beta, readable in ((1.0, 0.5), (4.0, 0.1))]
+    board = beyond.generated(pd.concat(rows))
+    assert beyond.generated_table(board, beyond.line_names(board))["strokes"].tolist() == ["0.60", ""]
 
 
 def test_leaders_are_the_best_of_their_boards_beside_mmvm():

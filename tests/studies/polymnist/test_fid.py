@@ -23,7 +23,15 @@ from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
 from studies.polymnist import fid as fid_module
-from studies.polymnist.fid import BytesTo, distance_matrix, fid, generated_images, sha256_of_state, to_bytes
+from studies.polymnist.fid import (
+    BytesTo,
+    distance_matrix,
+    fid,
+    generated_images,
+    joint_fid,
+    sha256_of_state,
+    to_bytes,
+)
 from studies.polymnist.networks import DigitClassifier
 
 SHAPE, M, N = (3, 4, 4), 3, 40
@@ -334,6 +342,48 @@ def test_fid_says_what_it_depends_on(torchmetrics):
     assert len(found.sha256) == 64 and sha256_of_state(Pixels()) == found.sha256
     assert found.sha256 != sha256_of_state(Pixels(seed=1))
     assert found.sha256 != sha256_of_state(Pixels().bfloat16())
+
+
+class Drawn:
+    """A density whose n draws, (M, n, D), are the first n of these; it keeps what it was asked for."""
+
+    def __init__(self, z):
+        self.z, self.asked = z, []
+
+    def sample(self, n):
+        self.asked.append(n)
+        done = sum(self.asked[:-1])
+        return self.z[:, done:done + n]
+
+
+def test_the_fid_of_joint_draws_is_that_of_their_features(torchmetrics, monkeypatch):
+    monkeypatch.setattr(fid_module, "BATCH", 16)
+    model, data, network = mlp_model(), make_data(), Pixels()
+    z = torch.randn(M, 50, model.encode(list(data.modalities.values())).mean.shape[-1])
+    density = Drawn(z)
+    found = joint_fid(model, density, data, network, n=50, batch_size=7)
+    assert density.asked == [16, 16, 16, 2] and found.value.shape == (M,) and found.n == 50
+    assert network.training and model.training, "the modes are put back"
+    model.eval(), network.eval()
+    for t, name in enumerate(data.names):
+        moments = []
+        for images in (data.modalities[name] / 255, model.generate(50, Drawn(z), name)[name].detach().clamp(0, 1)):
+            moments.append(RunningMoments())
+            moments[-1].update(network(to_bytes(images)))
+        expected = frechet_distance(moments[0].mean, moments[0].cov, moments[1].mean, moments[1].cov)
+        assert found.value[t] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_fid_of_joint_draws_needs_some_and_finite_ones(torchmetrics):
+    model, data = mlp_model(), make_data()
+    width = model.encode(list(data.modalities.values())).mean.shape[-1]
+    with pytest.raises(UserError, match="2 draws and 2 samples of each modality at least"):
+        joint_fid(model, Drawn(torch.zeros(M, 1, width)), data, Pixels(), n=1)
+    with pytest.raises(UserError, match="hold NaN or infinity: its training has diverged"):
+        joint_fid(model, Drawn(torch.full((M, N, width), math.nan)), data, Pixels())
+    model.objective = MMVM()
+    with pytest.raises(UserError, match="no p.z. to sample from"):
+        joint_fid(model, None, data, Pixels())
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])

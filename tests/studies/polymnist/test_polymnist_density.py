@@ -12,6 +12,9 @@ TINY = dict(n_modalities=3, n_train=300, n_test=60, network="conv:channels=2", l
             classifier_epochs=1, n_probe=200)
 
 
+READ = [f"{what}_{name}" for what in ("readable", "joint_spread") for name in ("ink", "slant", "crop_y", "crop_x")]
+
+
 def test_the_command_line_measures_both_densities(tmp_path, runs):
     p = PolyMNIST(**TINY, density="both:components=2,updates=3,width=8", out=str(tmp_path))
     words = [word for name in (*TINY, "density") for word in ("--set", f"{name}={getattr(p, name)}")]
@@ -22,7 +25,7 @@ def test_the_command_line_measures_both_densities(tmp_path, runs):
         own = table[table["metric"].str.startswith(f"{kind}_")]
         assert set(own["metric"]) == {f"{kind}_{name}" for name in (
             "joint_coherence", "joint_classes", "joint_distance", "joint_diversity", "joint_nearest",
-            "conditional_coherence_1", "conditional_coherence_2")}
+            "conditional_coherence_1", "conditional_coherence_2", *READ)}
         assert (own["note"] == f"density={p.density}; trunk=conv").all()
         shares = own[own["metric"].str.contains("coherence")]["value"]
         assert shares.between(0, 1).all()
