@@ -20,7 +20,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": (), "hippocampus_long": (),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
-         "ablations": ("intro", "ablations", "errata"),
+         "ablations": ("intro", "ablations", "errata"), "ablations_translated": (),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "jupytext",
             "papermill", "nbval", "snakemake")

@@ -399,7 +399,7 @@ OWN_METRICS["hippocampus_information"] = OWN_METRICS["hippocampus"] | KEPT
 MODALITIES["validation"] = "|".join(MODALITIES[name] for name in ("polymnist", "cub", "mimic-cxr"))
 OWN_METRICS["validation"] = {prefix + name for name in METRICS | OWN_METRICS["cub"] | OWN_METRICS["mimic-cxr"]
                              for prefix in ("", PREFIX)}
-for _name in ("ablations", "information"):
+for _name in ("ablations", "ablations_translated", "information"):
     MODALITIES[_name] = MODALITIES["polymnist"]
     OWN_METRICS[_name] = KEPT | {f"{metric}_clean" for metric in ("probe", "coherence", "imputation",
                                                                  "classifier_distance")} | {"gate_first_lies"}
@@ -408,8 +408,9 @@ MODALITIES["pools"] = f"{MODALITIES['hippocampus']}|{MODALITIES['polymnist']}"
 OWN_METRICS["pools"] = {prefix + name for name in METRICS | OWN_METRICS["hippocampus"] for prefix in ("", PREFIX)}
 MODALITIES["generation"] = MODALITIES["polymnist"]
 OWN_METRICS["generation"] = {f"{density}_{name}" for density in ("prior", "mixture", "diffusion") for name in (
-    "joint_coherence", "joint_classes", "joint_distance", "joint_diversity", "joint_nearest", "conditional_coherence_1",
-    "conditional_coherence_2")}
+    "joint_coherence", "joint_classes", "joint_distance", "joint_diversity", "joint_nearest", "joint_fid",
+    "conditional_coherence_1", "conditional_coherence_2", *(f"{what}_{factor}" for what in ("readable", "joint_spread")
+                                                            for factor in ("ink", "slant", "crop_y", "crop_x")))}
 OWN_METHODS = {"mimic-cxr": {"supervised"}}
 OWN_OPTIONS = {"mimic-cxr": {"lateral_missing"}}
 
