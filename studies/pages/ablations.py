@@ -420,3 +420,10 @@ def coherence_among(rows: pd.DataFrame, setting: Setting, n_modalities: int) -> 
 
 def mean_of(table: pd.DataFrame, question: str, name: str, measure: str) -> float:
     return float(of(table, named(question, name))[measure].mean())
+
+
+def translated_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The settings of `ON_TRANSLATED` that have rows, as a reader sees them."""
+    lines = [(setting.name, of(table, setting)) for setting in ON_TRANSLATED.settings]
+    return pd.DataFrame([{"": name, **{label: f"{own[measure].mean():.{2 if measure in SHARES else 1}f}"
+                                       for measure, label in MEASURES.items()}} for name, own in lines if len(own)])

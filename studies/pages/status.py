@@ -18,9 +18,9 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "errata_birds": ("errata",),
          "pools": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
-         "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": (), "hippocampus_long": (),
+         "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("polymnist",), "hippocampus_long": (),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
-         "ablations": ("intro", "ablations", "errata"), "ablations_translated": (),
+         "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "jupytext",
             "papermill", "nbval", "snakemake")

@@ -67,6 +67,14 @@ def test_what_is_asked_of_translated_digits_are_the_runs_of_its_list_and_known_s
     assert ablations.same(ablations.ON_TRANSLATED.settings[0], ablations.STANDARD)
 
 
+def test_the_table_of_translated_digits_has_the_settings_that_have_rows(table):
+    base, other = ablations.ON_TRANSLATED.settings[:2]
+    some = pd.concat([ablations.of(table, one).reset_index() for one in (base, other)])
+    shown = ablations.translated_table(some)
+    assert shown[""].tolist() == [base.name, other.name]
+    assert shown["cross coherence"].tolist()[0] == f"{ablations.of(table, base)['coherence'].mean():.2f}"
+
+
 def test_every_question_compares_with_its_first_setting():
     for key, question in ablations.QUESTIONS.items():
         names = [setting.name for setting in question.settings]
