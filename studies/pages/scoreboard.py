@@ -280,11 +280,13 @@ def compare(rows: Rows | None = None, numbers: pd.DataFrame | None = None) -> pd
 
 
 def ordering(claim: Claim, value: dict[str, tuple[float, float, int]]) -> tuple[float, float]:
-    """The gap between the lowest of `above` and the highest of `below`, and half of its 95 % interval by Welch's t, of
-    method -> (mean, standard deviation, number of seeds). The deviation given for one seed is that of three others."""
-    low = min(claim.above, key=lambda method: value[method][0])
-    high = max(claim.below, key=lambda method: value[method][0])
-    return value[low][0] - value[high][0], half_of_welchs(value[low][1:], value[high][1:], least=2)
+    """A gap between one of `above` and one of `below`, and half of its 95 % interval by Welch's t, of method -> (mean,
+    standard deviation, number of seeds): of all pairs the one that is furthest the other way beyond its interval, else
+    the one whose interval reaches lowest. The deviation given for one seed is that of three others."""
+    pairs = [(value[high][0] - value[low][0], half_of_welchs(value[high][1:], value[low][1:], least=2))
+             for high in claim.above for low in claim.below]
+    against = [pair for pair in pairs if pair[0] < -pair[1]]
+    return min(against) if against else min(pairs, key=lambda pair: pair[0] - pair[1])
 
 
 def stated(claim: Claim, numbers: pd.DataFrame) -> dict[str, float]:

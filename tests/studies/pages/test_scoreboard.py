@@ -114,7 +114,11 @@ def test_an_ordering_has_the_interval_of_welchs_t():
     interval = stats.ttest_ind(drawn["a"], drawn["b"], equal_var=False).confidence_interval(0.95)
     assert gap == pytest.approx(0.1)
     assert (gap - half, gap + half) == pytest.approx((interval.low, interval.high))
-    assert scoreboard.ordering(claim, {"a": (0.9, 0.0, 1), "b": (0.8, 0.0, 1), "c": (0.7, 0.0, 1)})[1] == 0.0
+    known = {"a": (0.9, 0.0, 1), "b": (0.8, 0.0, 1), "c": (0.7, 0.0, 1)}
+    assert scoreboard.ordering(claim, known) == (pytest.approx(0.1), 0.0)
+    gap, half = scoreboard.ordering(claim, {**known, "c": (0.7, 0.5, 3)})
+    assert gap == pytest.approx(0.2) and gap < half, "the lower one is not told apart from a"
+    assert scoreboard.ordering(claim, {**known, "b": (0.95, 0.01, 3), "c": (0.7, 0.5, 3)})[0] == pytest.approx(-0.05)
 
 
 def test_a_joint_models_beta_is_that_of_a_kl_that_is_counted_once(rows):
