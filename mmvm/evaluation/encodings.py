@@ -75,9 +75,8 @@ def some_of(data: MultimodalData, n: int | None, seed: int) -> MultimodalData:
 
 def some_rows(rows: int, n: int | None, seed: int) -> Tensor:
     """The numbers of the samples that `some_of` takes of so many."""
-    if n is None or n >= rows:
-        return torch.arange(rows)
-    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:n]
+    return torch.arange(rows) if n is None or n >= rows else torch.randperm(
+        rows, generator=torch.Generator().manual_seed(seed))[:n]
 
 
 def labels_of(data: MultimodalData) -> Tensor:

@@ -148,19 +148,15 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
             raise UserError(f"{rows} samples have both {data.names[a]} and {data.names[b]}, latents of {width} "
                             f"dimensions take {4 * width} at least: give more data")
         own, given = z[a][both], z[b][both]
-        halves = _halves(rows, None if groups is None else groups[both.cpu()], generator)
+        halves = torch.randperm(rows, generator=generator).tensor_split(2)
+        if groups is not None:  # each is in one half as a whole
+            own_groups = groups[both.cpu()]
+            names = own_groups.unique()
+            first = torch.isin(own_groups, names[torch.randperm(len(names), generator=generator)[1::2]])
+            halves = torch.where(first)[0], torch.where(~first)[0]
         shared = np.mean([_contrast(own[fit], given[fit], own[ask], given[ask]) for fit, ask in (halves, halves[::-1])])
         found[:, a, b] = shared, _information(q[a][both], own) - shared, math.log(len(halves[1]))
     return SharedInformation(*found)
-
-
-def _halves(rows: int, groups: Tensor | None, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """The numbers of all rows, cut in two at random, groups (rows,) as a whole."""
-    if groups is None:
-        return torch.randperm(rows, generator=generator).tensor_split(2)
-    names = groups.unique()
-    first = torch.isin(groups, names[torch.randperm(len(names), generator=generator)[:len(names) // 2]])
-    return first.nonzero().flatten(), (~first).nonzero().flatten()
 
 
 def _contrast(z: Tensor, given: Tensor, asked: Tensor, at: Tensor) -> float:
@@ -219,13 +215,12 @@ def kept(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
          factors: Mapping[str, tuple[Any, Any]] | None = None, classes: Collection[str] = (), n: int = 10_000,
          seed: int = 0, groups: Any = None) -> tuple[dict[str, list[tuple[str, str, float]]], dict[str, str]]:
     """All of this file as result rows: metric -> its (source, target, value), averages with target "mean", or "cross"
-    of pairs; and metric -> note, where there is one. Numbers that do not exist have no row. On `test`:
+    of pairs; and metric -> note, where there is one. Numbers that do not exist have no row. On `test` (and its `groups`):
 
     information        I(x_m; z_m) from below, nats (`rate`); its ceiling is in the note
     information_upper  the same from above
     aggregate_kl       KL of the aggregate posterior to N(0, I), nats (`Rate.marginal`)
-    information_shared, information_private  of target m, what source n tells and does not (`SharedInformation`);
-                       `groups` are those of the test samples
+    information_shared, information_private  of target m, what source n tells and does not (`SharedInformation`)
     total_correlation  of all modalities' latents, nats; where enough samples have all (M D + 2)
     factor_NAME_linear, factor_NAME_nonlinear  accuracy of the `classes`, else R^2, fitted to `train` (`factor_probes`)
 

@@ -235,9 +235,7 @@ def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
         largest = [float(np.nanmax(np.abs(line.get_ydata()))) for line in row[1].get_lines()]
         if max(largest) > UNLIKE * min(largest):  # or the smaller one would lie flat on 0
             row[1].set_yscale("symlog", linthresh=10)
-    highest = max(ax.get_ylim()[1] for ax in axes[:, 0])
-    for ax in axes[:, 0]:
-        ax.set_ylim(0, highest)
+    plt.setp(axes[:, 0], ylim=(0, max(ax.get_ylim()[1] for ax in axes[:, 0])))
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)

@@ -51,6 +51,11 @@ def runs() -> pd.DataFrame:
     return pd.DataFrame(lines).sort_values("hours", ascending=False, ignore_index=True)
 
 
+def named(board: pd.DataFrame) -> list[str]:
+    """What the lines of `runs` are of, in words."""
+    return [file if file == profile else f"{file}, {profile}" for file, profile in zip(board["file"], board["profile"])]
+
+
 def hours(board: pd.DataFrame) -> plt.Figure:
     """A bar per line of `runs`: hours of training on a logarithmic axis, the number of runs beside it."""
     fig, ax = plt.subplots(figsize=(WIDTH, 0.24 * len(board) + 0.7))
@@ -58,7 +63,7 @@ def hours(board: pd.DataFrame) -> plt.Figure:
     ax.barh(places, board["hours"], height=0.66, color=MODALITY_COLOURS[0])
     for y, value, n in zip(places, board["hours"], board["runs"]):
         ax.text(value * 1.08, y, f"{n:,}", va="center", color=INK)
-    ax.set_yticks(places, [f"{file}, {profile}" for file, profile in zip(board["file"], board["profile"])])
+    ax.set_yticks(places, named(board))
     ax.invert_yaxis()
     ax.set(xscale="log", xlabel="hours of training, all runs; beside the bars the number of runs",
            xlim=(board["hours"].min() / 2, board["hours"].max() * 2.5))
@@ -70,7 +75,7 @@ def table(board: pd.DataFrame) -> pd.DataFrame:
     """`runs` in words, with the chapters that show them."""
     chapters = [", ".join(f'<a href="{name}.html">{name}</a>' for name in SHOWN.get(file, ())) or "none yet"
                 for file in board["file"]]
-    return pd.DataFrame({"rows": board["file"] + ", " + board["profile"], "shown in": chapters, "runs": board["runs"],
+    return pd.DataFrame({"rows": named(board), "shown in": chapters, "runs": board["runs"],
                          "seeds": board["seeds"], "minutes a run": board["minutes"].map("{:.1f}".format),
                          "on": board["device"] + ", torch " + board["torch"], "newest": board["last"].map(DAY.format)})
 
