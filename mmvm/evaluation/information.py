@@ -215,7 +215,7 @@ def kept(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
          factors: Mapping[str, tuple[Any, Any]] | None = None, classes: Collection[str] = (), n: int = 10_000,
          seed: int = 0, groups: Any = None) -> tuple[dict[str, list[tuple[str, str, float]]], dict[str, str]]:
     """All of this file as result rows: metric -> its (source, target, value), averages with target "mean", or "cross"
-    of pairs; and metric -> note, where there is one. Numbers that do not exist have no row. On `test` (and its `groups`):
+    of pairs; and metric -> note, where there is one. Numbers that do not exist have no row. On `test`, with `groups`:
 
     information        I(x_m; z_m) from below, nats (`rate`); its ceiling is in the note
     information_upper  the same from above

@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from sklearn.isotonic import isotonic_regression
 
 from mmvm.errors import UserError
@@ -255,59 +254,6 @@ def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits
                xlabel="target", ylabel="source", title=METHOD_NAMES[method])
     fig.colorbar(picture, ax=axes[0], label=label, shrink=0.9)
     return fig
-
-
-def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
-             shared_axes: bool = True, error: str | Mapping[str, str] = "reconstruction error, nats per tuple",
-             edges: Mapping[str, pd.DataFrame] | None = None) -> Figure:
-    """`metrics` (column -> label) against the reconstruction error, one line per method over beta, one column of
-    panels per entry of `boards` (title -> columns method, beta, reconstruction and the metrics). A column "<metric> sd"
-    is drawn as a bar where it is a number; a metric that a board lacks leaves its panel out. `error` names the x axis,
-    of all or by title; `edges` (title -> columns method and metrics) are scores of which no error is known, drawn at
-    the right edge."""
-    fig, axes = plt.subplots(len(metrics), len(boards), figsize=(WIDTH, 2.5 * len(metrics)), squeeze=False,
-                             sharex="col", sharey="row" if shared_axes else False)
-    handles = {}
-    for column, (title, board) in zip(axes.T, boards.items()):
-        column[0].set_title(title, loc="left")
-        for ax, metric in zip(column, metrics):
-            if metric not in board:
-                ax.axis("off")
-                continue
-            ax.axvline(floors[title], color=MUTED, linewidth=0.8, linestyle=":")
-            for method in sorted(set(board["method"]), key=list(METHOD_NAMES).index, reverse=True):
-                line = board[board["method"] == method].sort_values("beta")
-                spread = {axis: line.get(f"{name} sd") for axis, name in (("xerr", "reconstruction"), ("yerr", metric))}
-                handles[method] = ax.errorbar(
-                    line["reconstruction"], line[metric], **spread, color=METHOD_COLOURS[method],
-                    marker=METHOD_MARKERS[method], linewidth=1.2, capsize=2, elinewidth=1, label=METHOD_NAMES[method],
-                    zorder=3 if method == "mmvm" else 2)
-            for _, line in (edges or {}).get(title, board.iloc[:0]).iterrows():
-                ax.plot(0.985, line[metric], transform=ax.get_yaxis_transform(), color=METHOD_COLOURS[line["method"]],
-                        marker=METHOD_MARKERS[line["method"]], fillstyle="none", linestyle="none", clip_on=False)
-            shown = board[board["method"] == "mmvm"].sort_values("beta")
-            _name_ends(ax, shown["reconstruction"], shown[metric], [rf"$\beta$={fraction(b)}" for b in shown["beta"]],
-                       METHOD_COLOURS["mmvm"])
-        lowest = [ax for ax in column if ax.axison][-1]
-        lowest.set_xlabel(error if isinstance(error, str) else error[title])
-        lowest.tick_params(labelbottom=True)
-    for ax, label in zip(axes[:, 0], metrics.values()):
-        ax.set_ylabel(label)
-    fig.legend(handles=[handles[method] for method in METHOD_NAMES if method in handles], loc="outside lower center",
-               ncols=4)
-    return fig
-
-
-def _name_ends(ax: Any, x: pd.Series, y: pd.Series, names: Sequence[str], colour: str) -> None:
-    """The names of a line's two ends, each beyond its end, where the line does not go."""
-    ax.margins(0.12, 0.14)
-    ax.autoscale_view()
-    points = ax.transData.transform(np.column_stack([x, y]))
-    for end, inner in ((0, 1), (-1, -2)) if len(points) > 1 else ():
-        right, up = (points[end] - points[inner]) / (np.linalg.norm(points[end] - points[inner]) + 1e-9)
-        ax.annotate(names[end], (x.iloc[end], y.iloc[end]), xytext=(4 + 14 * right, 9 * np.sign(up)), ha="center",
-                    va="center", textcoords="offset points", fontsize=SMALLEST, color=colour, zorder=4,
-                    path_effects=[withStroke(linewidth=2.5, foreground="white")])  # to be read over bars
 
 
 def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, float],

@@ -9,7 +9,7 @@ from mmvm import study
 from mmvm.__main__ import main
 from mmvm.errors import UserError
 from mmvm.objectives import METHODS, MMVM, Objective, Option, Shared, method
-from mmvm.study import figures
+from studies.pages.tradeoff import tradeoff
 from studies.polymnist.study import PolyMNIST
 
 
@@ -41,7 +41,7 @@ def test_a_method_defined_here_is_a_method_everywhere(nearest, runs, capsys):
 
     board = pd.DataFrame({"method": ["mmvm", "nearest"], "beta": 1.0, "reconstruction": [1.0, 2.0],
                           "probe": [0.5, 0.6]})
-    drawn = figures.tradeoff({"x": board}, {"probe": "probe"}, {"x": 0.0})
+    drawn = tradeoff({"x": board}, {"probe": "probe"}, {"x": 0.0})
     line = next(line for line in drawn.axes[0].lines if line.get_color() == "#112233")
     assert line.get_marker() == "<" and "Nearest" in [text.get_text() for legend in drawn.legends
                                                       for text in legend.get_texts()]
