@@ -146,7 +146,7 @@ ON_TRANSLATED = Question("translated digits", (
 # of which pictures that lie would otherwise be asked for the digit too
 HONEST = {"probe": "probe_clean", "coherence": "coherence_clean"}
 MEASURES = {"probe": "digit probe", "coherence": "cross coherence", "error": "pixel error",
-            "nats": "nats of a latent"}
+            "nats": "rate (nats)"}
 SHARES = ("probe", "coherence")
 GATE = ("used", "chosen", "margin")
 

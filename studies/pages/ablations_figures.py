@@ -38,13 +38,14 @@ def colour_of(setting: Setting, against: Setting) -> str:
 
 def effects(table: pd.DataFrame, question: Question) -> Figure:
     """A row per setting, a panel per measure: each seed a small dot, the mean a large one, and as a bar the interval of
-    the difference to the base, which is the line."""
+    the difference to the base, which is the line. Bars that are longer leave the panel (`within`)."""
     settings, base = question.settings, of(table, STANDARD)
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(WIDTH, 0.23 * len(settings) + 0.75), sharey=True)
     for ax, (measure, label) in zip(axes, MEASURES.items()):
         ax.axvline(base[measure].mean(), color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
         for y, setting in enumerate(settings):
             one_row(ax, y, table, setting, measure, STANDARD)
+        within(ax, measure, pd.concat([of(table, setting)[measure] for setting in settings]))
         ax.set_xlabel(label)
     rows(axes, [setting.name for setting in settings])
     return figure
@@ -62,6 +63,16 @@ def one_row(ax: Any, y: float, table: pd.DataFrame, setting: Setting, measure: s
         _, low, high = effect(table, setting, measure, against)
         common = of(table, against)[measure].reindex(values.index).mean()
         ax.plot([common + low, common + high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt", zorder=4)
+
+
+def within(ax: Any, measure: str, values: pd.Series) -> None:
+    """The axis of the runs, whatever a bar asks for: of two seeds Student's t is thirteen times their error, and such a
+    bar goes on beyond the panel."""
+    room = 0.08 * (values.max() - values.min())
+    if measure in SHARES:
+        ax.set_xlim(0, 1)
+    elif room > 0:  # not of a single run, nor of none
+        ax.set_xlim(values.min() - room, values.max() + room)
 
 
 def rows(axes: Any, names: Sequence[str]) -> None:
@@ -115,6 +126,7 @@ def who_finds_the_liar(table: pd.DataFrame) -> Figure:
             ax.axvline(of(table, equal)[measure].mean(), color=BASE_COLOUR, linewidth=0.8, linestyle="--", zorder=1)
             for y, setting in enumerate(settings):
                 one_row(ax, y, table, setting, measure, equal)
+            ax.set_xlim(0, 1)
             ax.set_xlabel(MEASURES[measure])
         rows(row, [setting.name for setting in settings])
     return figure
