@@ -1,5 +1,5 @@
 """The first three losses of every study with every method are those of commit 2522493, in float32 on one thread; those
-of the pools and of the peers, which came later, are of the commits that brought them.
+of the pools, of the peers and of the autoencoder, which came later, are of the commits that brought them.
 
 Bit for bit where torch and the processor's name are those of the recording and OMP_NUM_THREADS is 1, as `make test-all`
 sets; of mimic-cxr to a millionth, since that name stands for several generations, on which the updates of its networks
@@ -19,7 +19,7 @@ from mmvm.study.registry import STUDIES
 pytestmark = pytest.mark.slow
 
 RECORDINGS = [json.loads((Path(__file__).parent / f"losses_of_{name}.json").read_text())
-              for name in ("2522493", "pools", "peers")]
+              for name in ("2522493", "pools", "peers", "autoencoder")]
 DATA = {"polymnist": dict(n_train=48, n_test=16), "cub": dict(n_images=16, captions_per_image=3), "hippocampus": {},
         "mimic-cxr": dict(n_subjects=40)}
 
