@@ -38,8 +38,8 @@ from studies.polymnist.released import digit_of, is_released, read_released, rel
 __all__ = ["check", "factors", "load"]
 
 
-def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backgrounds=None, seed=0, n=None,
-         held_out=False, download=False) -> MultimodalData:
+def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, shift=1.0, backgrounds=None, seed=0,
+         n=None, held_out=False, download=False) -> MultimodalData:
     """PolyMNIST as modalities m0, m1, ..., each (N, 3, 28, 28) uint8, with labels (N,) int64.
 
     split         "train" (60,000 tuples), "test" (10,000), or "validation" (5,000, made of the last digits of the
@@ -47,12 +47,14 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
     root          folder with `mnist/` and `backgrounds/`, by default the one that ships; in the absence of
                   `backgrounds/` the photos that ship are used. A folder of the released layout
                   (`train/m0/<i>.<digit>.png`, ...) is read as it is: rows pair by the number i, in numeric
-                  order; `translated`, `scale` and `seed` (but for the choice of `n` rows) have no effect
+                  order; `translated`, `scale`, `shift` and `seed` (but for the choice of `n` rows) have no effect
     n_modalities  1 up to the number of photos; the first three of five equal a set of three
     translated    True: scaled digits at random places (paper section 4.1); False: MNIST's own size and place,
                   the same instances on the same crops
     scale         edge of a translated digit over the picture's edge, in (0, 1]; not used if `translated` is
                   False
+    shift         of the room that a translated digit has left and right of the middle, and above and below, the share
+                  that it uses, 0 to 1: at 0 scaled digits stand still in the middle
     backgrounds   folder of other photos, one per modality in the order of their names, each at least 28 x 28
     seed          whole number >= 0; modality m depends on (seed, split, m) and on nothing else
     n             only this many tuples: rows drawn at random with the same seed, in random order, so that
@@ -64,7 +66,7 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
     Raises `UserError` for unknown options and for absent, cut or inconsistent files, with file, row and cure.
     """
     root = data_root() / "polymnist" if root is None else home(root)
-    _check_options(split, n_modalities, scale, seed)
+    _check_options(split, n_modalities, scale, shift, seed)
     if is_released(root):
         if backgrounds is not None:
             raise UserError(f"{root} holds finished PolyMNIST pictures, which have their photos already: "
@@ -72,15 +74,15 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backg
         return _load_released(root, split, n_modalities, seed, n, held_out)
 
     scale = scale if translated else None
-    digits, labels, rows, photos, drawn = _drawn(root, split, n_modalities, scale, backgrounds, seed, n, held_out,
-                                                 download)
+    digits, labels, rows, photos, drawn = _drawn(root, split, n_modalities, scale, shift, backgrounds, seed, n,
+                                                 held_out, download)
     modalities = {f"m{m}": torch.from_numpy(build_modality(digits, photo, own, scale))
                   for m, (photo, own) in enumerate(zip(photos, drawn))}
     return _assemble(modalities, labels, [f"{split}/{i}" for i in rows])
 
 
-def factors(split, root=None, *, n_modalities=5, translated=True, scale=0.75, backgrounds=None, seed=0, n=None,
-            held_out=False) -> dict[str, np.ndarray]:
+def factors(split, root=None, *, n_modalities=5, translated=True, scale=0.75, shift=1.0, backgrounds=None, seed=0,
+            n=None, held_out=False) -> dict[str, np.ndarray]:
     """What `load` with the same arguments has drawn: "digit" (N,), which the modalities of a tuple share, and of each
     modality its own, (M, N):
 
@@ -93,25 +95,25 @@ def factors(split, root=None, *, n_modalities=5, translated=True, scale=0.75, ba
     Raises `UserError` as `load`, and for a folder of the released layout, which does not say.
     """
     root = data_root() / "polymnist" if root is None else home(root)
-    _check_options(split, n_modalities, scale, seed)
+    _check_options(split, n_modalities, scale, shift, seed)
     if is_released(root):
         raise UserError(f"{root} holds finished PolyMNIST pictures, which do not say what they were made of: point "
                         "`root` to a folder with the MNIST files")
-    digits, labels, _, _, drawn = _drawn(root, split, n_modalities, scale if translated else None, backgrounds, seed, n,
-                                         held_out, False)
+    digits, labels, _, _, drawn = _drawn(root, split, n_modalities, scale if translated else None, shift, backgrounds,
+                                         seed, n, held_out, False)
     found = {name: np.stack([own[name] for own in drawn]) for name in drawn[0]}
     found["ink"], found["slant"] = (np.stack(x) for x in zip(*(_strokes(digits[own["instance"]]) for own in drawn)))
     return {"digit": labels.astype(np.int64), **found}
 
 
-def _drawn(root, split, n_modalities, scale, backgrounds, seed, n, held_out, download) -> tuple:
+def _drawn(root, split, n_modalities, scale, shift, backgrounds, seed, n, held_out, download) -> tuple:
     """All digits of the split; labels and numbers of the `n` rows; photos; and what each modality's rows show."""
     photos = read_photos(photo_folder(root, backgrounds), n_modalities)
     digits, labels = read_mnist(root, "test" if split == "test" else "train", download)
     own = _part(len(labels), split, held_out)
     digits, labels = digits[own], labels[own]
     rows = _select(len(labels), split, seed, n)
-    drawn = [{name: x[rows] for name, x in draw(labels, photo, stream_of(seed, split, m + 1), scale).items()}
+    drawn = [{name: x[rows] for name, x in draw(labels, photo, stream_of(seed, split, m + 1), scale, shift).items()}
              for m, photo in enumerate(photos)]
     return digits, labels[rows], rows, photos, drawn
 
@@ -129,22 +131,23 @@ def _strokes(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(root: str | os.PathLike | None = None, *, n_modalities: int | None = None, translated: bool = True,
-          scale: float = 0.75, backgrounds: str | None = None, seed: int = 0, n: int | None = 1_000,
-          held_out: bool = False) -> list[str]:
+          scale: float = 0.75, shift: float = 1.0, backgrounds: str | None = None, seed: int = 0,
+          n: int | None = 1_000, held_out: bool = False) -> list[str]:
     """A report on the files (see `studies.polymnist.check`), and on `n` tuples (None: all) of each split that `load`
     makes of them with the same options. n_modalities: None for as many as there are. Raises `UserError` with all
     problems."""
     root = data_root() / "polymnist" if root is None else home(root)
     released = is_released(root)
-    _check_options("train", 1 if n_modalities is None else n_modalities, scale, seed)
+    _check_options("train", 1 if n_modalities is None else n_modalities, scale, shift, seed)
     report = verify(root, backgrounds)
     if n_modalities is None:
         n_modalities = n_folders(root, "train") if released else len(photo_paths(photo_folder(root, backgrounds)))
     for split in ("train", "test"):
         whole = len(released_table(root, split, 1)[0] if released else read_mnist(root, split, False)[1])
         whole -= HELD_OUT * (held_out and split == "train")
-        data = load(split, root, n_modalities=n_modalities, translated=translated, scale=scale, backgrounds=backgrounds,
-                    seed=seed, n=min(n or whole, whole) if whole > 0 else None, held_out=held_out)
+        data = load(split, root, n_modalities=n_modalities, translated=translated, scale=scale, shift=shift,
+                    backgrounds=backgrounds, seed=seed, n=min(n or whole, whole) if whole > 0 else None,
+                    held_out=held_out)
         report += data.inventory(split if len(data) == whole else f"{split}, {len(data):,} of {whole:,}")
     return report
 
@@ -174,7 +177,7 @@ def _assemble(modalities, labels, ids) -> MultimodalData:
     return MultimodalData(modalities, specs, labels, ids=ids, n_classes=N_CLASSES)
 
 
-def _check_options(split, n_modalities, scale, seed) -> None:
+def _check_options(split, n_modalities, scale, shift, seed) -> None:
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: PolyMNIST has 'train', 'test' and 'validation'")
     if not is_whole(n_modalities) or n_modalities < 1:
@@ -183,6 +186,9 @@ def _check_options(split, n_modalities, scale, seed) -> None:
     if not 0 < scale <= 1 or round(SIDE * scale) < 1:
         raise UserError(f"scale={scale!r}: give the digit's edge over the picture's, above 0 (at least one "
                         f"of {SIDE} pixels) and at most 1")
+    if not 0 <= shift <= 1:
+        raise UserError(f"shift={shift!r}: give the share of its room that a translated digit uses, 0 (it stands in "
+                        "the middle) to 1")
     if not is_whole(seed) or seed < 0:
         raise UserError(f"seed={seed!r}: give a whole number that is not negative")
 

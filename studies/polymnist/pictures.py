@@ -22,9 +22,10 @@ def below(raw: np.ndarray, bound: int) -> np.ndarray:
     return (((raw >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
 
 
-def draw(labels, photo, stream, scale) -> dict[str, np.ndarray]:
+def draw(labels, photo, stream, scale, shift=1.0) -> dict[str, np.ndarray]:
     """What every row of a modality shows, integers (N,): `instance`, the row of its digit, `crop_y` and `crop_x` of its
-    background in the photo, and `y` and `x` of a translated digit, in pixels from the top and from the left.
+    background in the photo, and `y` and `x` of a translated digit, in pixels from the top and from the left, drawn from
+    the middle `shift` of the places where it fits.
 
     Every row's numbers are drawn whether or not the row is wanted, and the digits' places whether or not they
     move, so that a subset and the untranslated set show the same instances on the same crops.
@@ -37,8 +38,10 @@ def draw(labels, photo, stream, scale) -> dict[str, np.ndarray]:
     drawn = {"instance": instance, "crop_y": below(top, photo.shape[0] - SIDE + 1),
              "crop_x": below(left, photo.shape[1] - SIDE + 1)}
     if scale is not None:
-        room = SIDE - round(SIDE * scale) + 1
-        drawn.update({"y": below(down, room), "x": below(right, room)})
+        room = SIDE - round(SIDE * scale)
+        used = round(room * shift)
+        edge = (room - used) // 2
+        drawn.update({"y": edge + below(down, used + 1), "x": edge + below(right, used + 1)})
     return drawn
 
 

@@ -54,6 +54,8 @@ class PolyMNIST(Study):
     n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3")
     translated: bool = parameter(False, "small digits at random positions; paper: True")
     scale: float = parameter(0.75, "size of a translated digit in 28 pixels; paper: 0.75")
+    shift: float = parameter(1.0, "how far a translated digit moves, of the room it has; 0: it stands in the middle",
+                             at_least=0, added=True, apart=True)
     n_train: int = parameter(10_000, "training tuples; paper: 60000", at_least=1)
     n_test: int = parameter(2_000, "test tuples; paper: 10000", at_least=1)
     missing: float = parameter(0.0, "share of training images taken away at random; one per tuple stays; paper: 0")
@@ -134,7 +136,8 @@ class PolyMNIST(Study):
         n = self.n_validation if split == "validation" and self.n_validation else self.n_test
         root, photos = (paths.placed(folder) if folder else None for folder in (self.root, self.backgrounds))
         return split, dict(root=root, n_modalities=self.n_modalities, translated=self.translated, scale=self.scale,
-                           backgrounds=photos, seed=self.data_seed, held_out=self.validation or self.n_validation > 0,
+                           shift=self.shift, backgrounds=photos, seed=self.data_seed,
+                           held_out=self.validation or self.n_validation > 0,
                            n=self.n_train if split == "train" else n)
 
     def fit(self, model, train, on_epoch=None, validation=None) -> training.History:

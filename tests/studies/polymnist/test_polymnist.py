@@ -17,7 +17,7 @@ from mmvm.likelihoods import Laplace
 from mmvm.paths import REPOSITORY
 from mmvm.study.study import run
 from studies.polymnist.check import check, read_sums
-from studies.polymnist.data import check as check_data, load
+from studies.polymnist.data import check as check_data, factors, load
 from studies.polymnist.mnist import LABEL_COUNTS, SIDE, read_mnist
 from studies.polymnist.pictures import resize
 from studies.polymnist.study import PolyMNIST
@@ -185,6 +185,16 @@ def test_other_scales(small_root, plain_photos, scale, side):
     assert ((data.modalities["m1"][:, 0] == 255).sum((1, 2)) == side ** 2).all()
 
 
+@pytest.mark.parametrize("shift, places", [(0, {3}), (0.3, {2, 3, 4}), (0.5, {1, 2, 3, 4, 5}), (1, set(range(8)))])
+def test_a_translated_digit_moves_as_far_as_it_may_around_the_middle(shift, places):
+    made = factors("test", SHIPPED, n_modalities=2, shift=shift)
+    assert set(made["y"].flat) == set(made["x"].flat) == places
+    assert (made["instance"] == factors("test", SHIPPED, n_modalities=2)["instance"]).all()
+    inked = load("test", SHIPPED, n_modalities=1, shift=shift, n=50)
+    own = PolyMNIST(translated=True, shift=float(shift), n_modalities=1, n_test=50)
+    assert digest(own.data("test")) == digest(inked)
+
+
 def test_full_scale_equals_the_untranslated_set(small_root):
     translated = load("train", small_root, n_modalities=2, scale=1.0)
     assert digest(translated) == digest(load("train", small_root, n_modalities=2, translated=False))
@@ -233,6 +243,8 @@ def test_unpacked_files_and_torchvisions_folder_are_read(small_root):
     (dict(scale=1.1), "scale=1.1"),
     (dict(scale=0.01), "scale=0.01.*at least one"),
     (dict(scale=float("nan")), "scale=nan"),
+    (dict(shift=-0.1), "shift=-0.1.*0 .*to 1"),
+    (dict(shift=float("nan")), "shift=nan"),
     (dict(seed=-1), "seed=-1"),
     (dict(seed=0.5), "seed=0.5"),
     (dict(n=0), "n=0.*1 to 30"),
