@@ -6,6 +6,7 @@ and sums over the D latent dimensions are always taken: a log-density or a diver
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -14,6 +15,11 @@ from torch import Tensor
 # Standard deviations from 4.5e-5 to 2.2e4. Beyond that, the ratio of two variances or its square (Adam's second
 # moment) leaves float32. The gradient passes through, so that an encoder that strays outside can come back.
 LOGVAR_LIMIT = 20.0
+
+
+def in_float32(like: Tensor) -> AbstractContextManager:
+    """While open, products of matrices on the device of `like` stay in float32, in an update under autocast too."""
+    return torch.autocast(like.device.type, enabled=False) if like.device.type in ("cpu", "cuda") else nullcontext()
 
 
 class DiagonalGaussian:

@@ -126,6 +126,13 @@ class Modality:
         centre, spread = self._columns(x, self.centre, self.spread)
         return (x * spread + centre) / self.scale
 
+    def standardised(self, x: Tensor) -> Tensor:
+        """What `restore` did, undone: what a model makes, (B, *shape), as networks and classifiers see values."""
+        if not self.spread:
+            return x
+        centre, spread = self._columns(x, self.centre, self.spread)
+        return (x * self.scale - centre) / spread
+
     def _columns(self, like: Tensor, *numbers: tuple[float, ...]) -> list[Tensor]:
         """One number per entry of a vector or channel, broadcast over a batch's last dimensions."""
         kept = self.__dict__.setdefault("_kept", {})  # on its device once, not once a batch
@@ -204,8 +211,10 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
     if whole and 0 <= low and shape == (1,) and high < CLASSES and not x.is_floating_point():
         return {"likelihood": Categorical()}, f"one column of whole numbers, taken for {int(high) + 1} classes"
     if whole and 0 <= low:
-        mean = x.double().nan_to_num().flatten(1).mean(0)
-        ratio = (x.double().nan_to_num().flatten(1).var(0, correction=0).sum() / mean.sum().clamp(min=1e-12)).item()
+        columns = x.double().flatten(1)
+        mean = columns.nanmean(0)
+        var = (columns - mean).square().nanmean(0)
+        ratio = (var.nansum() / mean.nansum().clamp(min=1e-12)).item()
         kind = Poisson() if ratio < 1.5 else NegativeBinomial()
         return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean"
     if 0 <= low and high <= 1:

@@ -137,8 +137,9 @@ class MultimodalVAE(nn.Module):
         batch = self._prepare(x, observed, trust)
         shared = self.objective(self._encode(batch), batch.observed, step)       # latents (S, M, B, D)
         log_likelihood = self._log_likelihood(batch, shared.latents)             # (S, M, B)
-        weights = log_likelihood.new_tensor([m.weight for m in self.modalities])
-        loss = self.objective.loss(weights[:, None] * log_likelihood, shared, at(self.beta, step))
+        # number by number: a recorded update takes no tensor from the host
+        weighted = torch.stack([m.weight * own for m, own in zip(self.modalities, log_likelihood.unbind(1))], 1)
+        loss = self.objective.loss(weighted, shared, at(self.beta, step))
         return Terms(loss, shared.mean_over_sources(log_likelihood), shared.regulariser, shared.parts)
 
     shared, compare = sharing.shared, sharing.compare

@@ -29,6 +29,7 @@ from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.files import write_text
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import seeded
 from mmvm.training import TrainingDiverged, fit, split
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ class _Job:
         return {"beta": beta, "seed": seed, **row}
 
     def _trained(self, beta: float, seed: int, said: list) -> dict:
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             model = self.build(self.train, beta=beta)
         if not isinstance(model, MultimodalVAE):
             raise UserError(f"build gave a {type(model).__name__}: it must return a MultimodalVAE")

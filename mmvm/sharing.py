@@ -67,7 +67,7 @@ def compare(model: Any, data: MultimodalData, draws: int = 64, seed: int = 0) ->
     found = []
     for q, observed, _ in _posteriors(model, data):
         log_weights = observed.double().log() - observed.sum(0).double().log()
-        q = DiagonalGaussian.within_limits(q.mean.double(), q.logvar.double())
+        q = q.within_limits(q.mean.double(), q.logvar.double())
         samples = (q.sample(generator) for _ in range(draws))
         total = sum((q.log_prob(z) - q.mixture_log_prob(z, log_weights) for z in samples), start=q.mean.new_zeros(()))
         divergence = (total / draws).masked_fill(~observed, 0.0).sum(0) / observed.sum(0)
@@ -84,8 +84,8 @@ def _posteriors(model: Any, data: MultimodalData) -> Iterator[tuple[DiagonalGaus
             q = model.encode([x.to(device) for x in batch.x], observed, batch.trust)
             weights = model.objective.log_weights(q, observed).exp()
             q = model.objective.shared_part(q)
-            yield (DiagonalGaussian.within_limits(q.mean.float().cpu(), q.logvar.float().cpu()), observed.cpu(),
-                   weights.float().cpu())
+            q = DiagonalGaussian.within_limits(q.mean.float().cpu(), q.logvar.float().cpu())
+            yield model.objective.posteriors(q), observed.cpu(), weights.float().cpu()
 
 
 @torch.no_grad()
@@ -102,11 +102,15 @@ def fit_latent_density(model: Any, data: MultimodalData, n_components: int = 20,
     """
     from sklearn.mixture import GaussianMixture
 
+    check_units(model, data)
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(data), generator=generator)[:n]
     draws = []
-    for batch in data.subset(index).to(next(model.parameters()).device).batches(1_000):
-        q = model.encode(batch.x, batch.observed)
-        q = DiagonalGaussian(q.mean.cpu(), q.logvar.cpu())
-        draws.append(q.sample(generator)[batch.observed.cpu()])
-    return GaussianMixture(n_components, reg_covar=1e-4, random_state=seed).fit(torch.cat(draws).double().numpy())
+    with evaluating(model) as device:
+        for batch in data.subset(index).to(device).batches(1_000):
+            q = model.encode(batch.x, batch.observed)
+            q = model.objective.posteriors(DiagonalGaussian(q.mean.cpu(), q.logvar.cpu()))
+            draws.append(q.sample(generator)[batch.observed.cpu()])
+    z = torch.cat(draws).double()
+    least = 1e-4 * float(z.var(0).mean())  # relative: not every objective fixes the latents' scale
+    return GaussianMixture(n_components, reg_covar=least, random_state=seed).fit(z.numpy())

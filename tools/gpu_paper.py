@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rehearse", action="store_true", help="tiny settings, for a CPU")
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
-    p = replace(PolyMNIST.from_profile("paper"), plan="channels_last+graph" if torch.cuda.is_available() else "plain",
+    p = replace(PolyMNIST.from_profile("paper"), plan="channels_last" if torch.cuda.is_available() else "plain",
                 profile="paper-short")
     p = replace(p, **TINY) if options.rehearse else p
     train, test = p.data("train"), p.data("test")

@@ -14,7 +14,7 @@ from mmvm.diffusion.density import LatentDiffusion, fingerprint
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
-from mmvm.networks.modes import evaluating
+from mmvm.networks.modes import evaluating, seeded
 from mmvm.schedule import Schedule
 from mmvm.training import TrainingDiverged
 
@@ -54,9 +54,8 @@ def fit_latent_diffusion(model: MultimodalVAE, data: MultimodalData, *, updates:
     centre = (q.mean * keep).sum(1) / count
     moved = q.mean - centre.unsqueeze(1)
     scale = (((moved.square() + q.var) * keep).sum(1) / count).sqrt().clamp(min=1e-6)
-    q = DiagonalGaussian(moved / scale.unsqueeze(1), q.logvar - 2 * scale.log().unsqueeze(1))
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
+    q = type(q)(moved / scale.unsqueeze(1), q.logvar - 2 * scale.log().unsqueeze(1))
+    with seeded(seed):
         network = Denoiser(len(centre), centre.shape[1], width, blocks)
     averaged, losses = _train(network.to(centre.device), q, observed, updates, batch_size, learning_rate, average, drop,
                               torch.Generator().manual_seed(seed))
@@ -93,7 +92,8 @@ def _posteriors(model: MultimodalVAE, data: MultimodalData) -> tuple[DiagonalGau
             q = model.encode([x.to(device) for x in batch.x], observed[-1])
             means.append(q.mean.float())
             logvars.append(q.logvar.float())
-    return DiagonalGaussian.within_limits(torch.cat(means, 1), torch.cat(logvars, 1)), torch.cat(observed, 1)
+    q = DiagonalGaussian.within_limits(torch.cat(means, 1), torch.cat(logvars, 1))
+    return model.objective.posteriors(q), torch.cat(observed, 1)
 
 
 def _train(network: Denoiser, q: DiagonalGaussian, observed: Tensor, updates: int, batch_size: int,
@@ -105,7 +105,7 @@ def _train(network: Denoiser, q: DiagonalGaussian, observed: Tensor, updates: in
     for update in tqdm(range(updates), "latent diffusion", disable=None):
         index = usable[torch.randint(len(usable), (batch_size,), generator=generator).to(usable.device)]
         drawn = q[:, index]
-        z = drawn.mean + drawn.std * torch.randn(drawn.shape, generator=generator).to(observed.device)
+        z = drawn.mean + drawn.std * drawn.noise(drawn.shape, torch.zeros(()), generator).to(observed.device)
         found = loss(network, z, observed[:, index], drop, generator)
         for group in optimizer.param_groups:
             group["lr"] = rate(update)

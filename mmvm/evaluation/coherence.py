@@ -8,8 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.encodings import BATCH, check_class_labels, from_each_source, labels_of, mean_or_nan
+from mmvm.evaluation.encodings import (
+    BATCH,
+    check_class_labels,
+    evaluating,
+    from_each_source,
+    labels_of,
+    mean_or_nan,
+)
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import seeded
 
 
 @torch.no_grad()
@@ -27,11 +35,12 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     """
     check_class_labels(data)
     right = np.zeros((len(data.specs),) * 2)
-    for source, _, index, parameters in from_each_source(model, data, seed):
-        labels = labels_of(data).index_select(0, index)
-        for target, (modality, out) in enumerate(zip(data.specs, parameters)):
-            logits = classifiers[target](modality.likelihood.mean(out).float())
-            right[source, target] += (logits.argmax(-1) == labels.to(logits.device)).sum().item()
+    with evaluating(nn.ModuleList(classifiers)):
+        for source, _, index, parameters in from_each_source(model, data, seed):
+            labels = labels_of(data).index_select(0, index)
+            for target, (modality, out) in enumerate(zip(data.specs, parameters)):
+                logits = classifiers[target](modality.likelihood.mean(out).float())
+                right[source, target] += (logits.argmax(-1) == labels.to(logits.device)).sum().item()
     return mean_or_nan(right, data.observed.sum(1, keepdim=True).cpu().numpy())
 
 
@@ -59,8 +68,7 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Ca
     torch.Size([60, 2])
     """
     device = torch.device(device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         classifier = build().to(device)
         optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
         steps = epochs * -(-len(x) // batch_size)
@@ -87,7 +95,7 @@ def classifier_accuracy(classifier: nn.Module, x: Tensor, labels: Tensor, modali
     >>> mmvm.evaluation.classifier_accuracy(always_0, a, labels, specs[0])
     0.5
     """
-    device = next(classifier.parameters()).device
-    right = sum((classifier(modality.prepare(images.to(device))).argmax(-1) == y.to(device)).sum().item()
-                for images, y in zip(x.split(BATCH), labels.split(BATCH)))
+    with evaluating(classifier) as device:
+        right = sum((classifier(modality.prepare(images.to(device))).argmax(-1) == y.to(device)).sum().item()
+                    for images, y in zip(x.split(BATCH), labels.split(BATCH)))
     return right / len(x)

@@ -30,7 +30,7 @@ def posteriors(model: MultimodalVAE, data: MultimodalData) -> tuple[DiagonalGaus
     """The unimodal posteriors (M, N, D) in float64 and what is observed (M, N), on the CPU."""
     parts, seen = zip(*_encoded(model, data))
     mean, logvar = (torch.cat([getattr(q, name) for q in parts], 1).double() for name in ("mean", "logvar"))
-    return DiagonalGaussian.within_limits(mean, logvar), torch.cat(seen, 1)
+    return parts[0].within_limits(mean, logvar), torch.cat(seen, 1)
 
 
 def _encoded(model: MultimodalVAE, data: MultimodalData) -> Iterator[tuple[DiagonalGaussian, Tensor]]:
@@ -39,7 +39,8 @@ def _encoded(model: MultimodalVAE, data: MultimodalData) -> Iterator[tuple[Diago
     with evaluating(model) as device:
         for batch in data.batches(BATCH):
             q = model.encode([x.to(device) for x in batch.x], batch.observed.to(device))
-            yield DiagonalGaussian.within_limits(q.mean.float().cpu(), q.logvar.float().cpu()), batch.observed.cpu()
+            q = DiagonalGaussian.within_limits(q.mean.float().cpu(), q.logvar.float().cpu())
+            yield model.objective.posteriors(q), batch.observed.cpu()
 
 
 def means_of(model: MultimodalVAE, data: MultimodalData) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -11,6 +11,7 @@ from mmvm.choose import best_constant
 from mmvm.data import Modality, MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, mean_or_nan
+from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 
 
@@ -42,9 +43,9 @@ def nats(modality: Modality, parameters: Tensor, x: Tensor, seen: Tensor) -> tup
 @torch.no_grad()
 def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, seed: int = 0) -> np.ndarray:
     """-log p(x_m | a constant), (M,), nats per test sample, unweighted: what an imputation that looks at nothing costs.
-    The constant is the median of `n` random training samples that have m, pixel by pixel, the best one for a Laplace
-    likelihood; where a decoder gives more or other numbers than a location, as of counts, the most likely ones
-    (`mmvm.choose.best_constant`). NaN where a modality is tokens, or never observed.
+    The constant is the median of `n` random training samples that have m, pixel by pixel, for a Laplace likelihood,
+    whose best it is; otherwise the most likely numbers for a decoder to give (`mmvm.choose.best_constant`). NaN where a
+    modality is tokens, or never observed.
 
     >>> mmvm.evaluation.constant_error(data, data).shape
     (2,)
@@ -54,9 +55,9 @@ def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, 
         rows, rows_test = (torch.nonzero(data.observed[m]).squeeze(1) for data in (train, test))
         if modality.likelihood.discrete or not len(rows) or not len(rows_test):
             continue
-        location = (modality.likelihood.lowest == -math.inf
-                    and modality.likelihood.parameter_shape(modality.shape) == tuple(modality.shape))
-        constant = _median(train, m, n, seed) if location else best_constant(train, m, seed)
+        laplace = isinstance(modality.likelihood, Laplace)
+        constant = _median(train, m, n, seed) if laplace else best_constant(train, m, seed)
+        constant = constant.to(test.device)
         total = 0.0
         for index in rows_test.split(BATCH):
             x = test.modalities[modality.name].index_select(0, index)

@@ -45,14 +45,14 @@ def generation(model: MultimodalVAE, density: Any, train: MultimodalData, test: 
         raise UserError("what is generated is judged beside whole samples: give two or more of training and of test "
                         "samples that have every modality, and n of 2 or more")
     train, test = some_of(train, n_train, seed), some_of(test, n, seed)
-    with evaluating(model, seed) as device:
-        drawn = list(model.generate(n, density).values())
+    with evaluating(model, seed) as device, evaluating(nn.ModuleList(classifiers)):
+        drawn = [spec.standardised(x) for spec, x in zip(test.specs, model.generate(n, density).values())]
         conditional = _conditional(model, density if hasattr(density, "sample_given") else None, test, classifiers)
         redone = _made(model, test, torch.ones(len(test.specs), dtype=torch.bool), None)
-        own, known = ([spec.prepare(x.to(device)) for spec, x in zip(data.specs, data.batch(torch.arange(len(data))).x)]
-                      for data in (test, train))
+        own, known = ([spec.prepare(x.to(device)) for spec, x in zip(
+            data.specs, data.batch(torch.arange(len(data), device=data.device)).x)] for data in (test, train))
         nearest = [_nearest(a, x) / _nearest(b, x) for a, b, x in zip(drawn, redone, known)]
-    seen = torch.stack([net(x.float()).argmax(-1).cpu() for net, x in zip(classifiers, drawn)])
+        seen = torch.stack([net(x.float()).argmax(-1).cpu() for net, x in zip(classifiers, drawn)])
     share = torch.bincount(seen.flatten()).double() / seen.numel()
     theirs, ours = ([features_of(net, x.float()).cpu() for net, x in zip(classifiers, xs)] for xs in (own, drawn))
     labels = labels_of(test).cpu()
@@ -69,7 +69,7 @@ def _made(model: MultimodalVAE, data: MultimodalData, given: Tensor, density: An
     for batch in data.batches(BATCH):
         observed = given.unsqueeze(1).expand(batch.observed.shape).to(device)
         parts.append(model.impute([x.to(device) for x in batch.x], observed, density=density))
-    return [torch.cat([part[name] for part in parts]) for name in data.names]
+    return [spec.standardised(torch.cat([part[spec.name] for part in parts])) for spec in data.specs]
 
 
 def _conditional(model: MultimodalVAE, density: Any, test: MultimodalData,

@@ -154,8 +154,12 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
             names = own_groups.unique()
             first = torch.isin(own_groups, names[torch.randperm(len(names), generator=generator)[1::2]])
             halves = torch.where(first)[0], torch.where(~first)[0]
+            if min(map(len, halves)) < 2 * width:
+                raise UserError(f"the groups leave halves of {len(halves[0])} and {len(halves[1])} samples, each takes "
+                                f"{2 * width}: give more groups, of more equal size")
         shared = np.mean([_contrast(own[fit], given[fit], own[ask], given[ask]) for fit, ask in (halves, halves[::-1])])
-        found[:, a, b] = shared, _information(q[a][both], own) - shared, math.log(len(halves[1]))
+        found[:, a, b] = (shared, _information(q[a][both], own) - shared,
+                          np.mean([math.log(len(half)) for half in halves]))
     return SharedInformation(*found)
 
 

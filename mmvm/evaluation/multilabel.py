@@ -20,7 +20,7 @@ from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import forest
 from mmvm.evaluation.coherence import train_classifier as train_any_classifier
-from mmvm.evaluation.encodings import BATCH, check_binary_labels, from_each_source, labels_of
+from mmvm.evaluation.encodings import BATCH, check_binary_labels, evaluating, from_each_source, labels_of
 from mmvm.model import MultimodalVAE
 
 __all__ = ["auroc", "average_precision", "base_rates", "classify", "coherence", "imagined", "label_loss",
@@ -161,10 +161,10 @@ def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray
     >>> mmvm.evaluation.multilabel.classify(torch.nn.Linear(3, 4), a, specs[0]).shape
     (60, 4)
     """
-    device = next(classifier.parameters()).device
     index = torch.arange(len(x), device=x.device)
-    return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
-                      for rows in index.split(BATCH)]).numpy()
+    with evaluating(classifier) as device:
+        return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
+                          for rows in index.split(BATCH)]).numpy()
 
 
 # coherence -----------------------------------------------------------------------------------------------------------
@@ -212,10 +212,11 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
     known, pairs = labels_of(data), range(n_modalities)
     logits: list[list[list]] = [[[] for _ in pairs] for _ in pairs]
     truth: list[list] = [[] for _ in pairs]
-    for source, _, index, parameters in from_each_source(model, data, seed):
-        truth[source].append(known.index_select(0, index.to(known.device)).cpu().numpy())
-        for target, (spec, out) in enumerate(zip(data.specs, parameters)):
-            logits[source][target].append(classifiers[target](readable(spec, out)).float().cpu().numpy())
+    with evaluating(nn.ModuleList(classifiers)):
+        for source, _, index, parameters in from_each_source(model, data, seed):
+            truth[source].append(known.index_select(0, index.to(known.device)).cpu().numpy())
+            for target, (spec, out) in enumerate(zip(data.specs, parameters)):
+                logits[source][target].append(classifiers[target](readable(spec, out)).float().cpu().numpy())
     n_labels = known.shape[1]
     found = {name: np.full((n_modalities, n_modalities, n_labels), np.nan) for name in METRICS}
     for s, t in np.ndindex(n_modalities, n_modalities):

@@ -158,7 +158,8 @@ class Objective(nn.Module):
         return q
 
     def anchored(self, step: int) -> bool:
-        """Whether something keeps the latents where they are: a prior that does not move with the data."""
+        """Whether it is nothing to warn of that latents drift: a prior that does not move with the data holds them, or
+        where they lie means nothing."""
         return True
 
     def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:

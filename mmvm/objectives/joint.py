@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmvm.errors import UserError
-from mmvm.gaussian import DiagonalGaussian
+from mmvm.gaussian import DiagonalGaussian, in_float32
 from mmvm.objectives.base import Objective, Shared, log_normalised, one_of, standard_normal_log_prob
 from mmvm.objectives.spec import method
 from mmvm.options import Option
@@ -121,8 +121,9 @@ class Aggregated(Objective):
         """Products of the Gaussians in `members` (K, M, B): (K, B, D); N(0, I) of none."""
         precision = (-q.logvar).exp()
         chosen = members.to(precision.dtype)
-        total = torch.einsum("kmb,mbd->kbd", chosen, precision)
-        weighted = torch.einsum("kmb,mbd->kbd", chosen, precision * q.mean)
+        with in_float32(precision):
+            total = torch.einsum("kmb,mbd->kbd", chosen, precision)
+            weighted = torch.einsum("kmb,mbd->kbd", chosen, precision * q.mean)
         if self.prior_expert == "never":
             expert = ~members.any(1)
         elif self.prior_expert == "full_set":

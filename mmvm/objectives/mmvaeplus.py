@@ -112,6 +112,10 @@ class MMVAEPlus(Objective):
     def effective_beta(self, beta: float, n_modalities: int) -> float:
         return beta * n_modalities if self.kl_per_modality else beta
 
+    def posteriors(self, q: DiagonalGaussian) -> DiagonalGaussian:
+        """Of the kind that `posterior` names."""
+        return POSTERIORS[self.posterior].within_limits(q.mean, q.logvar)
+
     def _split(self, q: DiagonalGaussian) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """The shared (M, B, D - P) and the private (M, B, P) part of the posteriors."""
         cut = q.shape[-1] - self.private_dim
@@ -120,7 +124,7 @@ class MMVAEPlus(Objective):
                             "be shared: make it smaller")
         if len(q.mean) != len(self.private_mean):
             raise UserError(f"this MMVAEPlus was made for {len(self.private_mean)} modalities, it got {len(q.mean)}")
-        q = POSTERIORS[self.posterior].within_limits(q.mean, q.logvar)
+        q = self.posteriors(q)
         return q[..., :cut], q[..., cut:]
 
     def _log_prior(self, z: Tensor) -> Tensor:

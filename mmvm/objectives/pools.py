@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from mmvm.errors import UserError
-from mmvm.gaussian import DiagonalGaussian
+from mmvm.gaussian import DiagonalGaussian, in_float32
 from mmvm.objectives import pairs
 
 MOST_CHOSEN = 8        # k: beyond, the exponent's normaliser is estimated
@@ -135,7 +135,9 @@ class Pool:
         v = (log_v - log_v.logsumexp(0)).exp()
         chosen = torch.tensor(choices(len(self.q.mean), self.order)[0], device=v.device)
         share = torch.nn.functional.one_hot(chosen, len(self.q.mean)).sum(1).to(v.dtype) / self.order   # (K, M)
-        return self._per_sample(self.q.mean_kl(torch.einsum("km,kr->mr", share, v)) + (v * affinity).sum(0))
+        with in_float32(v):
+            weights = torch.einsum("km,kr->mr", share, v)
+        return self._per_sample(self.q.mean_kl(weights) + (v * affinity).sum(0))
 
     def sample(self) -> Tensor:
         """One draw (B, D) with its pathwise gradient, that of the components' weights included: z moves with the

@@ -168,10 +168,11 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
     averages = table[(table["source"] == "") & table["target"].isin(AVERAGES)]
     column = averages["metric"].where(averages["target"].isin(["mean", "sum"]),
                                       averages["metric"] + " " + averages["target"])
-    settings = ["profile", "method", "beta", "seed", "run", "epochs", "updates", "seconds", "commit", "date"]
-    wide = averages.assign(column=column).pivot(index=settings, columns="column", values="value")
-    return wide.rename_axis(columns=None).reset_index().sort_values(["profile", "method", "beta", "seed"],
-                                                                   ignore_index=True)
+    settings = ["profile", "method", "beta", "seed", "run", "epochs", "updates", "seconds"]
+    wide = averages.assign(column=column).pivot(index=settings, columns="column", values="value").reset_index()
+    made = table.groupby("run")[["commit", "date"]].last()  # a run's later measurements may be of a later commit
+    return wide.rename_axis(columns=None).join(made, on="run").sort_values(["profile", "method", "beta", "seed"],
+                                                                          ignore_index=True)
 
 
 def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:

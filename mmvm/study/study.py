@@ -21,6 +21,7 @@ from mmvm import checks, evaluation, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import seeded
 from mmvm.objectives import Objective, spec
 from mmvm.options import Option
 from mmvm.schedule import Schedule
@@ -135,8 +136,7 @@ class Study(Parameters):
             encoders, decoders = map(nn.ModuleList, self.build_networks(data))
             return nn.ModuleDict({"encoders": encoders, "decoders": decoders, "objective": self.build_objective()})
         memory.require(without_memory(described), training.resolve_device(self.device))
-        with torch.random.fork_rng([]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             encoders, decoders = self.build_networks(data)
             rising = self.choice("optimizer")[1]["beta_updates"]
             beta = Schedule(0.0, self.beta, rising, "linear") if rising else self.beta

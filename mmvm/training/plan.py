@@ -164,7 +164,7 @@ def measured_plan(model: MultimodalVAE, batch: Batch, precision: str = "float32"
         best = plan if taken else best
     for buffer, kept in buffers:
         buffer.copy_(kept)
-    return replace(best, graph=device.type == "cuda")  # nothing to weigh: the host is the slower part
+    return best  # without `graph`: some methods' updates cannot be recorded
 
 
 def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list[Callable[[Plan], dict]]:

@@ -135,6 +135,7 @@ class Run:
             row.update(self.validation.look(self.epoch))
         if on_epoch is not None and self.ranks.rank == 0:
             training = self.model.training
+            self.model.eval()  # what it encodes there moves no batch statistics
             with torch.random.fork_rng(self._cuda_devices()):
                 row.update(on_epoch(self.model, self.epoch) or {})
             self.model.train(training)

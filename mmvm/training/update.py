@@ -97,9 +97,13 @@ class Update:
             group["capturable"] = True
         self.optimizer.zero_grad(set_to_none=True)  # the recording's own gradients are written over by each replay
         recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recorded):
-            self.norm, self.terms = self._gradients(self.batch, step)
-            self.optimizer.step()
+        try:
+            with torch.cuda.graph(recorded):
+                self.norm, self.terms = self._gradients(self.batch, step)
+                self.optimizer.step()
+        except RuntimeError as error:  # it asks the host for numbers, as methods do that choose among parts
+            raise UserError("plan 'graph': these updates cannot be recorded, leave it out "
+                            f"({str(error).splitlines()[0]})") from error
         self.recorded = recorded
         return recorded
 

@@ -37,7 +37,7 @@ def factor_spread(model: MultimodalVAE, density: Any, train: MultimodalData, tes
     """
     rows, names = some_rows(len(train), n_train, seed), list(factors)
     with evaluating(model, seed) as device:
-        drawn = list(model.generate(n, density).values())
+        drawn = [spec.standardised(x) for spec, x in zip(test.specs, model.generate(n, density).values())]
         pictures = [[spec.prepare(x[index].to(device)) for spec, x in zip(data.specs, data.modalities.values())]
                     for data, index in ((train, rows), (test, slice(None)))]
     found = {f"{what}_{name}": np.full(len(drawn), np.nan) for name in names for what in ("readable", "joint_spread")}

@@ -137,8 +137,8 @@ def test_errors_are_of_what_was_observed():
     data = MultimodalData({"a": x, "b": other}, model.modalities)
     found = reconstruction_error(model, data), imputation_error(model, data), constant_error(data, data)
     assert all(math.isfinite(number) for array in found for number in array.flat)
-    median = x.nanmedian(0).values
-    by_hand = [-Normal(0.3).log_prob(median[~row.isnan()], row[~row.isnan()], 1).item() for row in x]
+    mean = x.nanmean(0)
+    by_hand = [-Normal(0.3).log_prob(mean[~row.isnan()], row[~row.isnan()], 1).item() for row in x]
     assert found[2][0] == pytest.approx(sum(by_hand) / 40, rel=1e-5)
 
 

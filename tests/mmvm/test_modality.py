@@ -133,6 +133,22 @@ def test_guess_takes_frames_and_missing_entries_and_keeps_what_was_chosen():
     assert not chosen.standardise
 
 
+def test_missing_entries_are_no_zero_counts():
+    counts = np.random.default_rng(0).poisson(20, (300, 4)).astype(np.float32)
+    counts[np.random.default_rng(1).random(counts.shape) < 0.3] = np.nan
+    said = []
+    assert isinstance(Modality.guess("a", counts, said.append).likelihood, Poisson), said
+
+
+def test_standardised_undoes_restore():
+    x = numbers()
+    spec = MultimodalData({"a": x}, (Modality("a", (3,), Normal(), scale=0.5, standardise=True),)).specs[0]
+    prepared = spec.prepare(torch.as_tensor(x))
+    torch.testing.assert_close(spec.standardised(spec.restore(prepared)), prepared)
+    plain = Modality("a", (3,), Normal(), scale=0.5)
+    assert torch.equal(plain.standardised(prepared), prepared)
+
+
 def test_one_sample_is_enough_to_guess():
     said = []
     assert isinstance(Modality.guess("a", np.array([[3, 0, 7]]), said.append).likelihood, Poisson)

@@ -3,7 +3,9 @@
 import copy
 import itertools
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import distributions as dist, nn
@@ -367,6 +369,25 @@ def test_a_mixture_gives_other_draws_with_every_call_and_the_same_with_the_same_
     torch.manual_seed(3)
     assert torch.equal(model.generate(5, density, "vector")["vector"], one) and not torch.equal(one, two)
     assert density.random_state == 0, "the density is left as it was"
+
+
+def test_a_latent_density_leaves_the_model_alone_and_knows_no_scale():
+    """Draws that are a hundred times smaller give the same density, a hundred times smaller."""
+    x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[1.0, 0.99], [0.0, 0.05]])
+    spec = Modality("a", (2,), Laplace())
+    whole, found = MultimodalData({"a": x}, (spec,)), []
+    for scale in (1.0, 0.01):
+        encoder = MLPEncoder((2,), 2)
+        encoder.forward = lambda v, scale=scale: (scale * v, torch.full_like(v, -12.0 + 2 * math.log(scale)))
+        norm = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
+        model = MultimodalVAE((spec,), [encoder], [norm], Independent()).train()
+        density = fit_latent_density(model, whole, n_components=1)
+        assert model.training and norm[0].num_batches_tracked == 0
+        found.append(density.covariances_[0] / scale**2)
+    np.testing.assert_allclose(*found, rtol=1e-3)
+    other = replace(spec, standardise=True, centre=(5.0, 5.0), spread=(2.0, 2.0))
+    with pytest.raises(UserError):
+        fit_latent_density(model, MultimodalData({"a": x}, (other,)))
 
 
 def test_latent_density_is_the_one_of_the_observed_posteriors():

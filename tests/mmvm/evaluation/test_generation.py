@@ -9,7 +9,7 @@ from torch import nn
 
 from mmvm import Modality, MultimodalData, MultimodalVAE, Normal, fit_latent_density, fit_latent_diffusion
 from mmvm.errors import UserError
-from mmvm.evaluation import generation
+from mmvm.evaluation import classifier_accuracy, coherence, generation
 from mmvm.objectives import MMVM
 
 N, SPREAD = 300, 0.05
@@ -126,6 +126,43 @@ def test_both_densities_generate_and_the_same_seed_the_same(parts):
         # one z through all decoders, or one of each that a short training has learned to go together
         assert first["joint_coherence"] > 0.8
     assert first["conditional_coherence_2"] > 0.8
+
+
+def test_units_of_what_is_stored_do_not_matter():
+    """The same samples in other units, standardised: what is drawn and made is judged in the networks' own."""
+    found = []
+    for factor, shift in ((1.0, 0.0), (10.0, 100.0)):
+        parts = []
+        for seed in (1, 2):
+            x, labels = samples(seed=seed)
+            specs = parts[0].specs if parts else tuple(Modality(f"m{i}", (1,), Normal(), standardise=True)
+                                                       for i in range(3))
+            stored = {spec.name: factor * own + shift for spec, own in zip(specs, x)}
+            parts.append(MultimodalData(stored, specs, labels))
+        model = MultimodalVAE(parts[0].specs, [Sure() for _ in range(3)], [Itself() for _ in range(3)], MMVM())
+        found.append(generation(model, Given(samples(seed=3)[0]), *parts, [Nearest() for _ in range(3)], n=N))
+    assert found[0]["joint_coherence"] > 0.9 and np.all(found[0]["joint_distance"] < 0.2)
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=0.05, atol=1e-4, err_msg=name)
+
+
+def test_classifiers_in_training_mode_judge_as_trained_ones_and_are_left_alone(parts):
+    model, train, test, classifiers = parts
+    nets = [nn.Sequential(nn.Dropout(0.9), nn.BatchNorm1d(1, affine=False), own) for own in classifiers]
+    for net, own in zip(nets, classifiers):
+        net.features = own.features
+    judged = [generation(model, Given(samples(seed=3)[0]), train, test, nets, n=90)["joint_coherence"],
+              coherence(model, test, nets), classifier_accuracy(nets[0], *first_of(test))]
+    assert all(net.training and net[1].num_batches_tracked == 0 for net in nets)
+    for net in nets:
+        net.eval()
+    assert judged[0] == generation(model, Given(samples(seed=3)[0]), train, test, nets, n=90)["joint_coherence"]
+    assert np.array_equal(judged[1], coherence(model, test, nets))
+    assert judged[2] == classifier_accuracy(nets[0], *first_of(test)) > 0.9
+
+
+def first_of(data):
+    return data.modalities["m0"], data.labels, data.specs[0]
 
 
 def test_only_whole_samples_count(parts):

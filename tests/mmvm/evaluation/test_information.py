@@ -143,7 +143,12 @@ def test_windows_of_one_trial_are_in_one_half_where_they_are_said_to_be_one_grou
     model, data = of(*xs, var=1e-2)
     split, whole = shared_information(model, data), shared_information(model, data, groups=trials.numpy())
     assert split.shared[0, 1] > 0.05 > 0.01 > whole.shared[0, 1]
-    assert whole.ceiling[0, 1] == pytest.approx(math.log(160))  # of eight trials, the larger half
+    assert whole.ceiling[0, 1] == pytest.approx((math.log(160) + math.log(140)) / 2)  # eight trials and seven
+    uneven = (torch.arange(300) >= 297).long()
+    with pytest.raises(UserError, match="halves of (3 and 297|297 and 3) samples"):
+        shared_information(model, data, groups=uneven)
+    with pytest.raises(UserError, match="give more groups"):
+        shared_information(model, data, groups=torch.zeros(300))
     some = shared_information(model, data, n=200, seed=3, groups=trials)
     assert np.isfinite(some.shared[0, 1])
 

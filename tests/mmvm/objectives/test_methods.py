@@ -442,3 +442,20 @@ def test_effective_beta(objective, expected):
     gain = loss - objective.loss(log_p + 1 / M, shared, 0.5)
     cost = objective.loss(log_p, replace(shared, regulariser=shared.regulariser + 1), 0.5) - loss
     torch.testing.assert_close(cost / gain, torch.full((B,), expected), rtol=1e-9, atol=0)
+
+
+# precision
+
+@pytest.mark.parametrize("objective", [Aggregated("poe"), Aggregated("mopoe"), MVTCAE(), MMVM(exponent=0.5),
+                                       MMVM(exponent=1 / 3)], ids=["poe", "mopoe", "mvtcae", "pool 1/2", "pool 1/3"])
+def test_under_autocast_products_and_pools_keep_float32(objective):
+    """Precisions of narrow posteriors in bfloat16 have two decimals, and weights that no longer sum to one make an
+    upper bound negative."""
+    torch.manual_seed(SEED)
+    q = DiagonalGaussian(torch.randn(M, B, D).float(), torch.randn(M, B, D).float() - 5)
+    observed = torch.ones(M, B, dtype=torch.bool)
+    torch.manual_seed(SEED)
+    exact = objective(q, observed).regulariser
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.manual_seed(SEED)
+        assert torch.equal(objective(q, observed).regulariser, exact)

@@ -23,7 +23,10 @@ from test_methods import (
 )
 from torch import distributions as dist
 
+from mmvm import Modality, MultimodalData, MultimodalVAE, Normal
 from mmvm.errors import UserError
+from mmvm.evaluation import rate
+from mmvm.evaluation.encodings import posteriors
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.objectives import JMVAE, MMVAE, MVAE, Aggregated, MMVAEPlus, build
 from mmvm.objectives.laplace import DiagonalLaplace
@@ -227,3 +230,18 @@ def test_importance_draws_weigh_the_evidence_of_one_gaussian(text):
     expected = torch.stack([D * torch.logsumexp(
         prior.log_prob(grid) + k * STANDARD.log_prob(grid) + math.log(grid[1] - grid[0]), 0) for k in n.tolist()])
     torch.testing.assert_close(found, expected, rtol=0, atol=0.2)
+
+
+def test_what_is_encoded_is_a_laplace_wherever_the_objective_says_so():
+    """So rates, information and draws are those of the model's own posteriors."""
+    torch.set_default_dtype(torch.float32)
+    data = MultimodalData({name: torch.randn(50, 3) for name in "ab"},
+                          tuple(Modality(name, (3,), Normal()) for name in "ab"))
+    for text, kind in (("mmvae", DiagonalLaplace), ("mmvae:posterior=normal", DiagonalGaussian)):
+        model = MultimodalVAE.for_data(data, 2, text, say=None)
+        x = list(data.modalities.values())
+        q = model.encode(x)
+        assert type(q) is type(posteriors(model, data)[0]) is kind
+        found = rate(model, data)
+        kl = q.kl_standard_normal().mean(1).detach()
+        torch.testing.assert_close(torch.as_tensor(found.information + found.marginal).float(), kl)

@@ -304,6 +304,10 @@ def test_per_run_has_one_line_a_run_with_averages_as_columns(table):
     assert (line["probe"], line["reconstruction"], line["coherence"]) == (0.8, 30.0, 0.4)
     assert (line["coherence cross"], line["coherence self"], line["seed"], line["updates"]) == (0.2, 1.0, 1, 20)
     assert 99.0 not in wide.to_numpy()
+    later = table.assign(commit=table["commit"].where((table["run"] != "run1") | (table["metric"] != "probe"), "later"))
+    again = results.per_run(later)
+    assert list(again["run"]) == list(wide["run"]), "rows of a run that were measured later do not make it two"
+    assert again.set_index("run").loc["run1", "probe"] == 0.8
 
 
 def test_at_best_beta_chooses_by_the_lowest_seed(table):

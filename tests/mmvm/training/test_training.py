@@ -162,12 +162,13 @@ def test_on_epoch_cannot_disturb_the_run(whole):
     def disturb(model, epoch):
         torch.manual_seed(epoch)
         torch.randn(10)
-        model.eval()
+        modes_there.append(model.training)
         return {"watched": epoch * 10} if epoch > 1 else None
 
-    modes = []
+    modes, modes_there = [], []
     objective = Calling(lambda step: modes.append(objective.training))
     weights, history = train(objective, on_epoch=disturb)
+    assert modes_there == [False] * EPOCHS, "what is encoded there moves no batch statistics"
     assert history["watched"] == [20, 30] and modes == [True] * EPOCHS * STEPS
     assert all(torch.equal(value, whole[0][name]) for name, value in weights.items())
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeCV
 
 from mmvm import MultimodalData, MultimodalVAE, evaluation
+from mmvm.networks.modes import evaluating
 from mmvm.study import Metrics, Study, parameter
 
 from . import data as files
@@ -56,7 +58,8 @@ def imputation_rmse(model: MultimodalVAE, train: MultimodalData, test: Multimoda
     for source, target in (test.names, test.names[::-1]):
         x, y = ((data.modalities[source], data.modalities[target]) for data in (train, test))
         given = {source: test.modalities[source].to(device)}
-        imputed = sum(model.impute(given, targets=target)[target].detach().cpu() for _ in range(draws)) / draws
+        with torch.no_grad(), evaluating(model, 0):
+            imputed = sum(model.impute(given, targets=target)[target].cpu() for _ in range(draws)) / draws
         ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(*map(np.asarray, x)).predict(np.asarray(y[0]))
         spread = np.asarray(test.specs[test.names.index(target)].spread)
         found[target] = [np.sqrt(np.mean(((np.asarray(guess) - np.asarray(y[1])) / spread) ** 2))
