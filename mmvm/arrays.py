@@ -75,6 +75,13 @@ def common_index(named: Mapping[str, Any]) -> Any:
     return frames.get(first)
 
 
+def by_name(**given: Any) -> dict[str, Any]:
+    """What is given, and what is in it where it is a mapping."""
+    inside = {f"{what} of {name}": own for what, values in given.items() if isinstance(values, Mapping)
+              for name, own in values.items()}
+    return {**given, **inside}
+
+
 def ids_of(index: Any) -> list[str] | None:
     """A frame's index as ids, where it is text or unique and says more than the number of the row."""
     if index is None or list(index) == list(range(len(index))):
@@ -97,6 +104,9 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
     if hasattr(labels, "columns") and hasattr(labels, "iloc"):
         names = names or tuple(map(str, labels.columns))
     array = labels if hasattr(labels, "index_select") else np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1 and (not isinstance(array, Tensor) and array.dtype.kind in "OUT"
+                                                    or array.max() > 1):
+        return classes(array[:, 0])  # one column, of classes
     if not isinstance(array, Tensor) and array.dtype.kind in "OUT" and not hasattr(labels, "columns"):
         text = array.reshape(-1).tolist()
         _refuse_first([not isinstance(label, str) for label in text], "is no text: give all as text or all as integers")

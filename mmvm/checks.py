@@ -164,7 +164,8 @@ def _error(values: Values, spec: Modality, classes: int | None) -> str | None:
     x, likelihood, kind = values.x, spec.likelihood, type(spec.likelihood).__name__
     if x.is_floating_point() and not (values.lowest.isfinite() & values.highest.isfinite()).all():
         found = values.first(lambda piece: ~piece.isfinite())
-        return f"{found}: absent values belong in `observed`, others have to be mended or left out"
+        return (f"{found}: for single values that are absent describe the modality with missing='nan', for whole "
+                "samples use `observed`; others have to be mended or left out")
     scale = 1 if likelihood.discrete else spec.scale
     lowest, highest = sorted((values.lowest.min().item() * scale, values.highest.max().item() * scale))
     if x.dtype == torch.uint8 and scale == 1 and highest > 1 and not likelihood.whole and len(spec.shape) == 3:

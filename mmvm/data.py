@@ -167,7 +167,8 @@ class MultimodalData(Dataset):
                             "give both the same names in the same order")
         if not names:
             raise UserError("there is no modality: give at least one array and its description")
-        index = arrays.common_index({**self.modalities, "labels": self.labels})
+        index = arrays.common_index({**self.modalities, "labels": self.labels, **arrays.by_name(
+            observed=self.observed, trust=self.trust)})
         read = [arrays.of_modality(x, spec) for x, spec in zip(self.modalities.values(), self.specs)]
         self.modalities = {name: x for name, (x, _) in zip(names, read)}
         self._check_shapes()
@@ -196,7 +197,8 @@ class MultimodalData(Dataset):
                                 f"description says {tuple(spec.shape)}: correct one of them")
             if len(x) != len(self):
                 raise UserError(f"modality {spec.name!r} has {len(x)} samples, {self.names[0]!r} has {len(self)}: "
-                                "row i of every modality must be the same sample; mark what is absent in `observed`")
+                                "row i of every modality must be the same sample; mark what is absent in `observed` "
+                                "(of frames, b.reindex(a.index) makes rows of NaN, absent under missing='nan')")
 
     def _set_observed(self) -> None:
         if self.observed is None:
@@ -287,13 +289,16 @@ class MultimodalData(Dataset):
     @classmethod
     def from_files(cls, paths: Mapping[str, str | PathLike], specs: Sequence[Modality],
                    **rest: Any) -> "MultimodalData":
-        """Modalities from .npy files, memory-mapped: only what a batch needs is ever read. `rest` as above."""
+        """Modalities from .npy files, memory-mapped: only what a batch needs is ever read, as it is stored: (N, *shape)
+        bytes, integers or floats in the machine's own byte order. `rest` as above. Raises `UserError`."""
         files: dict[str, Any] = {}
         for name, path in paths.items():
             try:
                 files[name] = read_array(Path(path), mmap_mode="c")  # PyTorch wants it writable; the file stays as is
+                if not files[name].dtype.isnative or files[name].dtype.str[1:] in ("u2", "u4", "u8"):
+                    raise UserError(f"{path} holds {files[name].dtype.str}, which is not mapped")
             except UserError as error:
-                raise UserError(f"{error}: write modality {name!r} there with numpy.save") from None
+                raise UserError(f"{error}: write modality {name!r} there with numpy.save, as floats or int32") from None
         return cls({name: torch.from_numpy(file) for name, file in files.items()}, specs, files=tuple(files.values()),
                    **rest)
 

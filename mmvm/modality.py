@@ -64,6 +64,9 @@ class Modality:
     spread: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.shape, int) or not isinstance(self.likelihood, Likelihood):
+            raise UserError(f"modality {self.name!r}: shape is a tuple such as (20,) and likelihood an object such as "
+                            f"Normal(), got {self.shape!r} and {self.likelihood!r}")
         if not tuple(self.shape):
             raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -176,7 +179,8 @@ class Modality:
         Bytes of pictures are scaled to 0 to 1, under the paper's Laplace; one column of whole numbers below 50 is of
         classes; counts are negative binomial, unless they vary no more than a Poisson's; only 0 and 1 is Bernoulli;
         between 0 and 1, a Beta; other reals are standardised, under a Normal, or a Student t where there are outliers.
-        NaN means missing entries. Look at the reason: a guess from numbers does not know what they are.
+        NaN means missing entries. Look at the reason: a guess from numbers does not know what they are; ages look like
+        classes. Raises `UserError`.
         """
         x = arrays.as_tensor(values, f"modality {name!r}", missing=True)
         x = x.unsqueeze(1) if x.ndim == 1 else x
@@ -201,6 +205,8 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
     """Fields of a `Modality` for values (N, *shape), and the reason."""
     shape = tuple(x.shape[1:])
     if x.dtype == torch.uint8 and len(shape) == 3:
+        if shape[-1] in (1, 3, 4) and shape[0] > 4:
+            raise UserError(f"pictures of shape {shape} have their channels last: give x.transpose(0, 3, 1, 2)")
         return {"likelihood": Laplace(), "scale": 1 / 255}, f"bytes of pictures, {shape[0]} channels"
     known = x[~x.isnan()].double() if x.is_floating_point() else x.flatten().double()
     if not len(known):
@@ -216,7 +222,9 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
         var = (columns - mean).square().nanmean(0)
         ratio = (var.nansum() / mean.nansum().clamp(min=1e-12)).item()
         kind = Poisson() if ratio < 1.5 else NegativeBinomial()
-        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean"
+        grey = "; if they are grey values, divide by the largest and give (N, C, H, W)" if (
+            len(shape) > 1 and high > CLASSES) else ""
+        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean{grey}"
     if 0 <= low and high <= 1:
         return {"likelihood": Beta()}, "fractions, between 0 and 1"
     outliers = (_columnwise(x).abs() > OUTLIER).double().mean().item()

@@ -171,7 +171,9 @@ class MultimodalVAE(nn.Module):
                density: Any = None, trust: Any = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
         one (default: all), with one draw of z_m given what is observed: as the objective has it, or of a `density`
-        (`fit_latent_diffusion`). Values as the networks see them, not bytes; standardised ones in their own units."""
+        (`fit_latent_diffusion`). Values as the networks see them, not bytes; standardised ones in their own units; of
+        tokens the probabilities (B, V, L). A mapping lacks what is missing, and `dict(data.modalities)` lacks nothing:
+        give `data.observed` with it. Raises `UserError`."""
         batch = self._prepare(x, observed, trust)
         empty = torch.nonzero(~batch.observed.any(0))
         if len(empty):

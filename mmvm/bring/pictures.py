@@ -19,8 +19,8 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
 
     Pictures of the same CLASS/NAME are one sample, whatever their suffix; one that a root lacks is not observed there.
     The classes are labels, CLASS/NAME are ids. Each is scaled so that its shorter side fits `size` and cut around its
-    middle. `modalities` describes them by name, photo=dict(likelihood=Normal(0.1)); otherwise it is the paper's Laplace
-    of values from 0 to 1. Raises `UserError`.
+    middle; more than 8 bits a pixel are refused. `modalities` describes them by name,
+    photo=dict(likelihood=Normal(0.1)); otherwise it is the paper's Laplace of values from 0 to 1. Raises `UserError`.
 
     >>> data = mmvm.bring.from_folders({"photo": "photos", "sketch": "sketches"}, size=32)
     >>> data.names, data.specs[0].shape
@@ -53,6 +53,10 @@ def from_folders(roots: Mapping[str, str | os.PathLike], size: int | tuple[int, 
 
 def _read(loader: Callable, path: str, size: list[int], colour: bool) -> np.ndarray:
     try:
+        with Image.open(path) as file:
+            if file.mode[0] in "IF":
+                raise UserError(f"{path} has more than 8 bits a pixel (mode {file.mode}): bring its values to bytes, "
+                                "or read it yourself and give MultimodalData an array of floats")
         picture = loader(path).convert("RGB" if colour else "L")
     except OSError as error:
         raise UserError(f"{path} cannot be read as a picture ({error}): replace it, or take it away") from None

@@ -8,6 +8,7 @@ paper's reconstruction errors sit on.
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -220,5 +221,5 @@ class Poisson(Likelihood):
 
 
 def positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise UserError(f"{name} must be positive, got {value}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
+        raise UserError(f"{name} must be positive, got {value!r}")

@@ -32,4 +32,4 @@ def default_networks(modality: Any, latent_dim: int,
                 f"convolutions of {shape[0]} channels of {shape[1]} x {shape[2]} pixels")
     raise UserError(f"modality {modality.name!r} has samples of shape {tuple(modality.shape)}, for which there is no "
                     "usual network: give encoders={...} and decoders={...} of your own by its name, or reshape it to "
-                    "(F,) or (C, H, W)")
+                    "(F,) or (C, H, W), recordings (N, C, T) as x[:, None]")

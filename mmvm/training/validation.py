@@ -24,9 +24,11 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
 
     by          (N,) names or numbers of the groups that stay together: people, families, days; None: every row alone
     validation  share of the rows, between 0 and 1, or their number, an integer; met as nearly as the groups let it
-    seed        of the choice, which depends on nothing else but the groups' names and sizes
+    seed        of the choice, which depends on nothing else but the groups' names and sizes: the first numbers of
+                PCG64(seed), so draw what else is random about the rows from another seed
 
-    Raises `UserError` where a row has no group, or where there are too few groups.
+    Modalities that are standardised keep the numbers that `data` took from all rows. Raises `UserError` where a row has
+    no group, where groups come in another order than the samples' ids, or where there are too few.
 
     >>> train, rows = split(data, by=np.arange(60) // 10, validation=0.2)
     >>> len(train), len(rows)
@@ -36,6 +38,9 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
     if isinstance(validation, bool) or not 0 < validation < (n if isinstance(validation, int) else 1):
         raise UserError(f"validation must be a share between 0 and 1, or a number of rows below {n:,}, got "
                         f"{validation}")
+    index = list(map(str, by.index)) if hasattr(by, "iloc") and data.ids else data.ids
+    if index != data.ids and set(index or ()) == set(data.ids or ()):
+        raise UserError("`by` has the samples' ids in another order: give by.loc[data.ids]")
     groups = np.arange(n) if by is None else np.asarray(by)
     if groups.shape != (n,):
         raise UserError(f"`by` is of shape {groups.shape}: give one group for each of the {n:,} samples")

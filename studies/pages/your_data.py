@@ -71,7 +71,7 @@ def latents(means: Mapping[str, np.ndarray], labels: np.ndarray, names: list[str
         low, high = plane.min((0, 1)), plane.max((0, 1))
         for ax, name, points in zip(axes[first:first + len(names)], names, plane):
             for c in np.unique(labels):
-                ax.scatter(*points[labels == c].T, s=3, color=CLASS_COLOURS[c])
+                ax.scatter(*points[labels == c].T, s=3, color=CLASS_COLOURS[c % len(CLASS_COLOURS)])
             for c in np.unique(labels):
                 ax.text(*np.median(points[labels == c], 0), str(c), ha="center", va="center", weight="bold",
                         path_effects=[withStroke(linewidth=2.5, foreground="white")])

@@ -110,9 +110,12 @@ def test_columns_in_another_order_are_refused():
 
 
 @pytest.mark.parametrize("changes", [{"b": pd.DataFrame(B, index=[*INDEX[:4], *INDEX[:3:-1]])},
-                                     {"labels": pd.Series(range(N), index=[*INDEX[:4], *INDEX[:3:-1]])}])
+                                     {"labels": pd.Series(range(N), index=[*INDEX[:4], *INDEX[:3:-1]])},
+                                     {"observed": {"b": pd.Series(True, index=[*INDEX[:4], *INDEX[:3:-1]])}},
+                                     {"trust": pd.DataFrame({"b": 1.0}, index=[*INDEX[:4], *INDEX[:3:-1]])}])
 def test_rows_in_another_order_are_refused_with_the_first(changes):
-    with pytest.raises(UserError, match="row 4 of '(b|labels)' is 'cell 5', of 'a' it is 'cell 4': .*reindex"):
+    said = "row 4 of '(b|labels|observed of b|trust)' is 'cell 5', of 'a' it is 'cell 4': .*reindex"
+    with pytest.raises(UserError, match=said):
         make(frame(), **changes)
 
 
@@ -205,13 +208,20 @@ def test_columns_of_zeros_and_ones_are_labels_with_names():
     assert make(labels=np.eye(N, dtype="int8")).labels.dtype == torch.int8
 
 
+@pytest.mark.parametrize("labels", [np.array([[0], [1], [2], [0], [1], [2]]), pd.DataFrame({"kind": [*"uvwuvw"]}),
+                                    torch.tensor([[0], [1], [2], [0], [1], [2]])], ids=type)
+def test_one_column_of_classes_is_classes(labels):
+    data = make(labels=labels)
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2] and data.labels.ndim == 1
+
+
 @pytest.mark.parametrize("labels, message", [
     ([0, 1.5, 0, 0, 2.5, 0], r"label of sample 1 is no whole number.*\(2 such labels\)"),
     (torch.tensor([0, 1, torch.nan, 0, 0, 0]), "label of sample 2 is no whole number"),
     (["u", "v", None, "u", "u", "u"], "label of sample 2 is no text"),
     (pd.Categorical(["u", None, "u", "u", "u", "u"]), "label of sample 1 is missing: drop the sample"),
     (np.zeros((N, 2, 2)), r"labels of shape \(6, 2, 2\)"),
-    (pd.DataFrame({"p": TEXT}), "`labels`: column 'p' holds str")])
+    (pd.DataFrame({"p": TEXT, "q": TEXT}), "`labels`: column 'p' holds str")])
 def test_labels_that_are_none_are_named(labels, message):
     with pytest.raises(UserError, match=message):
         make(labels=labels)

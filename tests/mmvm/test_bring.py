@@ -162,6 +162,10 @@ def test_mistakes_with_folders_are_one_clear_line(roots, tmp_path):
         bring.from_folders({"x": tmp_path / "empty"})
     with pytest.raises(UserError, match="correct it"):
         bring.from_folders({"x": tmp_path / "nowhere"})
+    (tmp_path / "deep" / "cat").mkdir(parents=True)
+    Image.fromarray(np.full((9, 9), 3_000, np.uint16)).save(tmp_path / "deep" / "cat" / "1.png")
+    with pytest.raises(UserError, match="1.png has more than 8 bits a pixel"):
+        bring.from_folders({"x": tmp_path / "deep"})
     with pytest.raises(UserError, match="give each root a name"):
         bring.from_folders(roots, photos=dict(weight=2.0))
     (tmp_path / "photo" / "cat" / "1.jpg").write_bytes((tmp_path / "photo" / "cat" / "2.png").read_bytes())

@@ -290,6 +290,10 @@ def test_a_large_file_is_looked_at_in_spread_pieces(monkeypatch, tmp_path):
     x[100] = 0.0
     np.save(tmp_path / "b.npy", x)
     assert findings(MultimodalData.from_files({"a": tmp_path / "b.npy"}, data.specs)) == ([], [])
+    for kind in (">f4", "u2"):
+        np.save(tmp_path / "c.npy", np.zeros((5, 4), kind))
+        with pytest.raises(UserError, match="is not mapped: write modality 'a' there with numpy.save, as floats"):
+            MultimodalData.from_files({"a": tmp_path / "c.npy"}, data.specs)
 
 
 def test_integers_are_never_copied_as_floats():

@@ -133,6 +133,22 @@ def test_guess_takes_frames_and_missing_entries_and_keeps_what_was_chosen():
     assert not chosen.standardise
 
 
+def test_pictures_with_channels_last_and_grey_values_are_told_so():
+    with pytest.raises(UserError, match="channels last: give x.transpose"):
+        Modality.guess("a", torch.randint(0, 256, (9, 16, 16, 3), dtype=torch.uint8), None)
+    for grey in (torch.randint(0, 256, (9, 16, 16), dtype=torch.uint8),
+                 torch.randint(0, 4_096, (9, 1, 16, 16), dtype=torch.int32)):
+        said = []
+        Modality.guess("a", grey, said.append)
+        assert "if they are grey values, divide" in said[0]
+
+
+@pytest.mark.parametrize("shape, likelihood", [(6, Normal()), ((6,), Normal), ((6,), "normal")])
+def test_a_description_of_the_wrong_kind_is_refused(shape, likelihood):
+    with pytest.raises(UserError, match="shape is a tuple such as .20,. and likelihood an object such as Normal"):
+        Modality("a", shape, likelihood)
+
+
 def test_missing_entries_are_no_zero_counts():
     counts = np.random.default_rng(0).poisson(20, (300, 4)).astype(np.float32)
     counts[np.random.default_rng(1).random(counts.shape) < 0.3] = np.nan

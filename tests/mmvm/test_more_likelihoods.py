@@ -111,6 +111,12 @@ def test_negative_binomial_becomes_a_poisson():
                                rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("library", ["total", True, 0, float("nan")])
+def test_a_library_is_a_number(library):
+    with pytest.raises(UserError, match="NegativeBinomial library must be positive, got"):
+        NegativeBinomial(library=library)
+
+
 @given(x=st.lists(st.integers(0, 50), min_size=3, max_size=3), shift=st.floats(-20, 20))
 def test_shares_of_a_library_do_not_feel_a_common_shift(x, shift):
     likelihood = NegativeBinomial(3.0, library=1.0)

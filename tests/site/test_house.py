@@ -20,8 +20,8 @@ LEGITIMATE = ("isdigit", "digits: int", "{digits}")  # of numbers: Python's, and
 # study of it; what stands around it
 METHOD = ("gaussian", "schedule", "likelihoods", "networks", "modality", "data", "model", "training", "evaluation")
 STUDY = ("study", "__main__")
-MOST_LINES = {"method": 5_250, "methods": 300, "study": 1_820, "around": 2_420}
-MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_AN_ADAPTER = 350, 60, 60
+MOST_LINES = {"method": 5_300, "methods": 300, "study": 1_820, "around": 2_440}
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_AN_ADAPTER = 360, 60, 65
 
 
 def name_of(path: Path) -> str:
@@ -44,7 +44,7 @@ def test_mmvm_names_no_data_set():
 
 
 def test_mmvm_is_read_in_an_afternoon():
-    """5,250 lines for the method, about as when studies' code was not in mmvm; what came on top is counted apart."""
+    """5,300 lines for the method, about as when studies' code was not in mmvm; what came on top is counted apart."""
     lines = {path.relative_to(ROOT / "mmvm"): len(path.read_text().splitlines()) for path in MODULE
              if "template" not in path.parts}  # of which new-study makes a lab's own files
     floors = dict.fromkeys(MOST_LINES, 0)

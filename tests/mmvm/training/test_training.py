@@ -579,7 +579,7 @@ def test_nan_in_the_data_stops_at_its_update(tmp_path):
     model = make_model()
     with pytest.raises(TrainingDiverged, match=rf"training stopped at update {step}, .*gradient norm nan, loss nan, "
                                                r"regulariser .*, log p\(a\) -\d.*, log p\(b\) nan\. modality 'b', "
-                                               r"sample 5, column 0 is nan: absent values belong in `observed`"):
+                                               r"sample 5, column 0 is nan: for single values that are absent"):
         train(model=model, data=data, check="off")
     assert all(p.isfinite().all() for p in model.parameters()), "the update is not made"
 

@@ -35,6 +35,16 @@ def make_data(n=68, seed=1, **changes):
 TRAIN, HELD = split(make_data(), validation=20)
 
 
+def test_groups_in_another_order_than_the_samples_are_refused():
+    names = [f"p{i}" for i in range(68)]
+    data = make_data(ids=names)
+    groups = pd.Series(np.arange(68) // 4, index=names)
+    with pytest.raises(UserError, match="ids in another order"):
+        split(data, by=groups[::-1])
+    train, rows = split(data, by=groups)
+    assert not set(groups[train.ids]) & set(groups[rows.ids])
+
+
 def make_model(beta=0.5):
     torch.manual_seed(0)
     return MultimodalVAE(SPECS, [MLPEncoder(s.shape, 2, (8,)) for s in SPECS],
