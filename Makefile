@@ -80,7 +80,7 @@ test-all: test  ## and what takes longest: whole runs, the grid, commands of the
 	@$(NBVAL) $(LONG)
 
 test-site: html  ## every page in Chromium: console, network, links, widths, accessibility; pictures in _build/pages (5 minutes)
-	@echo "Opening every page at three widths, light and dark; four minutes"
+	@echo "Opening every page at three widths, light and dark; five minutes"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal tests/browser
 
 # anndata asks for an older pandas than the book's: a layer over .venv holds what the extras need and nothing else

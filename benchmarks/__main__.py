@@ -2,7 +2,7 @@
 [quality] [gpu]
 
 Prints the table; --keep also writes it to benchmarks/results.csv, which the chapter `cost` shows. Let nothing else run
-meanwhile. All parts but `gpu` together take about a quarter of an hour on two cores.
+meanwhile. All parts but `gpu` together take about twenty minutes on two cores.
 """
 
 import argparse

@@ -6,6 +6,7 @@ were done.
 """
 
 import argparse
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -29,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"mmvm: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who reads what is printed has seen enough, as of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left as it ends
+        return 0
     except OSError as error:
         line = UserError(f"{error.filename or 'disk'}: {error.strerror or error}; check the path and its rights, or "
                          "choose another folder")
@@ -182,13 +186,22 @@ def _results(options: argparse.Namespace) -> int:
         if unknown:
             raise UserError(f"{name} has no metric {', '.join(unknown)}; it has: "
                             f"{', '.join(sorted(set(table['metric'])))}")
-        board = results.scoreboard(table, metrics)
+        board = results.scoreboard(_told_apart(table, metrics[0]), metrics)
         if board.empty:
             raise UserError(f"{name} has no average of {', '.join(metrics)} to show: read its rows with "
                             "mmvm.study.results.read")
         print(f"{name}: {len(table)} rows")
-        print(board.to_string(index=False, na_rep="", float_format="%.3f"))
+        print(board.to_string(index=False, na_rep="", float_format="%.3f", formatters={"beta": "{:g}".format}))
     return 0
+
+
+def _told_apart(table: Any, metric: str) -> Any:
+    """Where runs of one method, beta, length and seed differ in other settings, the method with these, of `note`."""
+    if not table.drop_duplicates("run").duplicated(["profile", "method", "beta", "updates", "seed"]).any():
+        return table
+    said = table[table["metric"] == metric].drop_duplicates("run").set_index("run")["note"].replace("the profile", "")
+    setting = table["run"].map(said).fillna("")
+    return table.assign(method=table["method"] + setting.map(lambda words: f" [{words}]" if words else ""))
 
 
 # studies -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A gating network for the weights of the mixture prior: the project's brief, not the paper.
+"""A gating network for the weights of the mixture prior: not in the paper.
 
 With h(z | X) = sum_m w_m(X) q_m(z | x_m) the weights may depend on the sample. The gate reads them off the
 posteriors' statistics, so it costs nothing that grows with the data and knows nothing that the prior does not; or off

@@ -30,7 +30,7 @@ ALONE = "without its own component the prior of one modality is empty: give two 
     Option("alpha_updates", 0, "updates in which alpha falls from 1; 0: constant", at_least=0,
            paper="released code: 150000, where alpha falls"),
     Option("gate", "none", "network that weighs the mixture; none: equal weights", choices=("none", *Gated.MODES),
-           paper="the project's brief, not the paper"),
+           paper="not in the paper"),
     Option("reads", "posteriors", "what a gate sees of a sample: the posteriors, or the encoders' last hidden features",
            choices=Gated.READS),
     Option("temperature", 1.0, "of gate=gumbel, at the start", above=0),
@@ -69,7 +69,7 @@ class MMVM(Objective):
     "monte_carlo"  sum_m [log q_m(z_m) - log h(z_m)] at the drawn z_m: unbiased for R, the paper's equation
 
     weights                 "uniform", M positive numbers (normalised over the observed modalities), a `Gated` network
-                            that reads them off the posteriors or features (the project's brief; not in the paper), or
+                            that reads them off the posteriors or features (not in the paper), or
                             "given": in proportion to the trust that the data have (`MultimodalData`), an oracle's
     standard_normal_weight  alpha, a number in [0, 1] or a `Schedule`: R_total = (1 - alpha) R + alpha sum_m
                             KL(q_m || N(0, I)). 0 is the paper's method, 1 is `Independent`. With 0 nothing fixes

@@ -242,7 +242,7 @@ def why_not(line: pd.Series) -> str:
     ours = DATA[line["dataset"]]
     reasons = [ours.apart, ours.measures[line["measure"]][2]]
     return "; ".join([*(reason for reason in reasons if reason),
-                      *["the brief does not define its measure"] * (line["kind"] == "claimed")])
+                      *["its measure is not defined"] * (line["kind"] == "claimed")])
 
 
 def state_of(line: pd.Series, value: float, spread: float, reasons: str) -> str:

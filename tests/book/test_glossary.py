@@ -28,6 +28,13 @@ def entries() -> list[str]:
     return [line for line in inside.splitlines() if line and line[0] not in " :"]
 
 
+def test_definitions_are_indented_alike():
+    """Sphinx cuts every line of a definition at the first one's indent."""
+    text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    inside = re.search(r"^```\{glossary\}\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1)
+    assert {len(line) - len(line.lstrip()) for line in inside.splitlines() if line.startswith(" ")} == {2}
+
+
 def plain(text: str) -> str:
     return NO_PROSE.sub(" ", ROLE.sub(lambda role: f"⟦{role[1]}⟧⟦{role[2] or role[1]}⟧", text))
 

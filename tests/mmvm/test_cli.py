@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -366,8 +367,24 @@ def test_results_of_a_runs_own_file(call, tmp_path):
            "seconds": 1.0, "torch": "2", "commit": "0", "date": "2026-01-01", "run": "0"}
     results.append([row, {**row, "seed": 1, "run": "1", "value": 0.75}], tmp_path / "own.csv")
     status, out, _ = call("results", tmp_path / "own.csv", "--metric", "probe")
-    assert status == 0 and out.splitlines()[-1].split() == ["x", "mmvm", "1.000", "1", "2", "0.500", "0.354"]
+    assert status == 0 and out.splitlines()[-1].split() == ["x", "mmvm", "1", "1", "2", "0.500", "0.354"]
     assert_mistake(call("results", tmp_path / "own.csv"), "has no metric coherence; it has: probe")
+
+
+def test_results_of_other_settings_are_no_seeds(call, tmp_path):
+    row = {"experiment": "polymnist", "method": "mmvm", "beta": 1e-5, "seed": 0, "profile": "x", "metric": "probe",
+           "source": "", "target": "mean", "value": 0.25, "n_train": 1, "epochs": 1, "updates": 1, "device": "cpu",
+           "seconds": 1.0, "torch": "2", "commit": "0", "date": "2026-01-01", "run": "0", "note": "the profile"}
+    results.append([row, {**row, "run": "1", "value": 0.75, "note": "latent_dim=8"}], tmp_path / "own.csv")
+    status, out, _ = call("results", tmp_path / "own.csv", "--metric", "probe")
+    assert status == 0 and [line.split() for line in out.splitlines()[-2:]] == [
+        ["x", "mmvm", "1e-05", "1", "1", "0.250"], ["x", "mmvm", "[latent_dim=8]", "1e-05", "1", "1", "0.750"]]
+
+
+def test_who_has_read_enough_ends_it_quietly():
+    command = f"{shlex.quote(sys.executable)} -m mmvm results polymnist | head -1"
+    done = subprocess.run(command, shell=True, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.startswith("polymnist: ") and not done.stderr
 
 
 @pytest.mark.parametrize("words, said", [

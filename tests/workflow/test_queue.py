@@ -20,6 +20,7 @@ import yaml
 from mmvm import training
 from mmvm.__main__ import main
 from mmvm.errors import UserError
+from mmvm.objectives import METHODS
 from mmvm.paths import REPOSITORY
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
@@ -238,6 +239,11 @@ def test_every_committed_list_names_runs():
     for path in (REPOSITORY / "workflow" / "lists").glob("*.yaml"):
         for folder, run in lists.read(path).items():
             assert run.parameters.out == folder and run.parameters.name in STUDIES
+
+
+def test_the_smoke_list_has_every_method():
+    runs = lists.read("workflow/lists/smoke.yaml").values()
+    assert {run.parameters.objective.partition(":")[0] for run in runs} == set(METHODS)
 
 
 @pytest.mark.parametrize("words, sentence", [(["--workers", "0"], "--workers must be at least 1, got 0"),
