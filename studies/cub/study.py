@@ -156,10 +156,12 @@ class CUB(Study):
         metrics["coherence_by_attribute"] = [
             (f"{names[s]} to {names[t]}", attributes[c], value)
             for (s, t, c), value in np.ndenumerate(coherence["auroc"]) if np.isfinite(value)]
-        constant = multilabel.base_rates(test.labels.numpy())
-        for name in ("accuracy", "average_precision"):
-            metrics[f"constant_{name}"] = np.array(constant[name].mean())
         labels = test.labels.numpy()
+        constant = multilabel.base_rates(labels)
+        both = (labels == 1).any(0) & (labels == 0).any(0)  # as of the average precision that it stands beside
+        metrics["constant_accuracy"] = np.array(constant["accuracy"].mean())
+        metrics["constant_average_precision"] = metrics.over_labels(
+            "constant_average_precision", np.where(both, constant["average_precision"], np.nan))
         for source in names:
             tokens = multilabel.imagined(model, test, source, "text").tolist()
             captions = [test.vocabulary.decode(row) for row in tokens]

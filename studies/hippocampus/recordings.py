@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmvm.errors import UserError
-from studies.hippocampus.files import Session, check_session
+from studies.hippocampus.files import LETTERS, Session, check_session
 
 
 def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, before: float = 0.0,
-                     after: float = 0.25, bin_ms: float = 10, name: str = "the recording", **fields) -> Session:
+                     after: float = 0.25, bin_ms: float = 10, name: str = "the recording",
+                     classes: Sequence[str] = (), **fields) -> Session:
     """One animal's spikes around events, counted in bins, as `from_sessions` of `studies.hippocampus.data` takes them.
 
     units   unit -> spike times in seconds, ascending: a pynapple `TsGroup`, or a mapping to `Ts` or arrays
     times   (trials,) seconds of the event, on the same clock
-    odor    (trials,) classes, numbers from 0 or names; names are numbered in the order of the alphabet
+    odor    (trials,) classes, numbers from 0 or names
+    classes names of classes 0, 1, ..., the same for all animals; without them names are the letters A, B, ..., large or
+            small
     before, after   seconds around the event that are cut out; whole bins of `bin_ms`
     fields  correct, in_sequence, position, start, source of `Session`; start, by default the event, is where windows
             begin
@@ -24,7 +27,14 @@ def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, 
     Raises `UserError`.
     """
     odor, times = np.asarray(odor), np.asarray(times, dtype=float)
-    odor = np.unique(odor, return_inverse=True)[1] if odor.dtype.kind in "OUST" else odor
+    if odor.dtype.kind in "OUST":
+        known = [str(name) for name in classes] or list(LETTERS)
+        told = [str(name).upper() if not classes and len(str(name)) == 1 else str(name) for name in odor.tolist()]
+        strange = sorted(set(told) - set(known))
+        if strange:  # numbered in each session by itself, they would be paired wrongly without a word
+            raise UserError(f"{name}: odor {strange[0]!r} is none of {', '.join(known)}: name all classes of all "
+                            "animals, in one order, in classes=[...]")
+        odor = np.array([known.index(one) for one in told])
     first, last = (int(round(seconds * 1000 / bin_ms, 6)) for seconds in (before, after))
     if first < 0 or first + last < 1 or not len(units) or times.ndim != 1 or not np.isfinite(times).all():
         raise UserError(f"{name}: {len(units)} units, {times.size} events, before={before} and after={after} s in bins "

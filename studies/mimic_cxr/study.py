@@ -192,7 +192,10 @@ class MimicCXR(Study):
         imagined ones; classifier_auroc (M,), on real ones; effective_beta.
         """
         labels = test.labels.numpy()
-        metrics = Metrics({"constant_average_precision": _mean(multilabel.base_rates(labels)["average_precision"])})
+        both = (labels == 1).any(0) & (labels == 0).any(0)  # as of what it stands beside
+        constant = np.where(both, multilabel.base_rates(labels)["average_precision"], np.nan)
+        metrics = Metrics()
+        metrics["constant_average_precision"] = metrics.over_labels("constant_average_precision", constant)
         if self.supervised:
             logits = np.stack([self._answers(classifier, test, m) for m, classifier in enumerate(model.encoders)])
             self._add_probe(metrics, "", logits, _sigmoid(logits), labels, test.names)

@@ -201,6 +201,8 @@ class Rows:
         rows = rows[rows["method"] == method]
         if method != "classifier" and len(rows):
             rows = rows[rows["beta"] == self.our_beta(dataset, method, measure, beta, rows["beta"])]
+            if beta in ("best", "") and results.validated(dataset) is None and rows["seed"].nunique() > 1:
+                rows = rows[rows["seed"] > rows["seed"].min()]  # whose test samples have chosen beta
         return rows[rows["updates"] == rows["updates"].max()]
 
     def made(self, dataset: str, run: str) -> dict:

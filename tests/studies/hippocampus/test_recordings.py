@@ -37,6 +37,15 @@ def test_names_of_odors_are_numbered_and_windows_are_cut():
         np.testing.assert_array_equal(counts, np.histogram(unit, edges)[0])
 
 
+def test_odors_of_one_name_are_one_class_in_every_animal():
+    some = np.array(list("cb" * 5))
+    assert from_spike_times(units(), TIMES, some, before=0.1).odor.tolist() == [2, 1] * 5
+    named = {"odor": np.array(["mint", "rum"] * 5), "classes": ["lemon", "mint", "rum"]}
+    assert from_spike_times(units(), TIMES, **named).odor.tolist() == [1, 2] * 5
+    with pytest.raises(UserError, match="odor 'mint' is none of .*classes="):
+        from_spike_times(units(), TIMES, named["odor"])
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(units={}), "0 units"), (dict(times=[np.nan] * 10), "finite time"), (dict(after=0.0), "at least one bin"),
     (dict(units={"u": np.array([2.0, 1.0])}), "unit u: spike times must be one ascending row"),
