@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -150,7 +150,8 @@ class Taken:
         if isinstance(x, type) or callable(x) and hasattr(x, "__qualname__"):
             return {"named": self._path(x, where)}
         if is_dataclass(x) and hasattr(x, "__dict__"):
-            return {"made": self._path(type(x), where), "with": self._named(vars(x), where)}
+            given = {f.name: getattr(x, f.name) for f in fields(x) if f.init}  # not what it remembers besides
+            return {"made": self._path(type(x), where), "with": self._named(given, where)}
         raise UserError(f"{where} is a {type(x).__qualname__}, which cannot be kept: make it a number, a text, a list, "
                         "a tuple, a dictionary, a layer, a dataclass, or a tensor by register_buffer")
 

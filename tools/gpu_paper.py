@@ -57,6 +57,7 @@ def main() -> None:
         result = run(q, train, test)
         there = results.append(result.rows, options.table)
         have, there = {*have, method}, there[there["profile"] == p.profile]
+        options.out.mkdir(parents=True, exist_ok=True)
         picture(result, test, options.out / f"{method.replace(':', '-')}.png")
         print(f"{method}: {epochs} epochs, {result.history.epochs[-1]['seconds']:.0f} s, probe "
               f"{result.metrics['probe'].mean():.3f}", flush=True)

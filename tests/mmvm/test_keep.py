@@ -212,6 +212,18 @@ def test_training_goes_on_alike(path):
     assert_same(model, back)
 
 
+def test_a_model_of_standardised_values_is_kept_after_its_training(path):
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) * 5 + 2
+    data = MultimodalData({"a": x, "b": x[:, :2]}, [Modality.guess(name, values, None) for name, values in
+                                                    (("a", x), ("b", x[:, :2]))])
+    model = MultimodalVAE.for_data(data, 2, say=None)
+    fit(model, data, epochs=1, batch_size=20, learning_rate=1e-3, seed=0)
+    model.save(path)
+    again = MultimodalVAE.load(path)
+    assert again.modalities == model.modalities and again.modalities[0].spread
+    assert torch.equal(again.encode({"a": x}).mean, model.encode({"a": x}).mean)
+
+
 def test_how_an_update_is_computed_is_kept(path):
     """The layout of the weights and the grouping of the networks: both change how sums are rounded."""
     specs = [Modality("a", (3, 28, 28), Laplace()), Modality("b", (3, 28, 28), Laplace())]
