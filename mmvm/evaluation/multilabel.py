@@ -96,8 +96,9 @@ def base_rates(labels: np.ndarray) -> dict[str, np.ndarray]:
     array([0.75])
     """
     share = np.ma.filled(np.ma.masked_invalid(np.asarray(labels).astype(float)).mean(0), np.nan)
-    return {"auroc": np.full(len(share), 0.5), "auroc_hard": np.full(len(share), 0.5), "average_precision": share,
-            "average_precision_hard": share, "accuracy": np.maximum(share, 1 - share)}
+    ranked = np.where((share > 0) & (share < 1), share, np.nan)  # as `scores`, which ranks nothing where all are alike
+    return {"auroc": np.full(len(share), 0.5), "auroc_hard": np.full(len(share), 0.5), "average_precision": ranked,
+            "average_precision_hard": ranked, "accuracy": np.maximum(share, 1 - share)}
 
 
 def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n: int | None = 10_000,

@@ -158,10 +158,8 @@ class CUB(Study):
             for (s, t, c), value in np.ndenumerate(coherence["auroc"]) if np.isfinite(value)]
         labels = test.labels.numpy()
         constant = multilabel.base_rates(labels)
-        both = (labels == 1).any(0) & (labels == 0).any(0)  # as of the average precision that it stands beside
-        metrics["constant_accuracy"] = np.array(constant["accuracy"].mean())
-        metrics["constant_average_precision"] = metrics.over_labels(
-            "constant_average_precision", np.where(both, constant["average_precision"], np.nan))
+        for name in ("accuracy", "average_precision"):
+            metrics[f"constant_{name}"] = metrics.over_labels(f"constant_{name}", constant[name])
         for source in names:
             tokens = multilabel.imagined(model, test, source, "text").tolist()
             captions = [test.vocabulary.decode(row) for row in tokens]

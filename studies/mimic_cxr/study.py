@@ -192,10 +192,9 @@ class MimicCXR(Study):
         imagined ones; classifier_auroc (M,), on real ones; effective_beta.
         """
         labels = test.labels.numpy()
-        both = (labels == 1).any(0) & (labels == 0).any(0)  # as of what it stands beside
-        constant = np.where(both, multilabel.base_rates(labels)["average_precision"], np.nan)
         metrics = Metrics()
-        metrics["constant_average_precision"] = metrics.over_labels("constant_average_precision", constant)
+        metrics["constant_average_precision"] = metrics.over_labels(
+            "constant_average_precision", multilabel.base_rates(labels)["average_precision"])
         if self.supervised:
             logits = np.stack([self._answers(classifier, test, m) for m, classifier in enumerate(model.encoders)])
             self._add_probe(metrics, "", logits, _sigmoid(logits), labels, test.names)

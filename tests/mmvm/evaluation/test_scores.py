@@ -31,3 +31,13 @@ def test_unknown_labels_and_answers_do_not_count():
             assert found[name][c] == pytest.approx(reference(y, values), abs=1e-12)
             assert found[f"{name}_hard"][c] == pytest.approx(reference(y, values > 0), abs=1e-12)
             assert found["accuracy"][c] == np.mean((values > 0) == y)
+
+
+def test_a_constant_answer_ranks_nothing_where_all_samples_are_alike():
+    """As the scores that it stands beside, so that means are over the same labels."""
+    labels = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0], [0, 1, 1]])
+    found = multilabel.base_rates(labels)
+    np.testing.assert_array_equal(found["average_precision"], [np.nan, np.nan, 0.5])
+    np.testing.assert_array_equal(found["accuracy"], [1, 1, 0.5])
+    of_scores = multilabel.scores(np.zeros((4, 3)), labels)["average_precision"]
+    np.testing.assert_array_equal(np.isnan(of_scores), np.isnan(found["average_precision"]))

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import shutil
 import struct
 import sys
@@ -19,7 +20,7 @@ from mmvm.study.study import run
 from studies.polymnist.check import check, read_sums
 from studies.polymnist.data import check as check_data, factors, load
 from studies.polymnist.mnist import LABEL_COUNTS, SIDE, read_mnist
-from studies.polymnist.pictures import resize
+from studies.polymnist.pictures import photo_folder, read_photos, resize
 from studies.polymnist.study import PolyMNIST
 
 SHIPPED = REPOSITORY / "data" / "polymnist"
@@ -193,6 +194,14 @@ def test_a_translated_digit_moves_as_far_as_it_may_around_the_middle(shift, plac
     inked = load("test", SHIPPED, n_modalities=1, shift=shift, n=50)
     own = PolyMNIST(translated=True, shift=float(shift), n_modalities=1, n_test=50)
     assert digest(own.data("test")) == digest(inked)
+
+
+def test_contrast_of_ink_and_ground_is_as_the_hypotheses_of_the_difficulty_map_say():
+    said = (REPOSITORY / "data" / "results" / "difficulty.md").read_text()
+    found = [np.abs(255 - 2 * photo.astype(float)).mean() / 255
+             for photo in read_photos(photo_folder(SHIPPED, None), 5)]
+    told = [float(x) for x in re.findall(r"\.\d\d", said[said.index("bytes b, is"):said.index("a test")])]
+    assert told == pytest.approx(found, abs=0.0051)
 
 
 def test_full_scale_equals_the_untranslated_set(small_root):
