@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmvm.errors import UserError
 from mmvm.options import Option
-from studies.cub.captions import PAD
+from studies.cub.captions import EOS, PAD
 
 
 class ImageEncoder(nn.Module):
@@ -140,7 +140,7 @@ def _block(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
 
 class TextAttributeClassifier(nn.Module):
     """Token numbers (B, 32) -> logits (B, C): embedding, convolutions over one and three words, maximum over the
-    sentence without its padding.
+    sentence without its padding and whatever stands after its first <eos>.
     """
 
     def __init__(self, n_words: int, n_labels: int, channels: int = 64, embedding_dim: int = 32):
@@ -152,6 +152,8 @@ class TextAttributeClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.long()
+        ended = (x == EOS).cumsum(1) - (x == EOS).long() > 0  # a decoder never learns what stands after the end
+        x = x.masked_fill(ended, PAD)
         h = self.embedding(x).transpose(1, 2)                               # (B, E, 32)
         h = F.relu(torch.cat([self.word(h), self.phrase(h)], 1))                 # (B, 2 x channels, 32), not negative
         return self.head(F.dropout(h.masked_fill((x == PAD).unsqueeze(1), 0.0).amax(-1), 0.2, self.training))

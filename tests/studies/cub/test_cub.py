@@ -126,6 +126,18 @@ def test_the_text_classifier_does_not_see_padding():
     assert before.shape == (1, 6) and torch.allclose(only, classifier.head.bias.expand(1, 6))
 
 
+def test_the_text_classifier_stops_at_the_end():
+    """A decoder writes something behind its <eos>; a real caption has padding there."""
+    classifier = TextAttributeClassifier(20, 6, 4, 8).eval()
+    real = torch.full((1, 32), PAD)
+    real[0, :3] = torch.tensor([5, 6, EOS])
+    imagined = real.clone()
+    imagined[0, 3:] = torch.randint(0, 20, (29,), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(classifier(real), classifier(imagined))
+        assert not torch.equal(classifier(real), classifier(imagined.masked_fill(imagined == EOS, 7)))
+
+
 def test_classifiers_learn_separate_answers_to_separate_questions():
     """Two labels that are present together, alone or not at all: a softmax over labels could not say so."""
     labels = torch.randint(2, (128, 2)).bool()
