@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvm.data import MultimodalData, Repeated
 from mmvm.files import digest
@@ -17,6 +17,9 @@ from mmvm.model import MultimodalVAE
 
 WHOLE = 2**28   # bytes of a memory-mapped array up to which all of it is read, 268 MB
 SAMPLED = 1_000  # rows that are read of a larger one, evenly spread
+# attributes of PyTorch's layers that change no number, or that the weights' shapes tell
+NO_OPTION = {"training", "inplace", "in_features", "out_features", "in_channels", "out_channels", "num_features",
+             "normalized_shape", "num_embeddings", "embedding_dim", "input_size", "hidden_size"}
 
 
 def fingerprint(data: MultimodalData) -> str:
@@ -46,7 +49,8 @@ def _sample(x: Tensor) -> Tensor:
 
 def architecture(model: MultimodalVAE) -> dict:
     """Name -> value of everything that makes the model: beta, modalities, the objective's class and options, the
-    networks' layers, and the shape of every weight. As JSON gives it back."""
+    networks' layers with PyTorch's own options (a dropout's share, a stride), and the shape of every weight. Attributes
+    of layers that are the user's do not count: a layer may keep a state of its own there. As JSON gives it back."""
     found = {"beta": _plain(model.beta), "modalities": [modality.name for modality in model.modalities],
              "objective": type(model.objective).__qualname__}
     for modality in model.modalities:
@@ -59,9 +63,17 @@ def architecture(model: MultimodalVAE) -> dict:
         options.update({name: buffer.tolist() for name, buffer in part.named_buffers(recurse=False)
                         if name not in saved})  # given by the user: fixed weights of a mixture
         found.update({f"{path} {name}".replace("'s.", "'s "): _plain(value) for name, value in options.items()})
-    found.update({f"layer {path}": type(part).__qualname__ for path, part in model.named_modules() if "." in path})
+    found.update({f"layer {path}": _layer(part) for path, part in model.named_modules() if "." in path})
     found.update({f"weights of {name}": list(value.shape) for name, value in model.state_dict().items()})
     return json.loads(json.dumps(found))
+
+
+def _layer(part: nn.Module) -> str:
+    """Class of a layer, with its options where it is one of PyTorch's."""
+    own = vars(part) if type(part).__module__.startswith("torch.nn.") else {}
+    options = [f"{name}={value!r}" for name, value in own.items()
+               if not name.startswith("_") and name not in NO_OPTION and _is_plain(value)]
+    return type(part).__qualname__ + (f"({', '.join(options)})" if options else "")
 
 
 def _is_plain(value: object) -> bool:

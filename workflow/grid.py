@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+
 from mmvm import paths
 from mmvm.errors import UserError
 from mmvm.study import results
@@ -20,11 +22,12 @@ from mmvm.study.registry import STUDIES
 from workflow import lists
 from workflow.lists import Run, place
 
-# Files and folders by name, without ".py": figures, the command line and lists change no number. A new one counts until
-# it stands here.
-IN_NO_RUN = {"__main__", "chapter", "figures", "lists", "queue", "registry"}
+# Files and folders by name, without ".py": figures, commands, and what only a reader's own code calls change no number.
+# A new one counts until it stands here.
+IN_NO_RUN = {"__main__", "bring", "chapter", "figures", "keep", "new", "pretrained", "registry", "search", "show",
+             "template"}
 # Modules that only look at trained weights: when they change, a run is evaluated again, not trained again.
-EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "deviance", "fid"}
+EVALUATION = {"evaluation", "results", "alignment", "caption_quality", "choose", "deviance", "fid"}
 NAME = ["experiment", "profile", "method", "beta", "seed"]
 
 
@@ -103,10 +106,14 @@ def by_table(runs: Mapping[str, Run]) -> dict[Path, list[str]]:
 def lacks(table: Path, files: Iterable[Path]) -> bool:
     """Whether `table` lacks a row of one of the results.csv that exist, whichever columns were there when each was
     written. A checkout of an older `table` looks new to Snakemake, and only this tells."""
-    def rows(file: Path) -> set[tuple]:
-        return set(results.read(file).itertuples(index=False, name=None))
-    there = rows(table) if table.exists() else set()
-    return any(not rows(file) <= there for file in files if file.exists())
+    return any(len(_new(results.read(file), table)) for file in files if file.exists())
+
+
+def _new(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """The rows that `table` lacks. Notes do not count: tools/note_settings.py adds to them in the table."""
+    columns = [name for name in results.COLUMNS if name != "note"]
+    there = set(results.read(table)[columns].itertuples(index=False, name=None)) if table.exists() else set()
+    return rows[[row not in there for row in rows[columns].itertuples(index=False, name=None)]]
 
 
 def collect(files: Iterable[str], table: Path) -> str:
@@ -116,7 +123,7 @@ def collect(files: Iterable[str], table: Path) -> str:
     lines, names, collected = [], set(), set()
     for file in files:
         rows = results.read(file)
-        everything = results.append(rows, table)
+        everything = results.append(_new(rows, table), table)
         lines.append(f"{len(rows)} rows of {file}")
         collected |= set(rows["run"])
         names |= set(rows[NAME].itertuples(index=False, name=None))

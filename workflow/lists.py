@@ -10,9 +10,9 @@
       - {settings: {objective: mmvm}, betas: [1], seeds: [0], priority: -1}
 
 Every beta of an entry is run with every seed, all betas of the first seed first; a run that two entries name is made
-once. `settings` are parameters of the study; what is left out is as in the profile. A lower priority comes earlier
-(0 where it is left out), and equal ones in the order of the list; `priority: [1, 2]` is one for each of the seeds. An
-entry may name another study or profile.
+once, also where they spell its settings differently. `settings` are parameters of the study; what is left out is as in
+the profile. A lower priority comes earlier (0 where it is left out), and equal ones in the order of the list;
+`priority: [1, 2]` is one for each of the seeds. An entry may name another study or profile.
 """
 
 import re
@@ -80,13 +80,17 @@ def expand(content: Mapping, name: str) -> dict[str, Run]:
         raise UserError(f"{name}: results must be a csv file, got {table!r}: correct it, or leave it out for "
                         "data/results/<study>.csv")
     found: dict[str, Run] = {}
+    known: dict[tuple[Path, str, str], str] = {}  # table, profile and hash of a run -> its folder
     for number, entry in enumerate(entries, 1):
         where = f"{name}, entry {number}"
         _refuse_unknown(where, "an entry", entry, ENTRY)
         try:
             for run in _entry({"study": content.get("study"), "profile": content.get("profile"), **entry},
                               table):
-                folder = run.parameters.out
+                p = run.parameters
+                folder = known.setdefault((run.table, p.profile, p.run_hash()), p.out)  # 1 and 1.0 are one run
+                if folder != p.out:
+                    run = replace(run, parameters=replace(p, out=folder))
                 if found.setdefault(folder, run).parameters != run.parameters:
                     raise UserError(f"{folder} already belongs to a run with other settings: give one of them another "
                                     "profile, or leave it out")

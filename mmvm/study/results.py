@@ -85,7 +85,7 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
         what = new.loc[wrong, ["metric", "source", "target"]].iloc[0]
         raise UserError(f"the value of {' '.join(filter(None, what))} is no number: a row needs one, leave it out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with in_turn(paths.runs_root() / "locks" / f"{path.name}.lock"):  # the file is replaced as a whole
+    with in_turn(path.resolve().with_name(f".{path.name}.lock")):  # the file itself is replaced as a whole
         old = read(path) if path.exists() else new.iloc[:0]
         table = pd.concat([old, new]) if len(old) else new
         table = table.drop_duplicates(KEY, keep="last").sort_values(
@@ -257,7 +257,8 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
 
     `validated`: rows of the same methods that chose on validation rows, in runs of their own, which kept these out of
     the training; what is shown comes from `table` all the same. Of a method with a single beta nothing is
-    chosen. Raises `UserError` where a beta that they choose is not in the table, or a method of the table not in them.
+    chosen. Raises `UserError` where a beta that they choose is not in the table, a method of the table not in them, or
+    the lowest seed not in a method's runs.
 
     >>> rows = [row for beta in (0.1, 1.0) for row in mmvm.study.run(Toy(epochs=1, beta=beta)).rows]
     >>> table = mmvm.study.results.append(rows, folder / "results.csv")
@@ -270,14 +271,20 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
     chosen = first.loc[first.groupby("method")[by].idxmax(), ["profile", "method", "beta", "updates"]]
     board = scoreboard(table, metrics)
     if validated is None:
+        _refuse_lacking(board, chosen, f"no run of the seed that chooses, {source['seed'].min()}")
         return chosen.merge(board)
     single = board.groupby("method")["beta"].transform("nunique") == 1
     best = pd.concat([board.merge(chosen[["method", "beta"]]), board[single & ~board["method"].isin(chosen["method"])]])
     best = best.sort_values(["profile", "method"], ignore_index=True)
+    _refuse_lacking(board, best, "no run at the beta that validation rows choose, or no validation rows")
+    return best
+
+
+def _refuse_lacking(board: pd.DataFrame, best: pd.DataFrame, why: str) -> None:
+    """`UserError` where a method of `board` is not in `best`: a table without it would look complete."""
     lacking = sorted(set(board["method"]) - set(best["method"]))
     if lacking:
-        raise UserError(f"no run at the beta that validation rows choose, or no validation rows: {', '.join(lacking)}")
-    return best
+        raise UserError(f"{why}: {', '.join(lacking)}")
 
 
 def with_spread(board: pd.DataFrame, metric: str, digits: int) -> pd.Series:

@@ -3,6 +3,7 @@
 A data set's own file subclasses `Study` with its data, networks and metrics. The steps a chapter shows, composed.
 """
 
+import math
 import sys
 import typing
 import warnings
@@ -197,7 +198,8 @@ class Study(Parameters):
 
     def rows(self, metrics: "Metrics", history: training.History, device: torch.device,
              train: MultimodalData) -> list[dict]:
-        """Tidy rows of `evaluate`'s numbers, single entries and averages, of the gate and of the learning curve."""
+        """Tidy rows of `evaluate`'s numbers, single entries and averages, of the gate and of the learning curve. What
+        is NaN gets no row: nothing was there to measure, as of a label that no test sample has."""
         names = train.names
         common = {"experiment": self.name, "method": self.method(), "beta": self.beta, "seed": self.seed,
                   "profile": self.profile, "n_train": len(train), "epochs": history.epochs[-1]["epoch"],
@@ -207,7 +209,7 @@ class Study(Parameters):
         for metric, values in metrics.items():
             note = metrics.notes.get(metric, "")
             rows += [{"metric": metric, "source": s, "target": t, "value": float(v), "note": note}
-                     for s, t, v in _entries(metric, values, names)]
+                     for s, t, v in _entries(metric, values, names) if not math.isnan(v)]
         for name, value in history.epochs[-1].items():
             if name.startswith("gate_"):  # over the last epoch
                 metric, _, m = name.partition("/")

@@ -122,10 +122,6 @@ class CUB(Study):
             accuracies.append(((logits > 0) == test.labels.numpy()).mean())
         return trained, np.array(accuracies)
 
-    def rows(self, metrics, history, device, train):
-        """As everywhere, without numbers that are none: of attributes that all test pairs have, or none."""
-        return [row for row in super().rows(metrics, history, device, train) if np.isfinite(row["value"])]
-
     def evaluate(self, model: MultimodalVAE, train: CaptionedImages, test: CaptionedImages,
                  classifiers: list[nn.Module]) -> Metrics:
         """probe (M,) and coherence (M, M), each as mean AUROC over the six attributes and under its other definitions

@@ -220,10 +220,6 @@ class MimicCXR(Study):
         metrics.over_labels("label_efficiency", np.where(learnable, 1.0, np.nan))
         return metrics
 
-    def rows(self, metrics, history, device, train):
-        """As everywhere, without numbers that are none: a label that no test sample has gets no row."""
-        return [row for row in super().rows(metrics, history, device, train) if np.isfinite(row["value"])]
-
     # pieces ----------------------------------------------------------------------------------------------------------
 
     def _classifier(self, data: ChestXrays) -> XrayClassifier:

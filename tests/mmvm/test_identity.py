@@ -126,6 +126,22 @@ def test_what_differs_between_models_is_named(other, said):
     assert found == said
 
 
+def test_options_of_a_layer_count_and_its_own_state_does_not():
+    """A dropout's share changes what is trained and no weight's shape."""
+    class Counting(nn.ReLU):
+        calls = 0
+
+    def found(share, calls=0):
+        own = model()
+        own.encoders[0].trunk.append(nn.Dropout(share))
+        own.encoders[0].trunk.append(Counting())
+        own.encoders[0].trunk[-1].calls = calls
+        return architecture(own)
+    assert list(differences(found(0.1), found(0.2, 1)).values()) == [
+        "layer encoders.0.trunk.2 (there 'Dropout(p=0.1)', here 'Dropout(p=0.2)')"]
+    assert found(0.1) == found(0.1, 1)
+
+
 def test_weights_are_named_with_their_shapes():
     found = differences(architecture(model()), architecture(model(width=5)))
     assert found["weights of encoders.1.trunk.0.weight"] == \

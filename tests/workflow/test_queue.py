@@ -176,6 +176,13 @@ def test_a_run_named_twice_is_made_once_at_its_earliest_place():
     assert [name[-4:-3] for name in names(*entries)] == ["3", "1", "2"]
 
 
+def test_a_run_spelled_in_two_ways_is_made_once():
+    spelled = [{"settings": {"learning_rate": text}, "betas": [1], "seeds": [0]} for text in ("2e-3", 0.002)]
+    assert len(names(*spelled)) == 1
+    assert names({**spelled[1], "priority": -1}, {"betas": [2], "seeds": [0], "priority": -2}, spelled[0]) == [
+        "polymnist/smoke/mmvm-b2-s0", "polymnist/smoke/mmvm-learning_rate=0.002-b1-s0"]
+
+
 def test_an_entry_may_name_another_study_and_profile():
     found = list(lists.expand({"study": "polymnist", "profile": "smoke", "runs": [
         {"betas": [1], "seeds": [0]},
@@ -239,6 +246,14 @@ def test_every_committed_list_names_runs():
     for path in (REPOSITORY / "workflow" / "lists").glob("*.yaml"):
         for folder, run in lists.read(path).items():
             assert run.parameters.out == folder and run.parameters.name in STUDIES
+
+
+@pytest.mark.slow
+def test_the_rows_that_choose_betas_are_of_the_listed_runs():
+    """One more run of a method and beta would be averaged with the first."""
+    listed = {(run.parameters.name, run.parameters.run_hash())
+              for run in lists.read("workflow/lists/validation.yaml").values()}
+    assert set(results.read("validation")[["experiment", "run"]].itertuples(index=False, name=None)) <= listed
 
 
 def test_the_smoke_list_has_every_method():

@@ -108,6 +108,24 @@ def test_code_that_a_run_uses_reruns_it(copy):
     copy.edit("mmvm/evaluation/errors.py", "import math\nOTHER = 1", "import math")
 
 
+def test_files_that_the_digests_leave_out_are_there():
+    """A renamed file would count again, or another of its old name not at all."""
+    names = {path.stem for folder in ("mmvm", "studies") for path in Path(grid.paths.REPOSITORY, folder).rglob("*")}
+    assert grid.IN_NO_RUN | grid.EVALUATION <= names
+
+
+def test_notes_of_the_table_stay(tmp_path):
+    """tools/note_settings.py adds to them after the rows were collected."""
+    there = results.read("errata_birds").head(3)
+    results.append(there, tmp_path / "run.csv")
+    results.append(there.assign(note="its settings"), tmp_path / "table.csv")
+    assert not grid.lacks(tmp_path / "table.csv", [tmp_path / "run.csv"])
+    grid.collect([str(tmp_path / "run.csv")], tmp_path / "table.csv")
+    assert set(results.read(tmp_path / "table.csv")["note"]) == {"its settings"}
+    results.append(there.assign(value=0.5), tmp_path / "run.csv")
+    assert grid.lacks(tmp_path / "table.csv", [tmp_path / "run.csv"])
+
+
 def test_code_of_another_study_reruns_nothing(copy):
     copy.edit("studies/cub/study.py", "import typing", "import typing\nOTHER = 1")
     assert "Nothing to be done" in copy.grid("--dry-run")

@@ -137,6 +137,7 @@ from mmvm.study import results
 row, path = eval(sys.argv[1]), sys.argv[2]
 for worker in range(4):
     if os.fork() == 0:
+        os.environ["MMVM_RUNS"] = f"{path}-{worker}"  # as of a checkout of its own
         for i in range(6):
             results.append([{**row, "run": f"{worker}-{i}", "target": f"m{t}"} for t in range(2)], path)
         os._exit(0)
@@ -145,7 +146,7 @@ sys.exit(any(os.wait()[1] for _ in range(4)))
 
 
 @pytest.mark.slow
-def test_processes_that_append_at_once_lose_nothing(path):
+def test_processes_of_several_checkouts_that_append_at_once_lose_nothing(path):
     subprocess.run([sys.executable, "-c", APPEND, repr(ROW), str(path)], check=True)
     assert len(results.read(path)) == 4 * 6 * 2
 
@@ -317,6 +318,12 @@ def test_at_best_beta_chooses_by_the_lowest_seed(table):
     assert best.loc["mmvm", "probe"] == pytest.approx(0.7) and best.loc["mmvm", "seeds"] == 2
     shown = results.with_spread(best, "probe", 2)
     assert shown.to_dict() == {"independent": "0.40", "mmvm": "0.70 ± 0.14"}
+
+
+def test_a_method_without_the_seed_that_chooses_is_named(table):
+    table = table[(table["updates"] == 20) & ((table["method"] == "independent") | (table["seed"] == 1))]
+    with pytest.raises(UserError, match="no run of the seed that chooses, 0: mmvm$"):
+        results.at_best_beta(table, ["probe"])
 
 
 def validated(table):
