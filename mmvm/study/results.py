@@ -16,7 +16,7 @@ from mmvm import paths
 from mmvm.errors import UserError
 from mmvm.files import git_commit, write_text
 from mmvm.training import PREFIX
-from mmvm.training.lock import in_turn
+from mmvm.training.lock import in_turn_at
 
 __all__ = ["COLUMNS", "append", "at_best_beta", "available", "chooser", "per_run", "read", "scoreboard", "validated",
            "with_own_error", "with_spread"]
@@ -85,7 +85,7 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
         what = new.loc[wrong, ["metric", "source", "target"]].iloc[0]
         raise UserError(f"the value of {' '.join(filter(None, what))} is no number: a row needs one, leave it out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with in_turn(path.resolve().with_name(f".{path.name}.lock")):  # the file itself is replaced as a whole
+    with in_turn_at(path.parent):  # the file itself is replaced as a whole
         old = read(path) if path.exists() else new.iloc[:0]
         table = pd.concat([old, new]) if len(old) else new
         table = table.drop_duplicates(KEY, keep="last").sort_values(

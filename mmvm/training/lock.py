@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -60,6 +60,22 @@ def _locked(path: Path) -> TextIO | None:
     file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     file.flush()
     return file
+
+
+@contextmanager
+def in_turn_at(folder: Path) -> Iterator[None]:
+    """One process at a time, of whichever checkout, is at the files of `folder`, in which nothing is made: the lock is
+    on the folder itself. Windows and disks that cannot lock a folder lock nothing."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

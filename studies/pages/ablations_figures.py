@@ -103,13 +103,23 @@ def over(table: pd.DataFrame, question: Question) -> Figure:
             ax.set_ylim(0, 1.12 * max(of(table, setting)[measure].max() for setting in known) if known else None)
         if question.log:
             ax.set_xscale("log")
-        ticks = [setting.x for setting in question.settings]
-        shown = ticks if len(ticks) < 5 else ticks[::2]
-        ax.set_xticks(shown, [f"{tick:g}" for tick in shown])
+        ticks = sorted(setting.x for setting in question.settings)
+        shown = _apart(ticks, question.log)
+        ax.set_xticks(shown, [f"{tick:.2g}" if tick < 1 else f"{tick:g}" for tick in shown])
         ax.minorticks_off()
         ax.set_title(label, loc="left")
     figure.supxlabel(question.axis, fontsize=10)
     return figure
+
+
+def _apart(ticks: Sequence[float], log: bool, least: float = 0.3) -> list[float]:
+    """Of rising `ticks` the first and each that is at least the share `least` of the axis above the one before."""
+    places = np.log(ticks) if log else np.asarray(ticks, dtype=float)
+    shown = [0]
+    for i, place in enumerate(places):
+        if place - places[shown[-1]] >= least * (places[-1] - places[0]) > 0:
+            shown.append(i)
+    return [ticks[i] for i in shown]
 
 
 def who_finds_the_liar(table: pd.DataFrame) -> Figure:

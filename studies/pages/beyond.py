@@ -167,6 +167,10 @@ class Leaders:
         if validated is None:  # the lowest seed's test samples have chosen: the others are shown, as in the chapter
             chosen = rows["beta"] == rows["method"].map(dict(zip(best["method"], best["beta"])))
             best = results.at_best_beta(rows[chosen & (rows["seed"] > rows["seed"].min())], metrics, by=by)
+        if "coherence" in metrics:  # of pairs of two modalities: a picture from its own latent needs nothing shared
+            cross = results.scoreboard(rows, ["coherence"], target="cross")
+            best = best.drop(columns=["coherence", "coherence sd"]).merge(
+                cross[["method", "beta", "updates", "coherence", "coherence sd"]])
         return best.set_index("method")
 
     def best(self, study: str, metric: str) -> tuple[str, float]:

@@ -98,7 +98,8 @@ DIFFERENCES = (
                effects.spread_over_seeds),
     Difference("test set", "evaluation", "scores on test sets", "CelebA is evaluated on its validation part; PolyMNIST "
                "and CUB validate on the test part", "here: n_validation",
-               because="no method here is chosen on more than its beta, and CelebA is not among the data sets"),
+               because="the last epoch is reported, and nothing is chosen by these parts; CelebA is not among the data "
+                       "sets"),
     Difference("offsets", "data", "digits of 21 pixels at random positions on 28 (appendix B.4.1)",
                "draws offsets from 0 to 20, where 7 is the most that fits, and stops with an error otherwise",
                "here: 0 to 7", effects.digits_that_fit),
@@ -130,7 +131,8 @@ DIFFERENCES = (
                because="which epoch that is depends on the data, which is credentialed"),
     Difference("X-rays: encodings", "other releases", "probes fitted to training encodings",
                "collects them in training mode, of the first 10,000 rows only by default",
-               because="measured above on digits (moving encodings); on the phantom all rows fit"),
+               because="moving weights are measured above (moving encodings), dropout in training mode is not; on the "
+                       "phantom all rows fit"),
     Difference("rats: missing pieces", "other releases", "the code of the experiments is released",
                "imports modules that are not there", because="it does not start, so nothing can be compared with it"),
     Difference("X-rays: data", "other releases", "tables 1 to 3 are of the test part",

@@ -18,6 +18,7 @@ from mmvm.evaluation import factor_probes, rate, shared_information, total_corre
 from mmvm.evaluation.encodings import posteriors
 from mmvm.networks import MLPDecoder
 from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES
+from mmvm.study.results import with_spread
 
 PRIVATE = ("ink", "slant", "crop_y", "crop_x")
 FACTORS = ("digit", *PRIVATE)
@@ -48,6 +49,7 @@ def board(table: pd.DataFrame, floors: Mapping[str, float], shared_at_most: floa
     own error, other's error  of a picture that is decoded from its own or from another's latent alone
     NAME linear, nonlinear    accuracy (digit) or R^2 of a probe
     private                   `beyond_digit` of each modality, `floors` as it takes them
+    private sd, shared sd     standard deviation over seeds, NaN of one
     """
     averages = table[table["source"] == ""]
     named = pd.Series(list(zip(averages["metric"], averages["target"])), index=averages.index).map(COLUMNS)
@@ -58,7 +60,9 @@ def board(table: pd.DataFrame, floors: Mapping[str, float], shared_at_most: floa
     found = lines.mean().assign(seeds=lines.size())
     found["rest least"] = (found["low"] - shared_at_most).clip(lower=0)
     found["rest most"] = found["most"] - found["shared"]
-    found["private"] = private_by_modality(table, floors).groupby(["method", "beta"]).mean()
+    of_seeds = private_by_modality(table, floors).groupby(["method", "beta", "seed"]).mean().groupby(["method", "beta"])
+    found["private"], found["private sd"] = of_seeds.mean(), of_seeds.std()
+    found["shared sd"] = lines["shared"].std()
     order = {method: i for i, method in enumerate(NAMES)}
     found = found.rename_axis(columns=None).reset_index()
     return found.sort_values(["method", "beta"], key=lambda x: x.map(order) if x.name == "method" else x,
@@ -274,18 +278,18 @@ def table_of_nats(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_claim(board: pd.DataFrame, by_modality: pd.Series) -> pd.DataFrame:
-    """The private share kept with its range over modalities and seeds, its ratio to that of independent VAEs at the
-    same beta, and what is shared beside it."""
+    """The private share kept with its deviation over seeds and its range over modalities and seeds, its ratio to that
+    of independent VAEs at the same beta, and what is shared beside it."""
     ends = by_modality.groupby(["method", "beta"]).agg(["min", "max"])
     keys = list(zip(board["method"], board["beta"]))
     alone = board[board["method"] == "independent"].set_index("beta")["private"]
     ratio = board["private"] / board["beta"].map(alone)
     return labelled(board).assign(**{
-        "private kept": board["private"].map("{:.2f}".format),
+        "private kept": with_spread(board, "private", 2),
         "lowest, highest": [f"{ends.loc[key, 'min']:.2f}, {ends.loc[key, 'max']:.2f}" for key in keys],
         "of independent": ratio.map(lambda x: "" if pd.isna(x) else f"{100 * x:.0f} %"),
         "digit": board["digit nonlinear"].map("{:.2f}".format),
-        "told, nats": board["shared"].map("{:.2f}".format), "seeds": board["seeds"]})
+        "told, nats": with_spread(board, "shared", 2), "seeds": board["seeds"]})
 
 
 def by_modality(found: Mapping[str, Sequence[tuple[str, str, float]]]) -> pd.DataFrame:

@@ -124,7 +124,7 @@ def factors(board: pd.DataFrame, floors: Mapping[str, float], pixels: pd.DataFra
     figure, axes = plt.subplots(1, len(FACTORS), figsize=(WIDTH, height_of(board)))
     for ax, name in zip(axes, FACTORS):
         ax.axvline(floors.get(name, 0.0), color=MUTED, linewidth=0.9, linestyle=":")
-        ax.axvline(max(pixels[f"{name} nonlinear"].mean(), 0.0), color=MUTED, linewidth=0.9, linestyle="--")
+        ax.axvline(pixels[f"{name} nonlinear"].clip(lower=0).mean(), color=MUTED, linewidth=0.9, linestyle="--")
         ax.set_title(FACTOR_NAMES[name], loc="left")
         ax.set(xlim=(-0.06, 1.06), xlabel="accuracy" if name == "digit" else "$R^2$", xticks=(0, 0.5, 1))
         ax.set_xticklabels(["0", ".5", "1"])

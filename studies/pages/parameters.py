@@ -26,7 +26,7 @@ class Cost(Parameters):
     n_modalities: int = parameter(3, "M of the live check", at_least=1)
     batch_size: int = parameter(64, "samples of the live check; paper: 256", at_least=1)
     rounds: int = parameter(2, "turns of each choice in the live measurement", at_least=1)
-    machine: str = parameter("", "whose committed measurements are shown; empty: those of the CPU that has most")
+    machine: str = parameter("", "whose committed measurements are shown; empty: those that the text is about")
     gpu_watts: float = parameter(215.0, "power of the paper's GTX 2080 under load, its board's limit", positive=True)
     core_watts: float = parameter(7.0, "power of one core of a data-centre CPU under load", positive=True)
     carbon: float = parameter(0.45, "kg of CO2 equivalent per kWh of electricity, about the world's average",

@@ -335,6 +335,7 @@ def claims(rows: Rows | None = None, numbers: pd.DataFrame | None = None) -> pd.
 
 def count(numbers: pd.DataFrame, orderings: pd.DataFrame) -> pd.DataFrame:
     """By data set and in all: numbers and orderings in each state, and numbers that have one of ours beside them."""
+    numbers = numbers[numbers["kind"] != "claimed"]
     parts = {"numbers": numbers, "orderings": orderings}
     counts = pd.concat({what: pd.crosstab(table["dataset"], table["state"]).reindex(columns=list(STATES))
                         for what, table in parts.items()}, axis=1)

@@ -7,7 +7,8 @@ import pandas as pd
 from mmvm.study.figures import INK, MODALITY_COLOURS, WIDTH
 
 # column of the counts -> what it says, colour
-ENDS = {"right": ("the right result", MODALITY_COLOURS[0]), "other": ("another sound result", MODALITY_COLOURS[4]),
+ENDS = {"right": ("the right result", MODALITY_COLOURS[0]),
+        "other": ("read with the damage in it", MODALITY_COLOURS[4]),
         "refused": ("one clear line", MODALITY_COLOURS[1]), "faults": ("a fault", "#D55E00")}
 
 

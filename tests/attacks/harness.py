@@ -24,7 +24,7 @@ SECONDS = 10            # of a processor that a case may take
 WAIT = 60               # seconds on the clock, of a busy machine, after which it is said to hang
 MEMORY = 768 * 2**20    # bytes that a case may take on top of what the process has
 LONGEST = 4_000         # characters of a line that says what is wrong
-RIGHT, OTHER, REFUSED = "the right result", "another sound result", "one clear line"
+RIGHT, OTHER, REFUSED = "the right result", "read with the damage in it", "one clear line"
 OUTCOMES = (RIGHT, OTHER, REFUSED)
 
 

@@ -207,14 +207,22 @@ def test_how_often_gates_follow_the_liar(table):
 
 
 def test_failures_are_caught_where_a_number_passes_its_threshold(table):
-    healthy = ablations.failures(table.assign(nats=9.0, margin=3.0, used=0.5))
+    healthy = ablations.failures(table.assign(least=9.0, margin=3.0, used=0.5))
     assert not healthy["caught"].any() and len(healthy) == len(ablations.QUESTIONS["provoked"].settings)
     lost = table["beta"] == ablations.LOST_BETA
-    found = ablations.failures(table.assign(nats=np.where(lost, 0.1, 9.0), used=0.995,
+    found = ablations.failures(table.assign(least=np.where(lost, 0.01, 9.0), used=0.995,
                                             margin=np.where(table["seed"] == 1, 80.0, 3.0)))
     assert found["caught"].tolist() == [3, 0, 3, 1] and (found["runs"] == 3).all()
     shown = ablations.failures_table(table.assign(margin=np.where(table["seed"] == 1, 80.0, 3.0)))
     assert shown["caught"].str.fullmatch(r"\d of 3").all() and shown["reads"].iloc[-1] == "3 to 80"
+
+
+def test_ticks_stand_apart_and_are_written_with_two_digits(table):
+    figure = figures.over(table, ablations.QUESTIONS["missing"])
+    places = [tick for tick in figure.axes[0].get_xticks()]
+    assert len(places) > 2 and min(np.diff(places)) >= 0.29 * (max(places) - min(places))
+    assert all(len(text.get_text()) <= 4 for text in figure.axes[0].get_xticklabels())
+    plt.close("all")
 
 
 def test_figures_are_drawn_also_of_few_rows(table):

@@ -51,7 +51,19 @@ def test_a_line_is_the_mean_over_seeds_and_the_order_is_the_books():
         (method, beta) for method in ("mmvm", information.EXACT, "independent") for beta in (0.0625, 1.0)]
     assert board["seeds"].tolist() == [1, 2, 1, 1, 1, 1]
     assert board["own error"].tolist()[:2] == [1000.0, 1050.0]
-    assert not board.drop(columns=["method"]).isna().any().any()
+    assert not board.drop(columns=["method", "private sd", "shared sd"]).isna().any().any()
+    assert board["private sd"].notna().tolist() == board["shared sd"].notna().tolist() == [False, True, *[False] * 4]
+
+
+def test_the_deviation_is_over_seeds_not_over_modalities():
+    table = pd.concat([rows_of("mmvm"), rows_of("mmvm", seed=1, **{f"factor_{name}_nonlinear": 0.5
+                                                                 for name in information.PRIVATE})])
+    board = information.board(table, {}, H)
+    by_seed = information.private_by_modality(table, {}).groupby("seed").mean()
+    assert by_seed[1] > by_seed[0] + 0.01
+    assert board["private sd"].tolist() == pytest.approx([abs(by_seed[1] - by_seed[0]) / 2**0.5])
+    claims = information.table_of_claim(board, information.private_by_modality(table, {}))
+    assert claims["private kept"].tolist() == [f"{board['private'][0]:.2f} ± {board['private sd'][0]:.2f}"]
 
 
 def test_private_nats_lie_between_what_the_data_share_and_what_is_told():
