@@ -104,7 +104,9 @@ def check_same_run(path: Path, metadata: Mapping[str, str], config: dict, data: 
     if "data" in metadata:
         if metadata["data"] != data:
             found["data"] = f"data (there {metadata['data'][:10]}..., here {data[:10]}...)"
-        theirs = json.loads(metadata["architecture"])
+        # written before layers had options, a checkpoint names a layer's class alone
+        theirs = {name: architecture[name] if value == str(architecture.get(name)).partition("(")[0] else value
+                  for name, value in json.loads(metadata["architecture"]).items()}
         found.update({name: text for name, text in differences(theirs, architecture).items() if name not in found})
     if found:
         first = sorted(found, key=lambda name: name.startswith(("layer ", "weights of ")))  # what was chosen says more

@@ -535,6 +535,21 @@ def test_a_checkpoint_from_before_fingerprints_is_continued_with_a_warning(forma
         train(out=tmp_path)
 
 
+def test_a_checkpoint_from_before_options_of_layers_is_continued(tmp_path, whole):
+    """It names a layer's class alone; another class is another model all the same."""
+    def written(changed):
+        tensors, metadata = training.read_checkpoint(tmp_path / CHECKPOINT)
+        layers = {name: changed(value) if name.startswith("layer ") else value
+                  for name, value in json.loads(metadata["architecture"]).items()}
+        files.write_safetensors(tmp_path / CHECKPOINT, tensors, {**metadata, "architecture": json.dumps(layers)})
+    train(out=tmp_path, epochs=1)
+    written(lambda value: value.partition("(")[0])
+    assert_same(train(out=tmp_path), whole)
+    written(lambda value: value.replace("ReLU", "Tanh"))
+    with pytest.raises(UserError, match="there 'Tanh', here 'ReLU'"):
+        train(out=tmp_path)
+
+
 # one process a folder
 
 def test_a_folder_in_use_is_refused_with_its_holder_and_free_again_after(tmp_path, whole):
