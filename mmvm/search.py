@@ -105,8 +105,7 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
 
     workers     processes that train at the same time; 1: none but this one. The table does not depend on it
     out         folder of the runs, one each: a sweep that was stopped goes on, a finished run is not trained again, a
-                new beta is added. The table of the last call, of the betas that it asked for, lies there as table.csv.
-                None: nothing is kept
+                new beta is added; table.csv there is the last call's table. None: nothing is kept
     by, validation, split_seed   which rows are held back, as of `mmvm.split`: groups stay together, a share or a number
     build       build(data, beta=...) -> MultimodalVAE, called after the seed is set; for workers > 1 a function of a
                 module. None: `MultimodalVAE.for_data` with `latent_dim` and `objective`, the text of a method

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -66,16 +66,12 @@ def _locked(path: Path) -> TextIO | None:
 def in_turn_at(folder: Path) -> Iterator[None]:
     """One process at a time, of whichever checkout, is at the files of `folder`, in which nothing is made: the lock is
     on the folder itself. Windows and disks that cannot lock a folder lock nothing."""
-    if fcntl is None:
+    with ExitStack() as stack:
+        if fcntl:
+            stack.callback(os.close, descriptor := os.open(folder, os.O_RDONLY))
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
