@@ -22,8 +22,7 @@ def suggest_weights(data: MultimodalData, say: Callable[[str], None] | None = pr
     has hundreds of times the nats of one of 10 numbers, and drowns it; the field's usual weights are by numbers of
     entries, which these are where all entries vary alike. A dispersion that is learned stays as the constant has it.
 
-    `say` gets the numbers, one line a modality. Use: replace(modality, weight=weights[modality.name]). Raises
-    `UserError`.
+    `say` gets a line a modality. Use: replace(modality, weight=weights[modality.name]). Raises `UserError`.
 
     >>> weights = suggest_weights(data, say=None)
     >>> sorted(weights), min(weights.values())
@@ -51,8 +50,7 @@ def deviance(data: MultimodalData, m: int, seed: int = 0) -> float:
 
 
 def best_constant(data: MultimodalData, m: int, seed: int = 0) -> Tensor:
-    """The decoder's numbers, float64, one set for all samples, under which modality `m` of 500 random samples of
-    `data` is most likely."""
+    """The decoder's numbers, float64, one set for all, under which `m` of 500 random samples of `data` is likeliest."""
     with torch.enable_grad():
         _, _, _, constant, units = _fitted(data, m, seed)
     return _in(constant, units)[0]

@@ -42,8 +42,7 @@ def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], wha
     """The tensors and metadata that `write_safetensors` wrote with this `metadata["format"]`, or one of these.
 
     `what` is what such a file is called, `made_by` who writes it, for the errors. Files of the formats `undigested`,
-    from before there were digests, are read without one. Raises `UserError` for a missing, cut, changed or foreign
-    file.
+    from before there were digests, are read without one. Raises `UserError` for one missing, cut, changed or foreign.
     """
     path = Path(path)
     if not path.exists():

@@ -49,8 +49,8 @@ def _sample(x: Tensor) -> Tensor:
 
 def architecture(model: MultimodalVAE) -> dict:
     """Name -> value of everything that makes the model: beta, modalities, the objective's class and options, the
-    networks' layers with PyTorch's own options (a dropout's share, a stride), and the shape of every weight. Attributes
-    of layers that are the user's do not count: a layer may keep a state of its own there. As JSON gives it back."""
+    networks' layers, PyTorch's with their options (a dropout's share, a stride; a user's own layer may keep a state in
+    its attributes), and the shape of every weight. As JSON gives it back."""
     found = {"beta": _plain(model.beta), "modalities": [modality.name for modality in model.modalities],
              "objective": type(model.objective).__qualname__}
     for modality in model.modalities:
@@ -70,9 +70,8 @@ def architecture(model: MultimodalVAE) -> dict:
 
 def _layer(part: nn.Module) -> str:
     """Class of a layer, with its options where it is one of PyTorch's."""
-    own = vars(part) if type(part).__module__.startswith("torch.nn.") else {}
-    options = [f"{name}={value!r}" for name, value in own.items()
-               if not name.startswith("_") and name not in NO_OPTION and _is_plain(value)]
+    own = vars(part).items() if type(part).__module__.startswith("torch.nn.") else ()
+    options = [f"{name}={x!r}" for name, x in own if name[0] != "_" and name not in NO_OPTION and _is_plain(x)]
     return type(part).__qualname__ + (f"({', '.join(options)})" if options else "")
 
 

@@ -117,8 +117,7 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
     from the other modalities, each the sum over modalities of `error/NAME` and `imputation/NAME`, the mean over
     sources; `rate/NAME`, what the latents hold about the sample (`evaluation.diagnostics`); with labels `probe`, the
     mean of `probe/NAME`, accuracies of a linear probe from 0 to 1, of several labels a sample their mean AUROC.
-    Besides beta, seed, `epoch` of the weights, `seconds` of training, and `warnings`, a sentence a line. A run that
-    diverged has NaN.
+    Besides beta, seed, `epoch` of the weights, `seconds` of training, `warnings`, a line each; NaN of what diverged.
 
     Then `best_beta(table, by="imputation")`, and a model of all rows. Raises `UserError`, `TrainingInterrupted`.
 
@@ -152,8 +151,7 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
 
 def best_beta(table: "pd.DataFrame", by: str = "imputation") -> float:
     """The beta of a sweep whose column `by` is best in the mean over seeds: "error", "imputation", "probe" or that of
-    one modality ("imputation/NAME"); of equals the larger. A beta of which a run has no number is left out. Raises
-    `UserError`.
+    one modality ("imputation/NAME"); of equals the larger, none of which a run has no number. Raises `UserError`.
 
     >>> import pandas as pd
     >>> best_beta(pd.DataFrame({"beta": [0.1, 1.0], "imputation": [3.0, 2.5]}))

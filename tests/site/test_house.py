@@ -20,7 +20,7 @@ LEGITIMATE = ("isdigit", "digits: int", "{digits}")  # of numbers: Python's, and
 # study of it; what stands around it
 METHOD = ("gaussian", "schedule", "likelihoods", "networks", "modality", "data", "model", "training", "evaluation")
 STUDY = ("study", "__main__")
-MOST_LINES = {"method": 5_300, "methods": 300, "study": 1_820, "around": 2_450}
+MOST_LINES = {"method": 5_300, "methods": 300, "study": 1_820, "around": 2_440}
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_AN_ADAPTER = 360, 60, 65
 
 
