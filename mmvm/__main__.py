@@ -73,6 +73,7 @@ def _train(options: argparse.Namespace) -> int:
     from mmvm.study import registry
     from mmvm.training import distributed
     from mmvm.training.lock import held
+    from mmvm.training.plan import memory_kept
 
     p = registry.STUDIES[options.study].from_profile(options.profile).with_settings(options.set)
     p = replace(p, out=options.out or p.out or str(paths.runs_root().absolute() / f"{p.name}-{p.run_hash()}"))
@@ -87,7 +88,8 @@ def _train(options: argparse.Namespace) -> int:
                         (folder / name).unlink(missing_ok=True)
         if options.dry_run:
             return 0
-        result = study.run(p)
+        with memory_kept():  # evaluation frees as much as training, and the process ends with it
+            result = study.run(p)
     if result is None:
         return 0
     print()

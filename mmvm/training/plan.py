@@ -22,7 +22,7 @@ from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.networks.grouped import can_group
 
-__all__ = ["Plan", "measured_plan"]
+__all__ = ["Plan", "measured_plan", "memory_kept"]
 
 KINDS = {"conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
          "conv_transpose": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "linear": (nn.Linear,)}
@@ -30,6 +30,7 @@ WORDS = ("channels_last", "grouped", "keep_memory", "graph", "compile")
 GAIN = 1.03      # a choice must be this much faster: less is within the spread of a short measurement
 ROUNDS = 5       # turns per choice, fewer where
 SECONDS = 60.0   # all choices together would take longer; one turn is always taken
+_keepers = 0     # of memory that are open: who ends first leaves it kept for the others
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,10 @@ class Plan:
         model.grouped = self.grouped
         if self.threads:
             torch.set_num_threads(self.threads)
-        if self.keep_memory:
-            _allocator(keep=True)
         try:
-            yield
+            with memory_kept() if self.keep_memory else nullcontext():
+                yield
         finally:
-            if self.keep_memory:
-                _allocator(keep=False)
             for layer in layers:
                 del layer.forward  # the class's own is seen again
             model.grouped = False
@@ -119,6 +117,24 @@ def _without_autocast(forward: Callable) -> Callable:
         with torch.autocast(x.device.type, enabled=False):
             return forward(x.float())
     return in_float32
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """While open, memory that is freed stays with the process, as under the plan `keep_memory`.
+
+    >>> with mmvm.training.plan.memory_kept():
+    ...     result = mmvm.training.fit(model, data, epochs=1, verbose=False)
+    """
+    global _keepers
+    _keepers += 1
+    _allocator(keep=True)
+    try:
+        yield
+    finally:
+        _keepers -= 1
+        if not _keepers:
+            _allocator(keep=False)
 
 
 def _allocator(keep: bool) -> None:

@@ -1,7 +1,9 @@
 """Plans: the same numbers however they are computed, chosen by measurement, remembered by the checkpoint."""
 
 import copy
+import platform
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -235,6 +237,26 @@ def trained(plan: str, out=None, epochs: int = 3, data=None, precision: str = "f
 
 
 @pytest.mark.slow
+def pages_taken() -> int:
+    """From the system, for 64 MB that are taken and freed four times."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_stays_while_one_of_two_asks_for_it():
+    once = 2**26 // resource.getpagesize()
+    assert pages_taken() > once  # else the test says nothing
+    with speed.memory_kept():
+        with Plan(keep_memory=True).applied(model_of()):
+            pass
+        pages_taken()  # the first touch
+        assert pages_taken() < 0.5 * once
+    assert pages_taken() > once
+
+
 @pytest.mark.parametrize("plan", ["plain", "channels_last", "channels_last+grouped+keep_memory"])
 def test_a_run_that_was_stopped_ends_with_the_same_weights(plan, tmp_path):
     whole, _ = trained(plan)
