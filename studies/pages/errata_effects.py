@@ -109,15 +109,39 @@ def counted(n: int) -> str:
 
 
 def self_pairs(seeds: int) -> tuple[Effect, ...]:
+    return _all_pairs_less("cross", "coherence", "coherence")
+
+
+def _all_pairs_less(part: str, metric: str, what: str, score: bool = True) -> tuple[Effect, ...]:
+    """The mean over all pairs of modalities less that over a part of them, of independent VAEs and of MMVM."""
     table = results.read("polymnist")
     found = []
     for method in ("independent", "mmvm"):
-        rows = table[(table["profile"] == "laptop") & (table["method"] == method) & (table["metric"] == "coherence")
+        rows = table[(table["profile"] == "laptop") & (table["method"] == method) & (table["metric"] == metric)
                      & (table["source"] == "")].pivot_table(index=["beta", "seed"], columns="target", values="value")
         beta = rows.groupby("beta").size().idxmax()  # the smallest with all seeds
-        found.append(Effect(f"coherence, {method}", tuple(rows.loc[beta, "mean"] - rows.loc[beta, "cross"]),
-                            f"PolyMNIST, beta {beta:g}, {counted(len(rows.loc[beta]))}"))
+        found.append(Effect(f"{what}, {method}", tuple(rows.loc[beta, "mean"] - rows.loc[beta, part]),
+                            f"PolyMNIST, beta {beta:g}, {counted(len(rows.loc[beta]))}", score))
     return tuple(found)
+
+
+def batches(seeds: int) -> tuple[Effect, ...]:
+    """Batches of 128 less those of 256, two passes, of the ablations."""
+    table = results.read("ablations")
+    table = table[(table["source"] == "") & (table["beta"] == 1) & (table["method"] == "mmvm")]
+    found = []
+    for what, metric, target in (("probe", "probe", "mean"), ("own error", "reconstruction", "sum")):
+        own = table[(table["metric"] == metric) & (table["target"] == target)]
+        small, large = (own[own["note"] == f"batch_size={n}"].set_index("seed")["value"] for n in (128, 256))
+        changes = tuple((small - large).dropna())
+        found.append(Effect(what, changes, f"PolyMNIST, MMVM, beta 1, {counted(len(changes))}", what == "probe",
+                            "" if what == "probe" else "nats"))
+    return tuple(found)
+
+
+def pairs_in_the_distance(seeds: int) -> tuple[Effect, ...]:
+    """In features of the digit classifiers, not of Inception."""
+    return _all_pairs_less("self", "classifier_distance", "feature distance", score=False)
 
 
 def hard_predictions(seeds: int) -> tuple[Effect, ...]:
