@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -81,6 +82,18 @@ def frontier(board: pd.DataFrame, chance: float) -> Figure:
     marks += [plt.Line2D([], [], marker="o", linestyle="", color=INK, markersize=size) for size in sizes.values()]
     names += [f"$\\beta$ = $10^{{{math.log10(beta):.3g}}}$" for beta in sizes]
     figure.legend(marks, names, loc="outside lower center", ncols=4, columnspacing=1.2)
+    return figure
+
+
+def sheets_of_100(made: Mapping[str, Tensor]) -> Figure:
+    """Ten rows of ten pictures, title -> (100, 3, H, W): two such sheets beside each other."""
+    figure, axes = plt.subplots(-(-len(made) // 2), 2, figsize=(WIDTH - 0.1, 3.3 * -(-len(made) // 2)))
+    for ax, (title, images) in zip(axes.flat, made.items()):
+        rows = [torch.cat(list(row), -1) for row in images.split(10)]
+        show_image(ax, torch.cat(rows, -2).numpy())
+        ax.set_title(title, fontsize=SMALLEST + 1, color=INK, loc="left")
+    for ax in axes.flat[len(made):]:
+        ax.set_axis_off()
     return figure
 
 

@@ -28,7 +28,9 @@ from mmvm import MMVM, Aggregated, DiagonalGaussian, Independent, MultimodalData
 
 OBJECTIVES = {"independent": Independent(), "mmvm": MMVM(), "mmvm:bound=monte_carlo": MMVM(bound="monte_carlo"),
               "poe": Aggregated("poe"), "moe": Aggregated("moe")}
-METHODS = tuple(OBJECTIVES)
+METHODS = tuple(OBJECTIVES)  # of the diagram
+GEOMETRIC = "mmvm:prior=geometric"
+OBJECTIVES[GEOMETRIC] = MMVM(prior="geometric")
 KEPT = 2e-3  # nats about a factor above which it counts as kept
 
 
@@ -62,7 +64,8 @@ def thresholds(method: str, f: Factors) -> tuple[float, float]:
     return {
         "independent": (shared / f.likelihood, private / f.likelihood),
         "mmvm": (shared**2 / (2 * pull * f.noise * f.likelihood), private / (2 * pull * f.likelihood)),
-        "mmvm:bound=monte_carlo": (shared**2 / (pull * f.noise * f.likelihood), private / (pull * f.likelihood)),
+        **dict.fromkeys(("mmvm:bound=monte_carlo", GEOMETRIC), (shared**2 / (pull * f.noise * f.likelihood),
+                                                                private / (pull * f.likelihood))),
         "poe": (joint / f.likelihood, private / f.likelihood),
         "moe": (joint**2 / (f.m * shared * f.likelihood), private / (f.m * f.likelihood)),
     }[method]
@@ -71,10 +74,12 @@ def thresholds(method: str, f: Factors) -> tuple[float, float]:
 def least_loss(method: str, f: Factors, beta: float) -> float:
     """The loss at the optimum with D = 1 + M, in nats, less the likelihood's constant; not for the exact mixture."""
     shared, private, half = f.shared + f.noise, f.private + f.noise, 1 / (2 * f.likelihood)
-    if method == "mmvm":
-        pull = beta * (1 - 1 / f.m)
+    if method in ("mmvm", GEOMETRIC):
+        pull = beta * (1 - 1 / f.m) / (1 if method == "mmvm" else 2)
         ratio = max(1.0, math.sqrt(shared**2 * half / (pull * f.noise)))
         of_shared = shared * half / ratio + pull * f.noise / shared * (ratio - 1)
+        if method == GEOMETRIC:
+            return f.m * (of_shared + _private_under_geometric(private * half, beta, f.m))
         y = optimize.brentq(lambda y: y**3 * (1 + y) - 2 * private * half / pull, 0, 1e3)
         of_private = private * half / max(y, 1)**2 + pull * (2 * max(y, 1) + max(y, 1)**2 - 3) / 2
         return f.m * (of_shared + of_private)
@@ -83,6 +88,22 @@ def least_loss(method: str, f: Factors, beta: float) -> float:
     kept = sum((value * half - beta / 2 * (1 + math.log(value / (beta * f.likelihood))))
                for value in gains if value > beta * f.likelihood)
     return f.m * (shared + private) * half - kept
+
+
+def _private_under_geometric(left: float, beta: float, m: int) -> float:
+    """The least of what a private factor leaves, `left` over 1 + tau, and costs under the geometric prior, nats: over
+    the signal-to-noise ratio tau of its own posterior, and gamma, the other posteriors' variance over its own."""
+    def loss(logs: np.ndarray) -> float:
+        tau, gamma = np.exp(logs)
+        pooled = (1 + (m - 1) / gamma) / m  # precision of the pool over that of the own posterior
+        apart = tau * (m - 1) * ((m - 1) / gamma**2 + 1) / (m**2 * pooled)
+        spread = pooled * (1 + (m - 1) * gamma) - m - m * math.log(pooled) - (m - 1) * math.log(gamma)
+        return left / (1 + tau) + beta / 2 * (spread + apart)
+
+    starts = ([math.log(tau), 0.0] for tau in (0.01, 1.0, 100.0))
+    found = [optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13})
+             for start in starts]
+    return min(left, *(float(best.fun) for best in found))
 
 
 # the optimum by L-BFGS ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from mmvm.study.figures import (
     label_lines,
     label_panels,
 )
-from studies.pages.collapse import KEPT, Factors, thresholds
+from studies.pages.collapse import GEOMETRIC, KEPT, Factors, thresholds
 from studies.pages.information import EXACT
 
 STATES = ("neither", "private alone", "shared alone", "both")
@@ -26,6 +26,7 @@ TINTS = ("#EDEDED", "#A9CDE8", "#F7C59F", "#B9DFC2")
 MARKERS = ("x", "s", "^", "o")
 NAMES = {"independent": "independent", "mmvm": "MMVM, pairwise", "mmvm:bound=monte_carlo": "MMVM, exact mixture",
          "poe": "PoE", "moe": "MoE"}
+CHECKED = NAMES | {GEOMETRIC: "MMVM, geometric prior"}
 
 
 def state(shared: np.ndarray, private: np.ndarray) -> np.ndarray:

@@ -116,8 +116,8 @@ DIFFERENCES = (
                "always in one order; what is random is where the text begins",
                because="CelebA is not among the data sets"),
     Difference("offsets", "data", "digits of 21 pixels at random positions on 28 (appendix B.4.1)",
-               "draws offsets from 0 to 20, where 7 is the most that fits, and stops with an error otherwise; the first "
-               "release had digits of half the size",
+               "draws offsets from 0 to 20, where 7 is the most that fits, and stops with an error otherwise; the "
+               "first release had digits of half the size",
                "here: 0 to 7", effects.digits_that_fit),
     Difference("order of files", "data", "tuples of one digit",
                "pairs files in the order in which the disk lists them, and takes the label "

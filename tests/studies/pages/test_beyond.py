@@ -168,7 +168,7 @@ def live():
 def test_the_live_part_is_of_the_model_that_ships_and_leaves_the_random_state_alone(live):
     live.densities, live.test  # noqa: B018  (made when first asked for)
     state = torch.get_rng_state()
-    for name in ("mixture", "diffusion", "own"):
+    for name in beyond.SAMPLED:
         drawn = live.joint(name, 4)
         assert list(drawn) == ["m0", "m1", "m2"] and {tuple(x.shape) for x in drawn.values()} == {(4, 3, 28, 28)}
         assert all(torch.equal(drawn[m], x) for m, x in live.joint(name, 4).items())
@@ -179,9 +179,9 @@ def test_the_live_part_is_of_the_model_that_ships_and_leaves_the_random_state_al
 
 @pytest.mark.slow
 def test_own_latents_are_draws_of_the_test_tuples_posteriors(live):
-    own = live.densities["own"]
+    own = live.densities["own"][1]
     with torch.no_grad():
-        q = live.model.encode([x[:50] for x in live.test.modalities.values()])
+        q = live.models["mmvm"].encode([x[:50] for x in live.test.modalities.values()])
         away = (own.sample(50) - q.mean) / q.std
     assert away.shape == q.mean.shape and abs(float(away.mean())) < 0.1
     assert float(away.std()) == pytest.approx(1, abs=0.1)
