@@ -22,6 +22,7 @@ from mmvm.study.results import with_spread
 
 PRIVATE = ("ink", "slant", "crop_y", "crop_x")
 FACTORS = ("digit", *PRIVATE)
+MOVING = ("digit", "y", "x", "ink", "slant")  # of translated digits, what probes may find in all modalities
 PROBES = ("linear", "nonlinear")
 CLASSES = 10
 EXACT = "mmvm:bound=monte_carlo"  # the paper's equation, which other figures draw under MMVM's name
@@ -31,7 +32,7 @@ COLOURS, MARKERS = {**METHOD_COLOURS, EXACT: "#E08D5B"}, {**METHOD_MARKERS, EXAC
 COLUMNS = {("information", "mean"): "low", ("information_shared", "cross"): "shared",
            ("total_correlation", "mean"): "correlation",
            ("imputation", "self"): "own error", ("imputation", "cross"): "other's error", ("probe", "mean"): "probe",
-           **{(f"factor_{name}_{kind}", "mean"): f"{name} {kind}" for name in FACTORS for kind in PROBES}}
+           **{(f"factor_{name}_{kind}", "mean"): f"{name} {kind}" for name in (*FACTORS, "y", "x") for kind in PROBES}}
 
 
 # from rows ------------------------------------------------------------------------------------------------------------
@@ -260,10 +261,10 @@ def labelled(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"method": board["method"].map(NAMES), "beta": board["beta"].map("{:g}".format)})
 
 
-def table_of_factors(board: pd.DataFrame) -> pd.DataFrame:
+def table_of_factors(board: pd.DataFrame, names: Sequence[str] = FACTORS) -> pd.DataFrame:
     """Linear and non-linear score of every factor, "0.91, 0.93", a line per method and beta."""
     return labelled(board).assign(**{name: [f"{a:.2f}, {b:.2f}" for a, b in zip(
-        board[f"{name} linear"], board[f"{name} nonlinear"])] for name in FACTORS})
+        board[f"{name} linear"], board[f"{name} nonlinear"])] for name in names})
 
 
 def table_of_nats(board: pd.DataFrame) -> pd.DataFrame:

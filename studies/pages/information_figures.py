@@ -1,7 +1,7 @@
 """Figures of the page `information`; `board` is that of `studies.pages.information` throughout."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,8 @@ from mmvm.study.figures import (
 )
 from studies.pages.information import CLASSES, COLOURS, FACTORS, MARKERS, NAMES
 
-FACTOR_NAMES = {"digit": "digit", "ink": "ink", "slant": "slant", "crop_y": "crop, down", "crop_x": "crop, across"}
+FACTOR_NAMES = {"digit": "digit", "ink": "ink", "slant": "slant", "crop_y": "crop, down", "crop_x": "crop, across",
+                "y": "place, down", "x": "place, across"}
 SIZES = (4.0, 6.5, 9.0)  # of marks, from the smallest beta to the largest
 CASES = {"gaussian": ("Gaussian", "#0072B2", "o"), "classes": ("ten classes", "#D55E00", "s")}
 
@@ -118,11 +119,12 @@ def height_of(board: pd.DataFrame) -> float:
     return 0.155 * len(board) + 0.1 * board["method"].nunique() + 1.1
 
 
-def factors(board: pd.DataFrame, floors: Mapping[str, float], pixels: pd.DataFrame) -> Figure:
+def factors(board: pd.DataFrame, floors: Mapping[str, float], pixels: pd.DataFrame,
+            names: Sequence[str] = FACTORS) -> Figure:
     """A panel a factor: open marks linear, filled ones non-linear probes; dotted what guessing or the digit gives,
     dashed the non-linear probe of `pixels` (`of_pixels`)."""
-    figure, axes = plt.subplots(1, len(FACTORS), figsize=(WIDTH, height_of(board)))
-    for ax, name in zip(axes, FACTORS):
+    figure, axes = plt.subplots(1, len(names), figsize=(WIDTH, height_of(board)))
+    for ax, name in zip(axes, names):
         ax.axvline(floors.get(name, 0.0), color=MUTED, linewidth=0.9, linestyle=":")
         ax.axvline(pixels[f"{name} nonlinear"].clip(lower=0).mean(), color=MUTED, linewidth=0.9, linestyle="--")
         ax.set_title(FACTOR_NAMES[name], loc="left")
@@ -130,7 +132,7 @@ def factors(board: pd.DataFrame, floors: Mapping[str, float], pixels: pd.DataFra
         ax.set_xticklabels(["0", ".5", "1"])
     for y, line in lines_of(board, axes):
         colour, marker = COLOURS[line["method"]], MARKERS[line["method"]]
-        for ax, name in zip(axes, FACTORS):
+        for ax, name in zip(axes, names):
             linear, other = np.clip([line[f"{name} linear"], line[f"{name} nonlinear"]], -0.04, 1)
             ax.plot([linear, other], [y, y], color=colour, linewidth=1)
             ax.plot(linear, y, marker, color=colour, markerfacecolor="white", markersize=4.5)

@@ -20,6 +20,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("polymnist",), "hippocampus_long": (),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
          "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),
+         "information_translated": ("information",),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "jupytext",
             "papermill", "nbval", "snakemake")

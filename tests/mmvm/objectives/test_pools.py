@@ -396,3 +396,29 @@ def test_hellinger_lies_between_the_methods_beside_it():
     everyone = torch.ones(2, 1, dtype=torch.bool)
     product = Aggregated("poe").components(q, everyone)[0]
     assert product.var.item() < Hellinger().pooled(q, everyone).gaussian().var.item()
+
+
+def kept_for_the_gradient(objective, m: int) -> int:
+    """Bytes of the distinct tensors that the forward pass keeps."""
+    torch.manual_seed(0)
+    mean, logvar = (torch.randn(m, 64, 8, requires_grad=True) for _ in range(2))
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        held.append(tensor)  # else its place would be taken by another
+        return tensor
+
+    held: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        objective(DiagonalGaussian(mean, logvar), torch.ones(m, 64, dtype=torch.bool)).regulariser.mean()
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("options, least, most", [
+    ({"prior": "geometric"}, 1.7, 2.1), ({}, 1.7, 2.1),
+    ({"prior": "hellinger"}, 2.3, 4.2),  # pairs have no D, so what is linear in M still counts
+    ({"prior": "hellinger", "bound": "variational"}, 3.4, 4.2)])
+def test_twice_the_modalities_keep_twice_the_memory_or_under_hellingers_priors_more(options, least, most):
+    few, many = (kept_for_the_gradient(MMVM(**options), m) for m in (16, 32))
+    assert least < many / few < most
