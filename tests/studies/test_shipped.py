@@ -72,9 +72,9 @@ def test_its_rows_are_of_these_weights(name):
 @pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith("polymnist/")])
 def test_errors_of_the_samples_beside_a_model_are_measured_again(name):
     rows = results.read(place(name, ".csv"))
-    wanted = rows[rows["metric"] == ship.SAMPLES].set_index("target")["value"]
+    wanted = rows[rows["metric"].isin(ship.SAMPLES)].set_index(["metric", "target"])["value"]
     found = ship.of_samples(pretrained(name), place(name.partition("/")[0] + "/mmvm", ".npz"))
-    assert set(found) == set(wanted.index)
+    assert len(found) >= 3 and set(found) == set(wanted.index)
     assert found == pytest.approx(dict(wanted), rel=1e-3)
 
 
