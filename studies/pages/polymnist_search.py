@@ -1,4 +1,4 @@
-"""The search for a net and schedule on translated digits (`polymnist_search.csv`): how far it has come, what holds it."""
+"""The search for a net on translated digits (`polymnist_search.csv`): how far it has come, and what holds it."""
 
 import math
 
