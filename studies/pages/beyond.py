@@ -35,6 +35,7 @@ FAMILY = {
 }
 JOINT = {"poe": "PoE", "hellinger": "Hellinger", "hellinger:pool=exact": "Hellinger, drawn from",
          "hellinger:pool=components,bhattacharyya=joint": "Hellinger, all components", "moe": "MoE"}
+PEERS = {"jmvae": "JMVAE", "mvae": "MVAE, with bounds of subsets", "mmvae": "MMVAE, Laplace, importance-weighted"}
 POOLED = {"mmvm": "MMVM: mixture, pairwise bound (the released code's)",
           "mmvm:bound=variational": "mixture, variational bound",
           "mmvm:bound=monte_carlo": "mixture, single draws (the paper's equation)",
@@ -46,11 +47,11 @@ POOLED = {"mmvm": "MMVM: mixture, pairwise bound (the released code's)",
           "mmvm:prior=geometric": "geometric, closed form",
           "mmvm:pool=matched": "one Gaussian with the mixture's moments",
           "mmvm:prior=hellinger,pool=matched": "one Gaussian with the Hellinger pool's",
-          **{text: f"joint: {name}" for text, name in JOINT.items()}, "independent": "independent VAEs"}
+          **{text: f"joint: {name}" for text, name in (JOINT | PEERS).items()}, "independent": "independent VAEs"}
 # whether what is trained pulls the more, the further apart the posteriors are, or the less
 GROWING = ("mmvm", "mmvm:prior=hellinger", "mmvm:prior=geometric")
 FADING = tuple(text for name, members in FAMILY.items() for t, text in members.items() if t and name != "pairwise")
-GROUPS = {"grows": GROWING, "fades": tuple(dict.fromkeys(FADING)), "joint posterior": tuple(JOINT),
+GROUPS = {"grows": GROWING, "fades": tuple(dict.fromkeys(FADING)), "joint posterior": (*JOINT, *PEERS),
           "independent": ("independent",)}
 OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
 GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",

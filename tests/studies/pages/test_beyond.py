@@ -12,7 +12,8 @@ from mmvm.options import canonical
 from mmvm.study import results
 from studies.pages import beyond, beyond_figures as figures
 
-TEXTS = {text for members in beyond.FAMILY.values() for text in members.values()} | set(beyond.JOINT) | {"independent"}
+TEXTS = {text for members in beyond.FAMILY.values() for text in members.values()} | {
+    *beyond.JOINT, *beyond.PEERS, "independent"}
 
 
 def rows_of(method="mmvm", beta=1e-4, seed=0, study="hippocampus", **values) -> pd.DataFrame:
