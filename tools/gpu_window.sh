@@ -72,5 +72,5 @@ done
 keep
 large=$(find "$OUT" -type f -size +16M)
 if [ -n "$large" ]; then say "larger than 16 MB, may be left behind: $large"; fi
-if [ "$(find "$OUT" -type f | wc -l)" -gt 8 ]; then say "more than eight files: what comes first in the alphabet may be all that is taken"; fi
+if [ "$(find "$OUT" -type f | wc -l)" -gt 8 ]; then say "more than eight files: only eight may be copied back"; fi
 say "over after $((SECONDS - started)) s; in $OUT: $(ls "$OUT" | tr '\n' ' ')"

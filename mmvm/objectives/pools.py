@@ -174,7 +174,7 @@ def choices(n_modalities: int, order: int) -> tuple[list[tuple[int, ...]], list[
     n = math.comb(n_modalities + order - 1, order)
     if n > MOST_COMPONENTS:
         raise UserError(f"a pool of {n_modalities} posteriors with exponent 1/{order} has {n:,} components: use an "
-                        "exponent of 1/2 or above, or 0")
+                        f"exponent of {'1/2 or above' if order > 2 else '1'}, or 0")
     chosen = list(itertools.combinations_with_replacement(range(n_modalities), order))
     return chosen, [math.factorial(order) // math.prod(math.factorial(choice.count(m)) for m in set(choice))
                     for choice in chosen]

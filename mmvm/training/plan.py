@@ -30,7 +30,7 @@ WORDS = ("channels_last", "grouped", "keep_memory", "graph", "compile")
 GAIN = 1.03      # a choice must be this much faster: less is within the spread of a short measurement
 ROUNDS = 5       # turns per choice, fewer where
 SECONDS = 60.0   # all choices together would take longer; one turn is always taken
-_keepers = 0     # of memory that are open: who ends first leaves it kept for the others
+_keepers = 0     # open `memory_kept` blocks; the last to close gives memory back
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Plan:
     channels_last  pictures are stored with their channels innermost
     grouped        M networks of one shape run as one (`mmvm.networks.grouped`)
     keep_memory    freed memory stays with the process (glibc on Linux): activations over 32 MB are otherwise taken from
-                   the system, and zeroed by it, anew in every update
+                   the system, and zeroed by it, anew in every update; `python -m mmvm train` keeps it anyway
     float32        kinds of layers that keep float32 where the run's precision is bfloat16
     threads        of the CPU; 0: as they are
     graph          on a GPU: the whole update is recorded once and then replayed
@@ -121,7 +121,8 @@ def _without_autocast(forward: Callable) -> Callable:
 
 @contextmanager
 def memory_kept() -> Iterator[None]:
-    """While open, memory that is freed stays with the process, as under the plan `keep_memory`.
+    """While open, memory that is freed stays with the process, as under the plan `keep_memory`, whatever plan is used
+    inside.
 
     >>> with mmvm.training.plan.memory_kept():
     ...     result = mmvm.training.fit(model, data, epochs=1, verbose=False)
@@ -187,7 +188,7 @@ def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list
     """What may be worth trying, in the order of what it usually brings: the change to a plan."""
     pictures = any(len(modality.shape) == 3 for modality in model.modalities)
     choices: list[Callable[[Plan], dict]] = [lambda plan: {"channels_last": True}] if pictures else []
-    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
+    if device.type == "cpu" and platform.libc_ver()[0] == "glibc" and not _keepers:
         choices.append(lambda plan: {"keep_memory": True})
     if precision == "bfloat16":
         choices += [partial(_keep_float32, kind) for kind, layers in KINDS.items()

@@ -96,7 +96,7 @@ def own_probe(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def own_probes(rows: pd.DataFrame) -> pd.DataFrame:
-    """As a reader sees it."""
+    """`own_probe` as a table: mean and standard deviation over seeds, a column a beta."""
     def said(values: Any) -> str:
         if not isinstance(values, np.ndarray):
             return ""
@@ -374,10 +374,10 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                 f"{METHOD_NAMES[name]} {line['own_error']:.0f} and {line['coherence']:.2f}"
                 for name, line in by_error.iterrows()) + "."),
         "generate": (
-            "independent VAEs with <code>fit_latent_diffusion</code>; with MMVM <code>fit_latent_density</code>, for "
-            "draws that agree",
-            "The tables and sheets above, one model of each: a diffusion over independent VAEs' latents is more "
-            "coherent, more varied and nearer to the data than one over MMVM's."),
+            "<code>fit_latent_density</code> with MMVM for draws that agree, <code>fit_latent_diffusion</code> with it "
+            "or with independent VAEs for modalities that vary on their own",
+            "The tables and sheets above: one model of each of three methods, at very different β; of other joint "
+            "models' priors nothing is judged."),
         "score likelihood": (
             f"{one} or {another}; not MMVM",
             "MMVM has no p(X): its prior has seen the data. Importance-weighted bound on digits, at the best beta for "

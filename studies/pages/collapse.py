@@ -79,7 +79,7 @@ def least_loss(method: str, f: Factors, beta: float) -> float:
         ratio = max(1.0, math.sqrt(shared**2 * half / (pull * f.noise)))
         of_shared = shared * half / ratio + pull * f.noise / shared * (ratio - 1)
         if method == GEOMETRIC:
-            return f.m * (of_shared + _private_under_geometric(private * half, beta, f.m))
+            return f.m * (of_shared + private_under_geometric(private * half, beta, f.m))
         y = optimize.brentq(lambda y: y**3 * (1 + y) - 2 * private * half / pull, 0, 1e3)
         of_private = private * half / max(y, 1)**2 + pull * (2 * max(y, 1) + max(y, 1)**2 - 3) / 2
         return f.m * (of_shared + of_private)
@@ -90,7 +90,7 @@ def least_loss(method: str, f: Factors, beta: float) -> float:
     return f.m * (shared + private) * half - kept
 
 
-def _private_under_geometric(left: float, beta: float, m: int) -> float:
+def private_under_geometric(left: float, beta: float, m: int) -> float:
     """The least of what a private factor leaves, `left` over 1 + tau, and costs under the geometric prior, nats: over
     the signal-to-noise ratio tau of its own posterior, and gamma, the other posteriors' variance over its own."""
     def loss(logs: np.ndarray) -> float:

@@ -30,6 +30,16 @@ def test_what_it_does_not_understand_is_refused_before_anything_runs(words, said
     assert not (tmp_path / "out").exists()
 
 
+def test_what_may_be_left_behind_is_said(tmp_path):
+    for i in range(9):
+        (tmp_path / f"{i}").touch()
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(17 * 2**20)
+    done = call(ROOT, "0", OUT=str(tmp_path))  # no time for any part
+    assert done.returncode == 0 and done.stdout.count("no time is left") == 4
+    assert f"may be left behind: {tmp_path / 'large'}" in done.stdout and "more than eight files" in done.stdout
+
+
 @pytest.mark.slow
 def test_two_windows_leave_what_one_would(tmp_path):
     root, out = tmp_path / "bare", tmp_path / "out"

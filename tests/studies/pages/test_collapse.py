@@ -112,7 +112,7 @@ def test_the_mean_cost_of_the_mixture_is_that_of_draws():
 def test_the_points_of_the_diagram_are_those_of_the_code():
     found = pd.read_csv(paths.REPOSITORY / "data" / "collapse.csv")
     assert set(found["method"]) == set(collapse.METHODS)
-    for method in CLOSED[:-1]:
+    for method in set(CLOSED) & set(collapse.METHODS):
         part = found[found["method"] == method]
         derived = [least_loss(method, Factors(shared=a), beta) for a, beta in zip(part["shared"], part["beta"])]
         np.testing.assert_allclose(part["loss"], derived, atol=1e-5)
