@@ -271,3 +271,13 @@ def test_committed_runs_are_those_of_the_chapter_polymnist_with_more_measured():
     shared = pd.concat([probes("information"), probes("polymnist")], axis=1, keys=["here", "there"]).dropna()
     assert len(shared) >= 5
     assert (shared["here"] - shared["there"]).abs().max() < 0.1
+
+
+def test_of_translated_digits_the_place_is_drawn():
+    places = {f"factor_{name}_{kind}": 0.7 for name in ("y", "x") for kind in information.PROBES}
+    board = information.board(table_of("mmvm", "independent", **places), {}, H)
+    pixels = pd.DataFrame({f"{name} nonlinear": [0.5] for name in information.MOVING})
+    figure = figures.factors(board, {"digit": 0.1}, pixels, information.MOVING)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["digit", "place, down", "place, across", "ink", "slant"]
+    assert board["y nonlinear"].tolist() == pytest.approx([0.8, 0.8])
+    plt.close("all")
