@@ -61,11 +61,11 @@ def by_modality(rows: pd.DataFrame, run: str) -> pd.DataFrame:
 
 
 def figure(rows: pd.DataFrame, paper: float) -> Figure:
-    """Left: probe over updates of every run at beta 1, the best one's line drawn on, and the paper's number; right: of
+    """Left: probe over updates of every run of MMVM, the best one's line drawn on, and the paper's number; right: of
     the run with the best probe, what its modalities know and what their decoders show."""
     board = runs(rows)
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0), width_ratios=(1.5, 1))
-    for run, line in board[board["beta"] == 1].iterrows():
+    for run, line in board.iterrows():
         own = curve(rows, run)
         left.plot(own.index, own, color=SIZE_COLOURS[line["latent_dim"]], linewidth=1.3,
                   linestyle="--" if WARM in line["note"] else "-")

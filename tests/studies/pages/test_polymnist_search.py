@@ -53,7 +53,7 @@ def test_what_modalities_know_and_show(rows):
     assert found.loc["m1"].tolist() == pytest.approx([0.5, 0.15, 0.1])
 
 
-def test_the_figure_draws_every_run_at_beta_1(rows):
+def test_the_figure_draws_every_run(rows):
     figure = search.figure(rows, 0.95)
     left, right = figure.axes
     dashed = [line.get_linestyle() for line in left.get_lines()[:3]]
