@@ -374,10 +374,9 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                 f"{METHOD_NAMES[name]} {line['own_error']:.0f} and {line['coherence']:.2f}"
                 for name, line in by_error.iterrows()) + "."),
         "generate": (
-            "<code>fit_latent_density</code> with MMVM for draws that agree, <code>fit_latent_diffusion</code> with it "
-            "or with independent VAEs for modalities that vary on their own",
-            "The tables and sheets above: one model of each of three methods, at very different β; of other joint "
-            "models' priors nothing is judged."),
+            "<code>fit_latent_diffusion</code> with independent VAEs; <code>fit_latent_density</code> with MMVM for draws "
+            "that agree down to the strokes",
+            "The tables and sheets above, few models each; of other joint models' priors nothing is judged."),
         "score likelihood": (
             f"{one} or {another}; not MMVM",
             "MMVM has no p(X): its prior has seen the data. Importance-weighted bound on digits, at the best beta for "
