@@ -374,8 +374,8 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                 f"{METHOD_NAMES[name]} {line['own_error']:.0f} and {line['coherence']:.2f}"
                 for name, line in by_error.iterrows()) + "."),
         "generate": (
-            "<code>fit_latent_diffusion</code> with independent VAEs; <code>fit_latent_density</code> with MMVM for draws "
-            "that agree down to the strokes",
+            "<code>fit_latent_diffusion</code> with independent VAEs; <code>fit_latent_density</code> with MMVM for "
+            "draws that agree down to the strokes",
             "The tables and sheets above, few models each; of other joint models' priors nothing is judged."),
         "score likelihood": (
             f"{one} or {another}; not MMVM",
