@@ -99,8 +99,8 @@ def private_by_modality(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.
 
 def ceilings(table: pd.DataFrame, metric: str) -> float:
     """The ceiling in the notes of `information` or `information_shared`, nats: the lowest of all runs."""
-    notes = table.loc[(table["metric"] == metric) & table["note"].str.startswith("ceiling="), "note"]
-    return float(notes.str.removeprefix("ceiling=").astype(float).min())
+    notes = table.loc[table["metric"] == metric, "note"].str.extract(r"ceiling=([\d.]+)")[0].dropna()
+    return float(notes.astype(float).min())
 
 
 def pairs(table: pd.DataFrame, metric: str = "information_shared") -> pd.DataFrame:

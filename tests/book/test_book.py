@@ -71,6 +71,13 @@ def test_notebook_was_executed_in_order_without_errors(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_number_in_the_text_is_one(chapter):
+    glued = {output.metadata["scrapbook"]["name"]: output.data.get("text/plain", "") for cell in code_cells(chapter)
+             for output in cell.outputs if "scrapbook" in output.get("metadata", {})}
+    assert not {name: text for name, text in glued.items() if re.search(r"\b(nan|inf)\b", text)}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_notebook_is_small_and_names_no_machine(chapter):
     path = BOOK / f"{chapter}.ipynb"
     assert path.stat().st_size < 500_000, "smaller figures, or fewer"

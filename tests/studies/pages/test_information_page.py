@@ -36,6 +36,13 @@ def rows_of(method="mmvm", beta=1.0, seed=0, own_error=1000.0, scale=1.0, **valu
                          for metric, source, target, value in found])
 
 
+def test_a_ceiling_is_found_beside_the_settings_in_a_note():
+    table = rows_of()
+    table["note"] = "information=True; " + table["note"]
+    assert information.ceilings(table, "information") == 9.21
+    assert information.ceilings(table, "information_shared") == 8.52
+
+
 def table_of(*methods, betas=(1.0,), seeds=(0,), **given):
     return pd.concat([rows_of(method, beta, seed, **given) for method in methods for beta in betas for seed in seeds],
                      ignore_index=True)
