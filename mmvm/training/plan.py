@@ -125,7 +125,7 @@ def memory_kept() -> Iterator[None]:
     inside.
 
     >>> with mmvm.training.plan.memory_kept():
-    ...     result = mmvm.training.fit(model, data, epochs=1, verbose=False)
+    ...     history = mmvm.training.fit(model, data, epochs=1)
     """
     global _keepers
     _keepers += 1
