@@ -3,6 +3,7 @@
 A `Difference` is measured by a function (`effect`), or says why it cannot be (`because`): one of the two.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -183,6 +184,7 @@ def table(found: Mapping[str, tuple[Effect, ...]], group: str) -> pd.DataFrame:
         by = f"<br><i>repeated by</i> {difference.option}" if difference.option else ""
         cells = (f"<b>{difference.name}</b>", f"<i>paper:</i> {difference.paper}<br><i>code:</i> {difference.code}",
                  (said or f"{NO_RUN} {difference.because}") + by)
+        cells = [re.sub("`(.+?)`", r"<code>\1</code>", cell) for cell in cells]
         lines.append([f'<div style="text-align: left">{cell}</div>' for cell in cells])
     return pd.DataFrame(lines, columns=["", "paper and released code", "what it changes here"])
 

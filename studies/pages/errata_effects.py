@@ -59,7 +59,8 @@ class Effect:
         several = len(self.changes) > 1
         spread = self.half if several else 0.0
         shown = f"{self.mean:+.3f}" + f" ± {spread:.3f}" * several if self.score else (
-            (f"{self.mean:.3g}" if self.level else f"{self.mean:+.3g}") + f" ± {spread:.2g}" * several)
+            (f"{self.mean:.3g}" if self.level else f"{self.mean:+.3g}")
+            + f" ± {spread:{'.0f' if spread >= 100 else '.2g'}}" * several)
         return f"{self.what}: {shown}{self.unit and ' ' + self.unit} ({self.source})"
 
 

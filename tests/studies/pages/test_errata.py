@@ -54,6 +54,7 @@ def test_an_interval_is_students_and_one_run_resolves_nothing():
     assert errata_effects.Effect("probe", (0.10, 0.11, 0.12), "").resolved
     assert not errata_effects.Effect("probe", (0.9,), "").resolved
     assert "+206 nats" in errata_effects.Effect("own error", (206.0,), "", False, "nats").text()
+    assert "-129 ± 247 nats" in errata_effects.Effect("own error", (-29.0, -130.0, -228.0), "", False, "nats").text()
     assert "50 %" in errata_effects.Effect("tuples", (50.0,), "", False, "%", True).text()
 
 
