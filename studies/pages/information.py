@@ -261,10 +261,10 @@ def labelled(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"method": board["method"].map(NAMES), "beta": board["beta"].map("{:g}".format)})
 
 
-def table_of_factors(board: pd.DataFrame, names: Sequence[str] = FACTORS) -> pd.DataFrame:
+def table_of_factors(board: pd.DataFrame) -> pd.DataFrame:
     """Linear and non-linear score of every factor, "0.91, 0.93", a line per method and beta."""
     return labelled(board).assign(**{name: [f"{a:.2f}, {b:.2f}" for a, b in zip(
-        board[f"{name} linear"], board[f"{name} nonlinear"])] for name in names})
+        board[f"{name} linear"], board[f"{name} nonlinear"])] for name in FACTORS})
 
 
 def table_of_nats(board: pd.DataFrame) -> pd.DataFrame:

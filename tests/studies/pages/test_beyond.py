@@ -160,6 +160,23 @@ def test_the_frontier_has_every_method_at_every_beta_and_a_group():
     assert len(figure.legends[0].get_texts()) == 4 + 2
 
 
+def test_own_probes_have_a_spread_where_there_are_seeds():
+    rows = pd.concat([rows_of(text, beta, seed, probe=0.4 + 0.1 * seed, probe_chance=0.3)
+                      for text in (*beyond.GROWING, "independent") for beta, seed in ((1e-4, 0), (1e-4, 1), (1e-2, 0))])
+    table = beyond.own_probes(rows)
+    assert table.loc[beyond.POOLED["mmvm"]].tolist() == ["0.45 ± 0.07", "0.40"]
+    assert table.loc["permuted trials"].tolist() == ["0.30", "0.30"] and table.columns[0] == "β = 0.0001"
+
+
+def test_a_sheet_has_ten_rows_of_ten():
+    pictures = torch.zeros(100, 3, 4, 4)
+    pictures[37] = 1  # fourth row, eighth picture
+    figure = figures.sheets_of_100({"one": pictures, "two": pictures, "three": pictures})
+    drawn = figure.axes[0].get_images()[0].get_array()
+    assert drawn.shape == (40, 40, 3) and drawn[12:16, 28:32].min() == 1 and drawn.sum() == 3 * 16
+    assert [ax.get_title(loc="left") for ax in figure.axes[:3]] == ["one", "two", "three"]
+
+
 @pytest.fixture(scope="module")
 def live():
     return beyond.Live(n_train=300, updates=3)
