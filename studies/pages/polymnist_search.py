@@ -5,9 +5,10 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmvm.study.figures import INK, MUTED, SMALLEST, WIDTH, label_panels, modality_colour
+from mmvm.study.figures import INK, MUTED, SMALLEST, WIDTH, fraction, label_panels, modality_colour
 
 WARM = "beta_updates"  # in the note of a run whose beta rises from 0
 SIZE_COLOURS = {64: "#CC79A7", 128: "#D55E00", 256: "#009E73", 512: "#0072B2"}
@@ -26,8 +27,17 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
     notes = own.groupby("run").agg(note=("note", lambda notes: min(notes, key=len)), beta=("beta", "first"),
                                    updates=("updates", "first"))
     board = board.join(notes)
-    size = board["note"].str.extract(r"latent_dim=(\d+)")[0].astype(float).fillna(512).astype(int)  # the profile's
-    return board.assign(latent_dim=size).sort_values("probe", ascending=False)
+    return board.assign(latent_dim=_size(board["note"])).sort_values("probe", ascending=False)
+
+
+def floors(rows: pd.DataFrame) -> pd.Series:
+    """What the probe reads from untrained encoders, mean over modalities and seeds, by `latent_dim`."""
+    own = rows[(rows["method"] == "untrained") & (rows["metric"] == "probe") & (rows["target"] == "mean")]
+    return own["value"].groupby(_size(own["note"])).mean().rename_axis("latent_dim")
+
+
+def _size(notes: pd.Series) -> pd.Series:
+    return notes.str.extract(r"latent_dim=(\d+)")[0].astype(float).fillna(512).astype(int)  # the profile's
 
 
 def curve(rows: pd.DataFrame, run: str) -> pd.Series:
@@ -60,35 +70,55 @@ def by_modality(rows: pd.DataFrame, run: str) -> pd.DataFrame:
                          "imputed": pairs[~same].groupby("target")["value"].mean()})
 
 
-def figure(rows: pd.DataFrame, paper: float) -> Figure:
-    """Left: probe over updates of every run of MMVM, the best one's line drawn on, and the paper's number; right: of
-    the run with the best probe, what its modalities know and what their decoders show."""
+def same_at(board: pd.DataFrame, run: str, beta: float) -> str:
+    """The run of a `board` that has everything but beta from another one."""
+    found = board[(board["note"] == board.loc[run, "note"]) & (board["beta"] == beta)]
+    return str(found.index.item())
+
+
+def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
+    """Left: probe over updates of every run of MMVM, before them that of untrained encoders, the best one's line drawn
+    on, and the paper's number; beside it what modalities know and what their decoders show, of the run with the best
+    probe and of the same at beta `less`."""
     board = runs(rows)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0), width_ratios=(1.5, 1))
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.3), width_ratios=(1.7, 1, 1))
     for run, line in board.iterrows():
         own = curve(rows, run)
-        left.plot(own.index, own, color=SIZE_COLOURS[line["latent_dim"]], linewidth=1.3,
-                  linestyle="--" if WARM in line["note"] else "-")
+        left.plot(own.index, own, color=SIZE_COLOURS[line["latent_dim"]], linewidth=1.3 if line["beta"] == 1 else 0.8,
+                  linestyle="--" if WARM in line["note"] else "-", marker="" if line["beta"] == 1 else ".")
     best = board.index[0]
     slope, intercept = per_decade(curve(rows, best))
     on = np.array([curve(rows, best).index[-1], PAPERS_UPDATES], float)
     left.plot(on, slope * np.log10(on) + intercept, color=SIZE_COLOURS[board.loc[best, "latent_dim"]], linewidth=0.9,
               linestyle=":")
     left.plot(PAPERS_UPDATES, paper, "*", color=INK, markersize=9, clip_on=False)
+    bare = floors(rows)
+    start = min(curve(rows, run).index[0] for run in board.index) / 4
+    for size, probe in bare.items():
+        left.plot([start, 2 * start], [probe, probe], color=SIZE_COLOURS[size], linewidth=2.5, solid_capstyle="butt")
+        left.annotate(f"{size}", (start, probe), (-4, 0), textcoords="offset points", ha="right", va="center",
+                      fontsize=SMALLEST, color=SIZE_COLOURS[size])
+    left.annotate("untrained\nof D =", (start, bare.max()), (0, 8), textcoords="offset points", ha="center",
+                  fontsize=SMALLEST, color=MUTED)
     left.annotate("paper", (PAPERS_UPDATES, paper), (-6, 0), textcoords="offset points", ha="right", va="center",
                   fontsize=SMALLEST, color=INK)
     left.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
-    left.set(xscale="log", ylim=(0, 1), xlabel="updates", ylabel="linear probe, accuracy")
-    marks = [plt.Line2D([], [], color=colour) for colour in SIZE_COLOURS.values()]
-    left.legend([*marks, plt.Line2D([], [], color=MUTED, linestyle="--")],
-                [*(f"D = {size}" for size in SIZE_COLOURS), "β from 0"], fontsize=SMALLEST, loc="lower right")
-    known = by_modality(rows, best)
+    left.set(xscale="log", xlim=(start / 4, None), ylim=(0, 1), xlabel="updates", ylabel="linear probe, accuracy")
+    rising, below = {"linestyle": "--"}, {"linewidth": 0.8, "marker": "."}
+    left.legend([plt.Line2D([], [], color=INK, **how) for how in (rising, below)], ["β from 0 to 1", "β below 1"],
+                fontsize=SMALLEST, loc="upper left", frameon=False)
+    for ax, run in ((middle, best), (right, same_at(board, best, less))):
+        _bars(ax, by_modality(rows, run))
+    right.set(yticklabels=[])
+    fig.legend([plt.Rectangle((0, 0), 1, 1, color=INK, alpha=alpha) for _, alpha in SHADES.values()],
+               [name for name, _ in SHADES.values()], fontsize=SMALLEST, loc="outside lower right", ncols=len(SHADES))
+    label_panels([left, middle, right], ["(a) Probe over updates", "(b) Best, β = 1", f"(c) β = {fraction(less)}"])
+    return fig
+
+
+def _bars(ax: Axes, known: pd.DataFrame) -> None:
     for i, line in enumerate(known.itertuples()):
         for k, (column, (_, alpha)) in enumerate(SHADES.items()):
-            right.bar(i + 0.27 * (k - 1), getattr(line, column), 0.25, color=modality_colour(i), alpha=alpha)
-    right.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
-    right.set(xticks=range(len(known)), xticklabels=known.index, ylim=(0, 1))
-    right.legend([plt.Rectangle((0, 0), 1, 1, color=INK, alpha=alpha) for _, alpha in SHADES.values()],
-                 [name for name, _ in SHADES.values()], fontsize=SMALLEST, loc="upper center")
-    label_panels([left, right], ["(a) Probe over updates", "(b) The best of them"])
-    return fig
+            ax.bar(i + 0.27 * (k - 1), getattr(line, column), 0.25, color=modality_colour(i), alpha=alpha)
+    ax.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
+    ax.set(xticks=range(len(known)), xticklabels=known.index, ylim=(0, 1))

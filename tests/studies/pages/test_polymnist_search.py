@@ -29,13 +29,14 @@ def run_of(name: str, note: str, probes, method: str = "mmvm", beta: float = 1.0
 def rows() -> pd.DataFrame:
     return pd.DataFrame([*run_of("a", "latent_dim=128;optimizer=adam:beta_updates=5", (0.3, 0.5)),
                          *run_of("b", "latent_dim=64", (0.4, 0.6)), *run_of("c", "the profile", (0.5, 0.4)),
-                         *run_of("d", "latent_dim=64", (0.9, 0.9), method="independent")])
+                         *run_of("d", "latent_dim=64", (0.9, 0.9), method="independent"),
+                         *run_of("e", "latent_dim=64", (0.3, 0.35), beta=0.25)])
 
 
 def test_runs_are_those_of_mmvm_the_best_first_with_the_size_of_their_latents(rows):
     board = search.runs(rows)
-    assert board.index.tolist() == ["b", "a", "c"] and board["latent_dim"].tolist() == [64, 128, 512]
-    assert board["cross"].tolist() == [0.15] * 3 and board["error"].tolist() == [3400.0] * 3
+    assert board.index.tolist() == ["b", "a", "c", "e"] and board["latent_dim"].tolist() == [64, 128, 512, 64]
+    assert board["cross"].tolist() == [0.15] * 4 and board["error"].tolist() == [3400.0] * 4
     assert board.loc["b", "note"] == "latent_dim=64", "the plain one, not that of a measurement"
 
 
@@ -54,10 +55,30 @@ def test_what_modalities_know_and_show(rows):
 
 
 def test_the_figure_draws_every_run(rows):
-    figure = search.figure(rows, 0.95)
-    left, right = figure.axes
-    dashed = [line.get_linestyle() for line in left.get_lines()[:3]]
-    assert dashed == ["-", "--", "-"] and len(right.patches) == 2 * 3
+    figure = search.figure(rows, 0.95, less=0.25)
+    left, middle, right = figure.axes
+    dashed = [line.get_linestyle() for line in left.get_lines()[:4]]
+    assert dashed == ["-", "--", "-", "-"] and [line.get_marker() for line in left.get_lines()[:4]][3] == "."
+    assert len(middle.patches) == len(right.patches) == 2 * 3
+
+
+def test_the_floor_of_each_size_is_the_mean_over_untrained_encoders(rows):
+    base = {"method": "untrained", "metric": "probe", "source": "", "beta": 1.0, "updates": 0}
+    bare = pd.DataFrame([{**base, "run": name, "note": f"latent_dim={size}", "target": target, "value": value}
+                         for name, size, value in (("u", 64, 0.2), ("v", 64, 0.4), ("w", 128, 0.5))
+                         for target, value in (("m0", 0.9), ("mean", value))])
+    both = pd.concat([rows, bare], ignore_index=True)
+    assert search.floors(both).to_dict() == pytest.approx({64: 0.3, 128: 0.5}) and search.floors(rows).empty
+    assert search.runs(both).equals(search.runs(rows))
+    axes = search.figure(both, 0.95, less=0.25).axes[0], search.figure(rows, 0.95, less=0.25).axes[0]
+    assert len(axes[0].get_lines()) == len(axes[1].get_lines()) + 2
+
+
+def test_the_same_run_at_another_beta(rows):
+    board = search.runs(rows)
+    assert search.same_at(board, "b", 0.25) == "e" and search.same_at(board, "b", 1.0) == "b"
+    with pytest.raises(ValueError, match="size 1"):
+        search.same_at(board, "a", 0.25)
 
 
 def test_the_committed_rows_have_a_best_run_with_a_curve():
