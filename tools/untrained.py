@@ -2,8 +2,9 @@
 
     python tools/untrained.py data/results/polymnist_search.csv polymnist search latent_dim=64 latent_dim=128
 
-Of each setting after the profile (parameters of the networks, several joined by ";") and of three seeds: rows `probe` of
-the method `untrained`, as the study measures it of a trained model, at 0 updates. A run's hash is made of the setting.
+Of each setting after the profile (parameters of the networks, joined by ";" where they are several) and of three seeds:
+rows `probe` of the method `untrained`, as the study measures it of a trained model, at 0 updates. A run's hash is made
+of the setting.
 """
 
 import argparse
