@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, MUTED, SMALLEST, WIDTH, label_panels, show_image
-from studies.pages.beyond import FAMILY, JOINT
+from studies.pages.beyond import FAMILY, JOINT, PEERS
 
 STYLES = {"single draws": ("#009E73", "-", "o"), "variational": ("#0072B2", "-.", "s"),
           "pairwise": ("#D55E00", "--", "^"), "one Gaussian": ("#CC79A7", ":", "D")}
@@ -21,6 +21,7 @@ PULLS = {"grows": ("#D55E00", "^"), "fades": ("#0072B2", "s"), "joint posterior"
          "independent": (METHOD_COLOURS["independent"], "o")}
 PULL_NAMES = {"grows": "prior, pull grows", "fades": "prior, pull fades", "joint posterior": "joint posterior",
               "independent": "independent VAEs"}
+NAMED = {"mmvm": ("MMVM", -13), "poe": ("PoE", 5), "mvae": ("MVAE", 5), "jmvae": ("JMVAE", 5)}  # and points above
 PANELS = {"probe_shared": "shared probe", "transfer": "transfer to others", "state_recovery": "own state, $R^2$",
           "squared_error": "own error"}
 
@@ -74,6 +75,12 @@ def frontier(board: pd.DataFrame, chance: float) -> Figure:
             for beta, x, y in zip(own["beta"], own["state_recovery"], own["probe_shared"]):
                 ax.plot(x, y, marker, color=colour, markersize=sizes[beta], markeredgecolor="white",
                         markeredgewidth=0.5, zorder=2)
+    for text, (name, above) in NAMED.items():
+        own = board[board["method"] == text]
+        if len(own):
+            point = own.loc[own["state_recovery"].idxmax()] if text in PEERS else own.loc[own["probe_shared"].idxmax()]
+            ax.annotate(name, (point["state_recovery"], point["probe_shared"]), (5, above), textcoords="offset points",
+                        fontsize=SMALLEST, color=INK)
     ax.axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
     ax.set(xlabel=PANELS["state_recovery"], ylabel=PANELS["probe_shared"])
     marks = [plt.Line2D([], [], marker=marker, linestyle="", color=colour, markersize=6)

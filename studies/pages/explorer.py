@@ -46,6 +46,7 @@ def payload() -> dict:
         if name == results.VALIDATION:  # chooses betas, its runs hardly look at test samples
             continue
         table = results.read(name)
+        table = table[table["method"] != "untrained"]  # no run
         wide = results.per_run(table)
         columns = [column for column in wide if column not in {*RUN, "run", "epochs", "updates"}]
         measures = [column for column in columns if not re.match(HIDDEN, column)]

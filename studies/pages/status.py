@@ -15,7 +15,7 @@ TEXTS = Path("book") / "text"
 # results file -> the chapters that read it; empty: rows that no chapter reads yet
 SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "cost", "scoreboard"),
          "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "errata_birds": ("errata",),
-         "pools": ("beyond",),
+         "pools": ("beyond",), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("polymnist",), "hippocampus_long": (),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
@@ -40,7 +40,7 @@ def runs() -> pd.DataFrame:
     lines = []
     for name in results.available():
         for profile, rows in results.read(name).groupby("profile"):
-            one = rows.drop_duplicates("run")
+            one = rows[rows["method"] != "untrained"].drop_duplicates("run")
             lines.append({"file": name, "profile": profile, "runs": len(one), "rows": len(rows),
                           "seeds": one["seed"].nunique(), "minutes": one["seconds"].median() / 60,
                           "hours": one["seconds"].sum() / 3600, "device": ", ".join(sorted(set(one["device"]))),

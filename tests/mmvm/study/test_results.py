@@ -415,6 +415,7 @@ for _name in ("ablations", "ablations_translated", "information", "information_t
     OWN_METRICS[_name] = KEPT | {f"{metric}_clean" for metric in ("probe", "coherence", "imputation",
                                                                  "classifier_distance")} | {"gate_first_lies"}
 MODALITIES["errata_birds"], OWN_METRICS["errata_birds"] = MODALITIES["cub"], OWN_METRICS["cub"]
+MODALITIES["pools_birds"], OWN_METRICS["pools_birds"] = MODALITIES["cub"], OWN_METRICS["cub"]
 MODALITIES["pools"] = f"{MODALITIES['hippocampus']}|{MODALITIES['polymnist']}"
 OWN_METRICS["pools"] = {prefix + name for name in METRICS | OWN_METRICS["hippocampus"] for prefix in ("", PREFIX)}
 MODALITIES["generation"] = MODALITIES["polymnist"]
