@@ -12,6 +12,7 @@ import pandas as pd
 
 from mmvm.study import results
 from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, over_beta
+from studies.pages.polymnist_search import UNTRAINED
 
 RUN = ["profile", "method", "beta", "seed", "date", "commit", "seconds"]  # of a run, before its measures
 HIDDEN = r"^(effective_beta|words|best_epoch|validation_.*|constant_.*)$"  # says little of a run
@@ -46,7 +47,7 @@ def payload() -> dict:
         if name == results.VALIDATION:  # chooses betas, its runs hardly look at test samples
             continue
         table = results.read(name)
-        table = table[table["method"] != "untrained"]  # no run
+        table = table[table["method"] != UNTRAINED]
         wide = results.per_run(table)
         columns = [column for column in wide if column not in {*RUN, "run", "epochs", "updates"}]
         measures = [column for column in columns if not re.match(HIDDEN, column)]

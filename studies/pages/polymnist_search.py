@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mmvm.study.figures import INK, MUTED, SMALLEST, WIDTH, fraction, label_panels, modality_colour
 
+UNTRAINED = "untrained"  # as a method: encoders before their first update, which are no run
 WARM = "beta_updates"  # in the note of a run whose beta rises from 0
 SIZE_COLOURS = {64: "#CC79A7", 128: "#D55E00", 256: "#009E73", 512: "#0072B2"}
 SHADES = {"probe": ("probe of the latent", 1.0), "shown": ("seen in its picture", 0.6),
@@ -30,9 +31,10 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
     return board.assign(latent_dim=_size(board["note"])).sort_values("probe", ascending=False)
 
 
-def floors(rows: pd.DataFrame) -> pd.Series:
-    """What the probe reads from untrained encoders, mean over modalities and seeds, by `latent_dim`."""
-    own = rows[(rows["method"] == "untrained") & (rows["metric"] == "probe") & (rows["target"] == "mean")]
+def floors(rows: pd.DataFrame, metric: str = "probe") -> pd.Series:
+    """What a probe reads from untrained encoders, mean over modalities and seeds, by `latent_dim`; `metric` may be
+    "probe_curve", the one of `curve`, fitted to fewer encodings."""
+    own = rows[(rows["method"] == UNTRAINED) & (rows["metric"] == metric) & (rows["target"] != "mean")]
     return own["value"].groupby(_size(own["note"])).mean().rename_axis("latent_dim")
 
 
@@ -92,18 +94,18 @@ def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
     left.plot(on, slope * np.log10(on) + intercept, color=SIZE_COLOURS[board.loc[best, "latent_dim"]], linewidth=0.9,
               linestyle=":")
     left.plot(PAPERS_UPDATES, paper, "*", color=INK, markersize=9, clip_on=False)
-    bare = floors(rows)
-    start = min(curve(rows, run).index[0] for run in board.index) / 4
-    for size, probe in bare.items():
+    bare = floors(rows, "probe_curve")
+    start = min(curve(rows, run).index[0] for run in board.index) / 8
+    for i, (size, probe) in enumerate(bare.items()):  # numbers on both sides in turn: neighbours would touch
         left.plot([start, 2 * start], [probe, probe], color=SIZE_COLOURS[size], linewidth=2.5, solid_capstyle="butt")
-        left.annotate(f"{size}", (start, probe), (-4, 0), textcoords="offset points", ha="right", va="center",
-                      fontsize=SMALLEST, color=SIZE_COLOURS[size])
-    left.annotate("untrained\nof D =", (start, bare.max()), (0, 8), textcoords="offset points", ha="center",
+        left.annotate(f"{size}", ((1 + i % 2) * start, probe), (8 * (i % 2) - 4, 0), textcoords="offset points",
+                      ha=("right", "left")[i % 2], va="center", fontsize=SMALLEST, color=SIZE_COLOURS[size])
+    left.annotate("untrained\nof D =", (1.4 * start, bare.max()), (0, 8), textcoords="offset points", ha="center",
                   fontsize=SMALLEST, color=MUTED)
     left.annotate("paper", (PAPERS_UPDATES, paper), (-6, 0), textcoords="offset points", ha="right", va="center",
                   fontsize=SMALLEST, color=INK)
     left.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
-    left.set(xscale="log", xlim=(start / 4, None), ylim=(0, 1), xlabel="updates", ylabel="linear probe, accuracy")
+    left.set(xscale="log", xlim=(start / 3, None), ylim=(0, 1), xlabel="updates", ylabel="linear probe, accuracy")
     rising, below = {"linestyle": "--"}, {"linewidth": 0.8, "marker": "."}
     left.legend([plt.Line2D([], [], color=INK, **how) for how in (rising, below)], ["β from 0 to 1", "β below 1"],
                 fontsize=SMALLEST, loc="upper left", frameon=False)

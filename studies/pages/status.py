@@ -10,6 +10,7 @@ import pandas as pd
 from mmvm import paths
 from mmvm.study import results
 from mmvm.study.figures import INK, MODALITY_COLOURS, WIDTH
+from studies.pages.polymnist_search import UNTRAINED
 
 TEXTS = Path("book") / "text"
 # results file -> the chapters that read it; empty: rows that no chapter reads yet
@@ -32,7 +33,7 @@ RUNTIME = re.compile(r"\*\*Runtime and memory:?\*\*:?\s*(?:of the live (?:run|pa
 def runs() -> pd.DataFrame:
     """A line per results file and profile, the most hours first.
 
-    file, profile, runs, rows, seeds    how many
+    file, profile, runs, rows, seeds    how many; rows also of encoders that were not trained
     minutes, hours                      of training: the median run's, and all runs' together
     device, torch                       that the rows name, each once
     first, last                         dates, as texts
@@ -40,7 +41,7 @@ def runs() -> pd.DataFrame:
     lines = []
     for name in results.available():
         for profile, rows in results.read(name).groupby("profile"):
-            one = rows[rows["method"] != "untrained"].drop_duplicates("run")
+            one = rows[rows["method"] != UNTRAINED].drop_duplicates("run")
             lines.append({"file": name, "profile": profile, "runs": len(one), "rows": len(rows),
                           "seeds": one["seed"].nunique(), "minutes": one["seconds"].median() / 60,
                           "hours": one["seconds"].sum() / 3600, "device": ", ".join(sorted(set(one["device"]))),

@@ -63,12 +63,15 @@ def test_the_figure_draws_every_run(rows):
 
 
 def test_the_floor_of_each_size_is_the_mean_over_untrained_encoders(rows):
-    base = {"method": "untrained", "metric": "probe", "source": "", "beta": 1.0, "updates": 0}
-    bare = pd.DataFrame([{**base, "run": name, "note": f"latent_dim={size}", "target": target, "value": value}
+    base = {"method": search.UNTRAINED, "beta": 1.0, "updates": 0}
+    bare = pd.DataFrame([{**base, "run": name, "note": f"latent_dim={size}", "metric": metric, "source": source,
+                          "target": target, "value": seen - less}
                          for name, size, value in (("u", 64, 0.2), ("v", 64, 0.4), ("w", 128, 0.5))
-                         for target, value in (("m0", 0.9), ("mean", value))])
+                         for metric, source, less in (("probe", "", 0.0), ("probe_curve", "0", 0.1))
+                         for target, seen in (("m0", value + 0.1), ("m1", value - 0.1), ("mean", 9.0))])
     both = pd.concat([rows, bare], ignore_index=True)
     assert search.floors(both).to_dict() == pytest.approx({64: 0.3, 128: 0.5}) and search.floors(rows).empty
+    assert search.floors(both, "probe_curve").to_dict() == pytest.approx({64: 0.2, 128: 0.4})
     assert search.runs(both).equals(search.runs(rows))
     axes = search.figure(both, 0.95, less=0.25).axes[0], search.figure(rows, 0.95, less=0.25).axes[0]
     assert len(axes[0].get_lines()) == len(axes[1].get_lines()) + 2
