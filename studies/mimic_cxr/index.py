@@ -170,7 +170,7 @@ def split_of(index: Index, split_by: str, seed: int = 0) -> tuple[np.ndarray, st
             raise UserError(f"{index.base} has {n} subjects with labelled frontal or lateral images, three splits need "
                             "three: add studies, or simulate more subjects")
         held = max(1, round(n / 10))
-        place = np.argsort(np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(n), kind="stable"))
+        place = np.argsort(np.argsort(np.random.PCG64(np.random.SeedSequence([seed, 1])).random_raw(n), kind="stable"))
         split = np.where(place < held, 2, np.where(place < 2 * held, 1, 0)).astype(np.int8)[index.subject]
         how = f"split: 80/10/10 % of the subjects, seed {seed}"
     low, high = np.full(index.subject.max(initial=0) + 1, 3), np.full(index.subject.max(initial=0) + 1, -1)

@@ -32,7 +32,7 @@ from studies.mimic_cxr.index import FILES, LABELS, MARKER
 from studies.mimic_cxr.phantom.patients import DRAWN, Patient, draw_patient
 from studies.mimic_cxr.phantom.thorax import draw_acquisition, render
 
-VERSION = 1                 # of the phantom and its patients: sets of another version are not mistaken for this one's
+VERSION = 2                 # of the phantom and its patients: sets of another version are not mistaken for this one's
 SETTINGS = "standin.json"   # gets this name last, so a set that has it is complete
 BEGUN = "begun.json"        # its name until then
 LOCK = "lock"               # of the process that makes the set; the next one waits
@@ -158,7 +158,8 @@ def _patient(part: Path, subject: int, number: int, short_side: int, seed: int) 
         folder.mkdir(parents=True, exist_ok=True)
         images = []
         for i, (view, said) in enumerate(study.views):
-            acquisition = draw_acquisition(np.random.default_rng((seed, number, s, i)), view, short_side)
+            # 1 + i: NumPy ignores zeros at the end, and (seed, number, 0, 0) would be the patient's own stream
+            acquisition = draw_acquisition(np.random.default_rng((seed, number, s, 1 + i)), view, short_side)
             digits = f"{_hash(seed, number, s, i):032x}"
             image = "-".join(["9fa4e" + digits[5:8], *(digits[k:k + 8] for k in (8, 16, 24)), digits[:8]])
             path = folder / f"{image}.jpg"

@@ -451,6 +451,18 @@ def test_other_seeds_and_sizes_are_other_sets(standin, tmp_path):
     assert not set(contents(other)) & {name for name in contents(standin) if name.endswith(".jpg")}
 
 
+def test_every_patient_and_every_image_has_a_random_stream_of_its_own(tmp_path, monkeypatch):
+    """One stream for two would make the first image's size and exposure follow from the anatomy."""
+    streams = [np.random.default_rng((0, number)).bit_generator.state["state"]["state"] for number in range(12)]
+
+    def noted(rng, *arguments):
+        streams.append(rng.bit_generator.state["state"]["state"])
+        return draw_acquisition(rng, *arguments)
+    monkeypatch.setattr(mimic_cxr_standin, "draw_acquisition", noted)
+    root = simulate(tmp_path / "set", **SMALL)
+    assert len(set(streams)) == len(streams) == 12 + sum(1 for name in contents(root) if name.endswith(".jpg"))
+
+
 def test_a_folder_with_other_content_is_left_alone(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.txt").write_text("mine")
