@@ -72,10 +72,11 @@ def by_modality(rows: pd.DataFrame, run: str) -> pd.DataFrame:
                          "imputed": pairs[~same].groupby("target")["value"].mean()})
 
 
-def same_at(board: pd.DataFrame, run: str, beta: float) -> str:
-    """The run of a `board` that has everything but beta from another one."""
-    found = board[(board["note"] == board.loc[run, "note"]) & (board["beta"] == beta)]
-    return str(found.index.item())
+def same_but(board: pd.DataFrame, run: str, beta: float, warm: int = 0) -> str:
+    """The run of a `board` that has everything from another one, of constant beta, but this beta, reached after `warm`
+    updates."""
+    note = board.loc[run, "note"] + (f";optimizer=adam:decay=cosine,{WARM}={warm}" if warm else "")
+    return str(board.index[(board["note"] == note) & (board["beta"] == beta)].item())
 
 
 def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
@@ -86,7 +87,7 @@ def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
     fig, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.3), width_ratios=(1.7, 1, 1))
     for run, line in board.iterrows():
         own = curve(rows, run)
-        left.plot(own.index, own, color=SIZE_COLOURS[line["latent_dim"]], linewidth=1.3 if line["beta"] == 1 else 0.8,
+        left.plot(own.index, own, color=SIZE_COLOURS[line["latent_dim"]], linewidth=0.8 if line["beta"] < 1 else 1.3,
                   linestyle="--" if WARM in line["note"] else "-", marker="" if line["beta"] == 1 else ".")
     best = board.index[0]
     slope, intercept = per_decade(curve(rows, best))
@@ -106,10 +107,11 @@ def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
                   fontsize=SMALLEST, color=INK)
     left.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
     left.set(xscale="log", xlim=(start / 3, None), ylim=(0, 1), xlabel="updates", ylabel="linear probe, accuracy")
-    rising, below = {"linestyle": "--"}, {"linewidth": 0.8, "marker": "."}
-    left.legend([plt.Line2D([], [], color=INK, **how) for how in (rising, below)], ["β from 0 to 1", "β below 1"],
-                fontsize=SMALLEST, loc="upper left", frameon=False)
-    for ax, run in ((middle, best), (right, same_at(board, best, less))):
+    kinds = {"β from 0 to 1": {"linestyle": "--"}, "β from 0 to 4": {"linestyle": "--", "marker": "."},
+             "β below 1": {"linewidth": 0.8, "marker": "."}}
+    left.legend([plt.Line2D([], [], color=INK, **how) for how in kinds.values()], list(kinds), fontsize=SMALLEST,
+                loc="upper left", frameon=False)
+    for ax, run in ((middle, best), (right, same_but(board, best, less))):
         _bars(ax, by_modality(rows, run))
     right.set(yticklabels=[])
     fig.legend([plt.Rectangle((0, 0), 1, 1, color=INK, alpha=alpha) for _, alpha in SHADES.values()],

@@ -77,11 +77,14 @@ def test_the_floor_of_each_size_is_the_mean_over_untrained_encoders(rows):
     assert len(axes[0].get_lines()) == len(axes[1].get_lines()) + 2
 
 
-def test_the_same_run_at_another_beta(rows):
-    board = search.runs(rows)
-    assert search.same_at(board, "b", 0.25) == "e" and search.same_at(board, "b", 1.0) == "b"
-    with pytest.raises(ValueError, match="size 1"):
-        search.same_at(board, "a", 0.25)
+def test_the_same_run_at_another_beta_or_with_one_that_rises(rows):
+    rising = run_of("f", "latent_dim=64;optimizer=adam:decay=cosine,beta_updates=5", (0.4, 0.45), beta=4.0)
+    board = search.runs(pd.concat([rows, pd.DataFrame(rising)], ignore_index=True))
+    assert search.same_but(board, "b", 0.25) == "e" and search.same_but(board, "b", 1.0) == "b"
+    assert search.same_but(board, "b", 4.0, warm=5) == "f"
+    for beta, warm in ((4.0, 0), (4.0, 6), (1.0, 5)):
+        with pytest.raises(ValueError, match="size 1"):
+            search.same_but(board, "b", beta, warm)
 
 
 def test_the_committed_rows_have_a_best_run_with_a_curve():
