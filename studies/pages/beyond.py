@@ -247,13 +247,13 @@ class Leaders:
 
 def hidden_laterals() -> pd.DataFrame:
     """Imputation error of a view in nats where one, two or three laterals in four are hidden in training: a row a
-    method, "clipped" for MMVM with clipped gradients, a column a share; X-rays, one seed."""
+    method, a column a share; X-rays, one seed."""
     rows = results.read("mimic-cxr")
-    rows = rows[rows["profile"].isin(("missing", "clipped")) & (rows["metric"] == "imputation")
-                & (rows["target"] == "cross") & (rows["source"] == "")]
+    rows = rows[(rows["profile"] == "missing") & (rows["metric"] == "imputation") & (rows["target"] == "cross")
+                & (rows["source"] == "")]
     method, share = (rows["method"].str.split("/lateral_missing=").str[i] for i in (0, 1))
-    found = rows.assign(method=method.where(rows["profile"] == "missing", "clipped"), share=share.astype(float))
-    return found.pivot_table(index="method", columns="share", values="value")
+    return rows.assign(method=method, share=share.astype(float)).pivot_table(index="method", columns="share",
+                                                                             values="value")
 
 
 # live ----------------------------------------------------------------------------------------------------------------
@@ -360,7 +360,6 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                     for metric in ("state_recovery", "probe_shared"))
     by_error = digits.sort_values("own_error")
     most_hidden = hidden[0.75].sort_values()
-    names = {**METHOD_NAMES, "clipped": "MMVM with clipped gradients"}
     answers = {
         "represent": (
             f"{leaders.names('probe')} for the label; independent VAEs or MMVM where what is a modality's own has to "
@@ -383,10 +382,10 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
             "that, nats: " + ", ".join(f"{METHOD_NAMES[name]} {value:.0f}" for name, value in scored.items())
             + "."),
         "train with much missing": (
-            " or ".join(names[name] for name in most_hidden.index[:2]),
+            " or ".join(METHOD_NAMES[name] for name in most_hidden.index[:2]),
             "Every method takes any subset. Error of imputed X-ray views where three laterals in four are hidden in "
             "training, nats, one seed: " + ", ".join(
-                f"{names[name]} {value:.0f}" for name, value in most_hidden.items()) + "."),
+                f"{METHOD_NAMES[name]} {value:.0f}" for name, value in most_hidden.items()) + "."),
         "share among many modalities": (
             "MMVM with the pairwise bound or the geometric prior, PoE, MVTCAE",
             "They are linear in M; Hellinger pools are quadratic, MoPoE takes 2<sup>M</sup> - 1 subsets."),

@@ -106,7 +106,7 @@ def test_what_hidden_laterals_cost_is_of_the_rows():
     found = beyond.hidden_laterals()
     for share in (0.25, 0.75):
         assert found.loc["mopoe", share] == rows[f"mopoe/lateral_missing={share}", "imputation", "", "cross"]
-    assert found.loc["clipped", 0.75] == pytest.approx(2137.48) and {"mmvm", "poe"} <= set(found.index)
+    assert set(found.index) == {"mmvm", "mopoe", "poe", "independent"}
 
 
 def test_methods_that_are_level_are_named_together():
