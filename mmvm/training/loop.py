@@ -19,6 +19,7 @@ from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import seeded
 from mmvm.schedule import Schedule, at, bounds_of
 from mmvm.training import distributed
 from mmvm.training.batches import Batches
@@ -77,8 +78,7 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
     chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with (torch.random.fork_rng([place] if place.type == "cuda" else []), chosen.applied(model),
-          held(None if ranks.rank else run.out)):
+    with seeded(seed, place), chosen.applied(model), held(None if ranks.rank else run.out):
         run.start(seed)
         update = Update(model, optimizer, data, precision, place, max_grad_norm, compile, chosen.graph, learning_rate)
         guard, watcher = Guard(run, place, data), Watch(model, batches)

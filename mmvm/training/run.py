@@ -194,11 +194,11 @@ class Run:
         self.saved = self.clock = time.monotonic()
 
     def start(self, seed: int) -> None:
-        """Seeds the draws, and continues the run in `out`, if there is one."""
-        torch.manual_seed(seed)
+        """Continues the run in `out`, if there is one. One process draws on from where it is, seeded before."""
         self._resume()
         if self.ranks.size > 1:  # other draws in every process and after every start
-            torch.manual_seed(hash((seed, self.step, self.ranks.rank)) % 2**63)
+            reseed = torch.manual_seed if self._cuda_devices() else torch.default_generator.manual_seed
+            reseed(hash((seed, self.step, self.ranks.rank)) % 2**63)
 
     def progress(self, epochs: int, updates_per_epoch: int, batch_size: int) -> tqdm:
         """A bar that counts samples, on the terminal of process 0."""

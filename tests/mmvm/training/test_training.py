@@ -158,6 +158,14 @@ def test_fit_leaves_the_random_state_and_eval_mode_behind():
     assert not any(module.training for module in model.modules())
 
 
+def test_a_run_on_the_cpu_reseeds_no_gpu(monkeypatch, whole):
+    """Whose generators nothing would put back; the CPU's draws are those of `torch.manual_seed`."""
+    model = make_model()
+    monkeypatch.setattr(torch, "manual_seed", pytest.fail)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", pytest.fail)
+    assert_same(train(model=model), whole)
+
+
 def test_on_epoch_cannot_disturb_the_run(whole):
     def disturb(model, epoch):
         torch.manual_seed(epoch)
