@@ -80,7 +80,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
 
     with seeded(seed, place), chosen.applied(model), held(None if ranks.rank else run.out):
         run.start(seed)
-        update = Update(model, optimizer, data, precision, place, max_grad_norm, compile, chosen.graph, learning_rate)
+        update = Update(model, optimizer, data, precision, place, max_grad_norm, compile or chosen.compile,
+                        chosen.graph, learning_rate)
         guard, watcher = Guard(run, place, data), Watch(model, batches)
         model.train()
         with run.progress(epochs, batches.per_epoch, batches.size) as bar, stop_between_updates() as stop:

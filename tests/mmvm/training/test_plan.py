@@ -290,6 +290,14 @@ def test_another_plan_continues_a_run(tmp_path):
     assert max(relative(value, plain[name]) for name, value in mixed.items()) < 1e-3
 
 
+@pytest.mark.parametrize("plan, times", [("compile", 1), ("keep_memory+compile", 1), ("keep_memory", 0)])
+def test_the_plan_compiles_where_it_says_so(plan, times, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    trained(plan, epochs=1)
+    assert len(compiled) == times
+
+
 def test_recording_needs_a_gpu():
     with pytest.raises(UserError, match="plan 'graph' records the CUDA kernels"):
         trained("graph")
