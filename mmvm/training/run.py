@@ -208,9 +208,8 @@ class Run:
     def _resume(self) -> None:
         if self.out is None:
             return
-        if self.ranks.rank == 0:
-            if not self.checkpoint.exists():
-                (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
+        if self.ranks.rank == 0 and not self.checkpoint.exists():
+            (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
         self.ranks.wait()
         if not self.checkpoint.exists():
             return
@@ -231,6 +230,10 @@ class Run:
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         # a line of an epoch that the checkpoint does not have yet will be written again
         self.history.epochs = [row for row in read_history(self.out) if row["epoch"] <= self.epoch]
+        last = self.history.epochs[-1]["epoch"] if self.history.epochs else 0
+        if last != self.epoch:  # patience and `best` would be of another run
+            raise UserError(f"{self.out / HISTORY} ends at epoch {last}, its checkpoint at {self.epoch}: restore the "
+                            "file, choose another folder, or delete this one to start over")
         if self.ranks.rank == 0:
             write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
 
