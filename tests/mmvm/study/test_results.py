@@ -362,6 +362,17 @@ def test_runs_of_their_own_may_choose_beta_on_validation_rows(table):
     assert dict(zip(found["method"], found["beta"])) == best["beta"].to_dict(), "of one beta there is nothing to choose"
 
 
+def test_rows_of_another_profile_choose_nothing(table):
+    table = table[table["updates"] == 20]
+    own = validated(table).assign(updates=10, run=lambda rows: "v" + rows["run"])
+    others = own.assign(profile="long", run="l" + own["run"],
+                        value=own["value"].where(own["metric"] != "validation_probe", 1 - own["value"]))
+    alone, both = (results.at_best_beta(table, ["probe"], validated=rows) for rows in (own, pd.concat([others, own])))
+    pd.testing.assert_frame_equal(alone, both)
+    with pytest.raises(UserError, match="no validation row is of profile smoke: make some, or leave"):
+        results.at_best_beta(table, ["probe"], validated=others)
+
+
 def test_rows_that_choose_are_read_by_study(tmp_path, monkeypatch):
     monkeypatch.setattr(results.paths, "results_root", lambda: tmp_path)
     assert results.validated("polymnist") is None
