@@ -199,6 +199,15 @@ def test_a_plan_leaves_no_trace():
     assert all(p.is_contiguous() for p in model.parameters())
 
 
+def test_a_layer_that_two_networks_share_is_kept_in_float32_once():
+    model = model_of()
+    layer = model.decoders[0].shared = torch.nn.Linear(3, 3)
+    model.encoders[0].shared = layer
+    with Plan.parse("float32:linear").applied(model):
+        assert "forward" in vars(layer)
+    assert "forward" not in vars(layer)
+
+
 # the measurement
 
 def test_the_measurement_takes_what_is_faster_and_says_so(monkeypatch):
