@@ -176,7 +176,7 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
 def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
     """One line per profile, method, beta and number of updates: mean, and standard deviation over seeds where there are
     several, of each of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of
-    seeds. Runs that stopped early differ in their updates and count as one line, with the most.
+    seeds, of the metric there with fewest. Runs that stopped early differ in their updates and are one line, the most.
 
     >>> table = mmvm.study.results.append(mmvm.study.run(Toy(epochs=1)).rows, folder / "results.csv")
     >>> mmvm.study.results.scoreboard(table, ["probe"])["seeds"].tolist()
@@ -186,7 +186,7 @@ def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") ->
     averages = ["mean", "sum"] if target == "mean" else [target]
     rows = table[table["metric"].isin(metrics) & table["target"].isin(averages) & (table["source"] == "")]
     keys = ["profile", "method", "beta", "updates"]
-    board = rows.groupby(keys).agg(seeds=("seed", "nunique"))
+    board = rows.groupby([*keys, "metric"])["seed"].nunique().groupby(level=keys).min().to_frame("seeds")
     for metric in metrics:
         values = rows[rows["metric"] == metric].groupby(keys)["value"]
         board[metric] = values.mean()

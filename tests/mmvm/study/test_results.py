@@ -267,6 +267,15 @@ def test_scoreboard_averages_over_seeds_and_separates_numbers_of_updates(table):
     assert alone["seeds"] == 1 and alone["probe"] == 0.2 and np.isnan(alone["probe sd"])
 
 
+def test_scoreboard_counts_the_seeds_of_the_metric_with_fewest(table):
+    """A mean over one seed is not shown as one of two; a metric that a line lacks counts for nothing."""
+    fewer = table[(table["metric"] != "reconstruction") | (table["seed"] == 0) & (table["beta"] == 1.0)]
+    board = results.scoreboard(fewer, ["probe", "reconstruction"]).set_index(["method", "beta", "updates"])
+    assert board.loc["mmvm", 1.0, 20]["seeds"] == 1 and np.isnan(board.loc["mmvm", 1.0, 20]["reconstruction sd"])
+    both = results.scoreboard(fewer, ["probe"]).set_index(["method", "beta", "updates"])
+    assert both.loc["mmvm", 1.0, 20]["seeds"] == 2 and (board.loc["independent", 2.0, 20]["seeds"] == 1)
+
+
 def test_scoreboard_of_another_average(table):
     board = results.scoreboard(table, ["coherence"], target="cross").set_index(["method", "beta", "updates"])
     assert board.loc["mmvm", 1.0, 20]["coherence"] == pytest.approx(0.7 / 4)
