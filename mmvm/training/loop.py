@@ -2,7 +2,7 @@
 
 The order of the samples in epoch e is a function of (seed, e) alone, and a checkpoint holds weights, optimiser,
 random state and sums of the running epoch, so a run that was killed and resumed ends with the same weights as one
-that never was (bit for bit on a CPU with the same number of threads).
+that never was (bit for bit on a CPU: of one process, under one plan, with the same number of threads).
 """
 
 import os

@@ -215,6 +215,9 @@ class Run:
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
         check_same_run(self.checkpoint, metadata, self.config, self.history.data, self.architecture)
+        if metadata.get("plan", plan := str(self.history.plan)) != plan:
+            warnings.warn(f"{self.checkpoint} is of the plan {metadata['plan']}, it goes on by {plan}: "
+                          "rounding may differ from a run that was never stopped", TrainingWarning, stacklevel=4)
         put_weights(self.model, tensors, self.checkpoint)
         self.best = {name.removeprefix(BEST): x for name, x in tensors.items() if name.startswith(BEST)}
         parameters = list(self.model.parameters())
@@ -223,9 +226,8 @@ class Run:
         if totals:
             self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
         torch.set_rng_state(tensors["random.cpu"])
-        for device in self._cuda_devices():
-            if "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        for device in self._cuda_devices() if "random.cuda" in tensors else []:
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
         progress = json.loads(metadata["progress"])
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         # a line of an epoch that the checkpoint does not have yet will be written again

@@ -4,6 +4,7 @@ import copy
 import platform
 import re
 import resource
+import warnings
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from mmvm.objectives import METHODS, mixture_kl_pairwise
 from mmvm.training import loop, plan as speed
 from mmvm.training.batches import prefetched
 from mmvm.training.plan import Plan
+from mmvm.training.run import TrainingWarning
 from studies.polymnist.networks import NETWORKS
 from studies.polymnist.study import PolyMNIST
 
@@ -295,7 +297,11 @@ def test_auto_is_measured_once_and_then_remembered(tmp_path, monkeypatch):
 def test_another_plan_continues_a_run(tmp_path):
     plain, _ = trained("plain")
     trained("channels_last", tmp_path, epochs=1)
-    mixed, _ = trained("grouped", tmp_path)
+    with pytest.warns(TrainingWarning, match="is of the plan channels_last, it goes on by grouped: rounding"):
+        mixed, _ = trained("grouped", tmp_path, epochs=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingWarning)
+        mixed, _ = trained("grouped", tmp_path)
     assert max(relative(value, plain[name]) for name, value in mixed.items()) < 1e-3
 
 
