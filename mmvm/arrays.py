@@ -101,12 +101,12 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
         codes, categories = np.asarray(labels.codes), tuple(map(str, labels.categories))
         _refuse_first(codes < 0, "is missing: drop the sample or give it a class")
         labels, names = [categories[code] for code in codes], names or categories
-    if hasattr(labels, "columns") and hasattr(labels, "iloc"):
-        names = names or tuple(map(str, labels.columns))
     array = labels if hasattr(labels, "index_select") else np.asarray(labels)
     if array.ndim == 2 and array.shape[1] == 1 and (not isinstance(array, Tensor) and array.dtype.kind in "OUT"
                                                     or array.max() > 1):
-        return classes(array[:, 0])  # one column, of classes
+        return classes(array[:, 0], names)  # one column, of classes
+    if hasattr(labels, "columns") and hasattr(labels, "iloc"):
+        names = names or tuple(map(str, labels.columns))
     if not isinstance(array, Tensor) and array.dtype.kind in "OUT" and not hasattr(labels, "columns"):
         text = array.reshape(-1).tolist()
         _refuse_first([not isinstance(label, str) for label in text], "is no text: give all as text or all as integers")

@@ -336,7 +336,8 @@ class MultimodalData(Dataset):
 
     def subset(self, index: Any) -> "MultimodalData":
         """The samples of `index` (integers, a slice or a bool mask), copied; of files, looking into the same ones."""
-        index = torch.arange(len(self))[index.to_numpy(copy=True) if hasattr(index, "iloc") else index]
+        index = index.to_numpy(copy=True) if hasattr(index, "iloc") else index.cpu() if hasattr(index, "cpu") else index
+        index = torch.arange(len(self))[index]
         on_device = index.to(self.device)
         x = {name: (x.index_select(0, on_device) if not self.files else
                     x.select(on_device) if isinstance(x, Repeated) else Repeated(x, on_device))

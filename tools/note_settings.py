@@ -3,7 +3,8 @@
     python tools/note_settings.py workflow/lists/polymnist-search.yaml
 
 A row knows its run by a hash. For a search this says in words which settings that hash stands for, before what the note
-says already; a row that has them stays as it is.
+says already; a row that has them stays as it is. No queue may write into the table meanwhile: a row that it replaces
+between this reading and this writing would get its old value back.
 """
 
 import sys

@@ -22,6 +22,7 @@ import torch
 
 from mmvm import paths
 from mmvm.data import MultimodalData
+from mmvm.errors import UserError
 from mmvm.evaluation.encodings import evaluating, some_of
 from mmvm.files import git_commit
 from mmvm.gaussian import DiagonalGaussian
@@ -34,7 +35,10 @@ LEAST = 0.1  # nats of a dimension that counts
 
 @torch.no_grad()
 def posteriors(model: MultimodalVAE, data: MultimodalData) -> DiagonalGaussian:
-    """q_m(z_m | x_m) of all samples, (M, N, D), on the CPU."""
+    """q_m(z_m | x_m) of all samples, (M, N, D), on the CPU. Raises `UserError` where a modality is missing: its N(0, I)
+    would count as what a latent knows."""
+    if not data.observed.all():
+        raise UserError("these numbers are of samples that have every modality: give data.subset(data.observed.all(0))")
     found = []
     with evaluating(model) as device:
         for batch in data.batches(500):

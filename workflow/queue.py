@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,12 +73,12 @@ def work(runs: Sequence[Run], workers: int, minutes: float | None = None, thread
 
     with _stop_signals() as stop:
         try:
-            while (waiting or children) and not stop.is_set() and time.monotonic() < stop_at:
+            while (waiting or children) and not stop and time.monotonic() < stop_at:
                 waiting[:] = _start(waiting, children, workers, threads, command)
                 if waiting and not children and not told:
                     _say(f"another queue is at the last {len(waiting)}: waiting for it")
                     told = True
-                stop.wait(POLL)
+                time.sleep(POLL)
                 for child in [child for child in children if child.process.poll() is not None]:
                     children.remove(child)
                     settle(child, stopping=False)
@@ -87,7 +86,7 @@ def work(runs: Sequence[Run], workers: int, minutes: float | None = None, thread
             for child in _stopped(children, kill_at=end - min(LAST, notice / 3)):
                 children.remove(child)
                 settle(child, stopping=True)
-    return _close(runs, waiting, failed, workers, stop.is_set())
+    return _close(runs, waiting, failed, workers, bool(stop))
 
 
 def dry_run(runs: Sequence[Run], workers: int) -> int:
@@ -230,14 +229,15 @@ def _stopped(children: Iterable[Child], kill_at: float) -> list[Child]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """While open, Ctrl-C, SIGTERM and the end of the terminal set the yielded event; a second one acts at once."""
-    stop = threading.Event()
+def _stop_signals() -> Iterator[list[int]]:
+    """While open, Ctrl-C, SIGTERM and the end of the terminal are put into the yielded list; a second one acts at
+    once. No event: to set one takes a lock, which the interrupted thread may have."""
+    stop: list[int] = []
 
     def handle(number, frame):
-        if stop.is_set():
+        if stop:
             raise KeyboardInterrupt("stopped at once; runs that still write their checkpoint end by themselves")
-        stop.set()
+        stop.append(number)
 
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
                if signal.getsignal(number) != signal.SIG_IGN]  # nohup

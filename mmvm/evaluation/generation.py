@@ -68,7 +68,7 @@ def _made(model: MultimodalVAE, data: MultimodalData, given: Tensor, density: An
     device, parts = next(model.parameters()).device, []
     for batch in data.batches(BATCH):
         observed = given.unsqueeze(1).expand(batch.observed.shape).to(device)
-        parts.append(model.impute([x.to(device) for x in batch.x], observed, density=density))
+        parts.append(model.impute([x.to(device) for x in batch.x], observed, density=density, trust=batch.trust))
     return [spec.standardised(torch.cat([part[spec.name] for part in parts])) for spec in data.specs]
 
 

@@ -32,7 +32,8 @@ class Rate:
     information  I(x_m; z_m) from below: at most `ceiling`, and where it comes near it, it says no more than that
     upper        the same from above; may be as large as it likes
     ceiling      log N of the N samples that have the modality
-    marginal     KL(q(z_m) || N(0, I)) of the aggregate posterior q(z_m): mean KL(q_m || N(0, I)) - information
+    marginal     KL(q(z_m) || p) of the aggregate posterior q(z_m): mean KL(q_m || p) - information; p is N(0, I), or of
+                 Laplace posteriors the Laplace of mean 0 and variance 1
 
     >>> mmvm.evaluation.rate(model, data).ceiling  # log 60
     array([4.09434456, 4.09434456])
@@ -65,11 +66,8 @@ def rate(model: MultimodalVAE, data: MultimodalData, n: int | None = 10_000, see
             found.append([float("nan")] * 4)
             continue
         z = some.sample(generator)
-        inside, outside = _aggregate(some, z)
-        log_q = some.log_prob(z)
-        information = float((log_q - inside).mean())
-        found.append([information, float((log_q - outside).mean()), math.log(len(z)),
-                      float(some.kl_standard_normal().mean()) - information])
+        low, high = (float((some.log_prob(z) - log_q).mean()) for log_q in _aggregate(some, z))
+        found.append([low, high, math.log(len(z)), float(some.kl_standard_normal().mean()) - low])
     return Rate(*np.array(found).T)
 
 
@@ -77,13 +75,14 @@ def _aggregate(q: DiagonalGaussian, z: Tensor) -> tuple[Tensor, Tensor]:
     """log-density of the equal mixture of N posteriors (N, D) at their draws z (N, D), with and without a draw's own
     posterior: (N,) each."""
     centre = q.mean.mean(0)  # products of what is far from 0 would cancel
-    mean, z = q.mean - centre, z - centre
-    precision = (-q.logvar).exp()
-    constant = (mean.square() * precision + q.logvar + math.log(2 * math.pi)).sum(-1)
+    q, z = q.within_limits(q.mean - centre, q.logvar), z - centre
+    gaussian, precision = type(q) is DiagonalGaussian, (-q.logvar).exp()  # not so the Laplaces, which are a kind of it
+    constant = (q.mean.square() * precision + q.logvar + math.log(2 * math.pi)).sum(-1)
     inside, outside, n = [], [], len(z)
-    for rows in torch.arange(n).split(max(1, CELLS // n)):
+    for rows in torch.arange(n).split(max(1, CELLS // (n if gaussian else z.numel()))):
         part = z[rows]
-        log_q = -0.5 * (part.square() @ precision.T - 2 * part @ (mean * precision).T + constant)   # (rows, N)
+        log_q = (-0.5 * (part.square() @ precision.T - 2 * part @ (q.mean * precision).T + constant) if gaussian
+                 else q.log_prob(part.unsqueeze(1)))                                                 # (rows, N)
         inside.append(log_q.logsumexp(1) - math.log(n))
         log_q[torch.arange(len(rows)), rows] = -torch.inf
         outside.append(log_q.logsumexp(1) - math.log(n - 1))
@@ -223,7 +222,7 @@ def kept(model: MultimodalVAE, train: MultimodalData, test: MultimodalData,
 
     information        I(x_m; z_m) from below, nats (`rate`); its ceiling is in the note
     information_upper  the same from above
-    aggregate_kl       KL of the aggregate posterior to N(0, I), nats (`Rate.marginal`)
+    aggregate_kl       KL of the aggregate posterior to the prior, nats (`Rate.marginal`)
     information_shared, information_private  of target m, what source n tells and does not (`SharedInformation`)
     total_correlation  of all modalities' latents, nats; where enough samples have all (M D + 2)
     factor_NAME_linear, factor_NAME_nonlinear  accuracy of the `classes`, else R^2, fitted to `train` (`factor_probes`)

@@ -75,8 +75,7 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
     True
     """
     path = Path(path)
-    new = pd.DataFrame(rows)
-    new = _filled(new)
+    new = _filled(pd.DataFrame(rows))
     if set(new.columns) != set(COLUMNS):
         raise UserError(f"result rows lack {sorted(set(COLUMNS) - set(new.columns))} and must not have "
                         f"{sorted(set(new.columns) - set(COLUMNS))}")
@@ -119,8 +118,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
         if len(line) != len(header):
             raise UserError(f"{path}, line {number} has {len(line)} fields instead of {len(header)}: delete the line "
                             "and run it again, or restore the file")
-    table = pd.DataFrame(lines, columns=header, dtype=str)
-    table = _filled(table)
+    table = _filled(pd.DataFrame(lines, columns=header, dtype=str))
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}: {RESTORE}")
@@ -178,7 +176,7 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
 def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
     """One line per profile, method, beta and number of updates: mean, and standard deviation over seeds where there are
     several, of each of `metrics` at `target` ("mean": the sum where that is what a metric has), with the number of
-    seeds. Runs that stopped early differ in their updates and count as one line, with the most.
+    seeds, of the metric there with fewest. Runs that stopped early differ in their updates and are one line, the most.
 
     >>> table = mmvm.study.results.append(mmvm.study.run(Toy(epochs=1)).rows, folder / "results.csv")
     >>> mmvm.study.results.scoreboard(table, ["probe"])["seeds"].tolist()
@@ -188,7 +186,7 @@ def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") ->
     averages = ["mean", "sum"] if target == "mean" else [target]
     rows = table[table["metric"].isin(metrics) & table["target"].isin(averages) & (table["source"] == "")]
     keys = ["profile", "method", "beta", "updates"]
-    board = rows.groupby(keys).agg(seeds=("seed", "nunique"))
+    board = rows.groupby([*keys, "metric"])["seed"].nunique().groupby(level=keys).min().to_frame("seeds")
     for metric in metrics:
         values = rows[rows["metric"] == metric].groupby(keys)["value"]
         board[metric] = values.mean()
@@ -255,16 +253,20 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
     """The lines of `scoreboard(table, metrics)` at each method's best beta: where the lowest seed, which every beta has
     been run with, has the highest `chooser(table, by)`. One rule for all methods; `table` should hold one profile.
 
-    `validated`: rows of the same methods that chose on validation rows, in runs of their own, which kept these out of
-    the training; what is shown comes from `table` all the same. Of a method with a single beta nothing is
-    chosen. Raises `UserError` where a beta that they choose is not in the table, a method of the table not in them, or
-    the lowest seed not in a method's runs.
+    `validated`: rows of the same methods and profile that chose on validation rows, in runs of their own, which kept
+    these out of the training; what is shown comes from `table` all the same. Of a method with a single beta nothing is
+    chosen. Raises `UserError` where a beta that they choose is not in the table, a method of the table not in them, all
+    of them of other profiles, or the lowest seed not in a method's runs.
 
     >>> rows = [row for beta in (0.1, 1.0) for row in mmvm.study.run(Toy(epochs=1, beta=beta)).rows]
     >>> table = mmvm.study.results.append(rows, folder / "results.csv")
     >>> len(mmvm.study.results.at_best_beta(table, ["probe"]))  # one line for the one method
     1
     """
+    if validated is not None and "profile" in validated and len(table):
+        validated = validated[validated["profile"].isin(own := sorted(set(table["profile"])))]
+        if validated.empty:
+            raise UserError(f"no validation row is of profile {', '.join(own)}: make some, or leave `validated` out")
     source, table = _one_length(table if validated is None else validated), _one_length(table)
     by = chooser(source, by)
     first = scoreboard(source[source["seed"] == source["seed"].min()], [by])

@@ -158,8 +158,7 @@ class Study(Parameters):
             rate = Schedule(self.learning_rate, 0.0, updates, "cosine")
         history = training.fit(model, train, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
                                learning_rate=rate, device=self.device, precision=self.precision,
-                               compile="compile" in self.plan.split("+"), plan=self.plan,
-                               max_grad_norm=settings["max_grad_norm"] or None,
+                               plan=self.plan, max_grad_norm=settings["max_grad_norm"] or None,
                                out=self.folder(), config=self.config(), on_epoch=on_epoch, **rows)
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
         # rows of such a model would claim what no run did

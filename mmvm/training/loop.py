@@ -2,7 +2,7 @@
 
 The order of the samples in epoch e is a function of (seed, e) alone, and a checkpoint holds weights, optimiser,
 random state and sums of the running epoch, so a run that was killed and resumed ends with the same weights as one
-that never was (bit for bit on a CPU with the same number of threads).
+that never was (bit for bit on a CPU: of one process, under one plan, with the same number of threads).
 """
 
 import os
@@ -19,6 +19,7 @@ from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import seeded
 from mmvm.schedule import Schedule, at, bounds_of
 from mmvm.training import distributed
 from mmvm.training.batches import Batches
@@ -77,10 +78,10 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
     chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with (torch.random.fork_rng([place] if place.type == "cuda" else []), chosen.applied(model),
-          held(None if ranks.rank else run.out)):
+    with seeded(seed, place), chosen.applied(model), held(None if ranks.rank else run.out):
         run.start(seed)
-        update = Update(model, optimizer, data, precision, place, max_grad_norm, compile, chosen.graph, learning_rate)
+        update = Update(model, optimizer, data, precision, place, max_grad_norm, compile or chosen.compile,
+                        chosen.graph, learning_rate)
         guard, watcher = Guard(run, place, data), Watch(model, batches)
         model.train()
         with run.progress(epochs, batches.per_epoch, batches.size) as bar, stop_between_updates() as stop:

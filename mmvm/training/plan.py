@@ -91,7 +91,7 @@ class Plan:
                             "mmvm.networks.grouped knows: leave it out")
         threads = torch.get_num_threads()
         kept = tuple(kind for name in self.float32 for kind in KINDS[name])
-        layers = [layer for layer in (*model.encoders.modules(), *model.decoders.modules()) if isinstance(layer, kept)]
+        layers = [layer for layer in {*model.encoders.modules(), *model.decoders.modules()} if isinstance(layer, kept)]
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         for layer in layers:

@@ -194,11 +194,11 @@ class Run:
         self.saved = self.clock = time.monotonic()
 
     def start(self, seed: int) -> None:
-        """Seeds the draws, and continues the run in `out`, if there is one."""
-        torch.manual_seed(seed)
+        """Continues the run in `out`, if there is one. One process draws on from where it is, seeded before."""
         self._resume()
         if self.ranks.size > 1:  # other draws in every process and after every start
-            torch.manual_seed(hash((seed, self.step, self.ranks.rank)) % 2**63)
+            reseed = torch.manual_seed if self._cuda_devices() else torch.default_generator.manual_seed
+            reseed(hash((seed, self.step, self.ranks.rank)) % 2**63)
 
     def progress(self, epochs: int, updates_per_epoch: int, batch_size: int) -> tqdm:
         """A bar that counts samples, on the terminal of process 0."""
@@ -208,14 +208,16 @@ class Run:
     def _resume(self) -> None:
         if self.out is None:
             return
-        if self.ranks.rank == 0:
-            if not self.checkpoint.exists():
-                (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
+        if self.ranks.rank == 0 and not self.checkpoint.exists():
+            (self.out / HISTORY).unlink(missing_ok=True)  # of a run killed before its first checkpoint
         self.ranks.wait()
         if not self.checkpoint.exists():
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
         check_same_run(self.checkpoint, metadata, self.config, self.history.data, self.architecture)
+        if metadata.get("plan", plan := str(self.history.plan)) != plan:
+            warnings.warn(f"{self.checkpoint} is of the plan {metadata['plan']}, it goes on by {plan}: "
+                          "rounding may differ from a run that was never stopped", TrainingWarning, stacklevel=4)
         put_weights(self.model, tensors, self.checkpoint)
         self.best = {name.removeprefix(BEST): x for name, x in tensors.items() if name.startswith(BEST)}
         parameters = list(self.model.parameters())
@@ -224,13 +226,16 @@ class Run:
         if totals:
             self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
         torch.set_rng_state(tensors["random.cpu"])
-        for device in self._cuda_devices():
-            if "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        for device in self._cuda_devices() if "random.cuda" in tensors else []:
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
         progress = json.loads(metadata["progress"])
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         # a line of an epoch that the checkpoint does not have yet will be written again
         self.history.epochs = [row for row in read_history(self.out) if row["epoch"] <= self.epoch]
+        last = self.history.epochs[-1]["epoch"] if self.history.epochs else 0
+        if last != self.epoch:  # patience and `best` would be of another run
+            raise UserError(f"{self.out / HISTORY} ends at epoch {last}, its checkpoint at {self.epoch}: restore the "
+                            "file, choose another folder, or delete this one to start over")
         if self.ranks.rank == 0:
             write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
 

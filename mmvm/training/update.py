@@ -44,9 +44,7 @@ class Update:
         self.max_grad_norm = max_grad_norm or float("inf")
         self.complete = bool(data.observed.all())
         forward = torch.compile(model) if compile else model
-        if distributed.ranks().size > 1:
-            forward = DistributedDataParallel(forward)
-        self.forward = forward
+        self.forward = DistributedDataParallel(forward) if distributed.ranks().size > 1 else forward
         if graph and (device.type != "cuda" or distributed.ranks().size > 1):
             raise UserError("plan 'graph' records the CUDA kernels of one process: not on a CPU, not with several")
         # rows that are absent are kept from batch statistics by shapes that change, and a recording has fixed ones

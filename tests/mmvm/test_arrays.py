@@ -213,6 +213,9 @@ def test_columns_of_zeros_and_ones_are_labels_with_names():
 def test_one_column_of_classes_is_classes(labels):
     data = make(labels=labels)
     assert data.labels.tolist() == [0, 1, 2, 0, 1, 2] and data.labels.ndim == 1
+    named = make(labels=labels, label_names=("w", "v", "u"))
+    text = hasattr(labels, "iloc")
+    assert named.label_names == ("w", "v", "u") and named.labels.tolist() == ([2, 1, 0] if text else [0, 1, 2]) * 2
 
 
 @pytest.mark.parametrize("labels, message", [

@@ -63,6 +63,23 @@ def test_a_subset_is_the_same_rows_of_everything(index, rows):
     check_rows(subset.batch(torch.arange(len(rows))), rows)
 
 
+def test_a_subset_takes_an_index_of_another_device():
+    """Which may be moved, but does not index what is on the CPU."""
+    class Elsewhere(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function is torch.Tensor.__getitem__:
+                raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor")
+            with torch._C.DisableTorchFunctionSubclass():
+                found = function(*args, **(kwargs or {}))
+                return found.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else found
+
+    data = make()
+    for index in (torch.tensor([3, 1]), torch.arange(len(data)) < 2):
+        there, here = data.subset(index.as_subclass(Elsewhere)), data.subset(index)
+        assert all(torch.equal(there.modalities[name], here.modalities[name]) for name in data.names)
+
+
 def test_a_subset_is_a_copy():
     data = make()
     subset = data.subset(slice(None))

@@ -362,7 +362,11 @@ def test_a_run_without_rows_has_failed(desk, capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_runs_and_says_how_to_go_on(number, desk, capsys):
+def test_a_signal_stops_the_runs_and_says_how_to_go_on(number, desk, capsys, monkeypatch):
+    """No event is set in the thread that the signal interrupts: it may hold the event's lock."""
+    real = threading.Event.set
+    monkeypatch.setattr(threading.Event, "set", lambda event: pytest.fail("an event of the main thread")
+                        if threading.get_ident() == threading.main_thread().ident else real(event))
     desk = desk([1, 2], epochs=100)
     with signalled(number, lambda: len(desk.calls()) == 2 and desk.epochs(0) and desk.epochs(1)):
         assert desk.work(workers=2) == queue.STOPPED

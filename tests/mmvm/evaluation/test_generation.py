@@ -128,6 +128,18 @@ def test_both_densities_generate_and_the_same_seed_the_same(parts):
     assert first["conditional_coherence_2"] > 0.8
 
 
+def test_weights_that_the_data_give_are_told(parts):
+    """Two of three lie, and are not trusted: what is made of all that is given shows the class of the third."""
+    _, train, test, classifiers = parts
+    trust = torch.tensor([[1.0], [0.0], [0.0]]).expand(3, N)
+    lying = {name: x if name == "m0" else -x for name, x in test.modalities.items()}
+    given = MultimodalData(lying, test.specs, test.labels, trust=trust)
+    model = MultimodalVAE(train.specs, [Sure() for _ in range(3)], [Itself() for _ in range(3)], MMVM(weights="given"))
+    found = generation(model, Given(samples(seed=3)[0]), train, given, classifiers, n=N)
+    share = ((test.labels == 1).double().mean() + 2) / 3  # pairs that m0 is in are right, and class 1 is where 0 is
+    assert found["conditional_coherence_2"] == pytest.approx(float(share), abs=1e-6)
+
+
 def test_units_of_what_is_stored_do_not_matter():
     """The same samples in other units, standardised: what is drawn and made is judged in the networks' own."""
     found = []

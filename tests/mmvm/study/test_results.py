@@ -267,6 +267,15 @@ def test_scoreboard_averages_over_seeds_and_separates_numbers_of_updates(table):
     assert alone["seeds"] == 1 and alone["probe"] == 0.2 and np.isnan(alone["probe sd"])
 
 
+def test_scoreboard_counts_the_seeds_of_the_metric_with_fewest(table):
+    """A mean over one seed is not shown as one of two; a metric that a line lacks counts for nothing."""
+    fewer = table[(table["metric"] != "reconstruction") | (table["seed"] == 0) & (table["beta"] == 1.0)]
+    board = results.scoreboard(fewer, ["probe", "reconstruction"]).set_index(["method", "beta", "updates"])
+    assert board.loc["mmvm", 1.0, 20]["seeds"] == 1 and np.isnan(board.loc["mmvm", 1.0, 20]["reconstruction sd"])
+    both = results.scoreboard(fewer, ["probe"]).set_index(["method", "beta", "updates"])
+    assert both.loc["mmvm", 1.0, 20]["seeds"] == 2 and (board.loc["independent", 2.0, 20]["seeds"] == 1)
+
+
 def test_scoreboard_of_another_average(table):
     board = results.scoreboard(table, ["coherence"], target="cross").set_index(["method", "beta", "updates"])
     assert board.loc["mmvm", 1.0, 20]["coherence"] == pytest.approx(0.7 / 4)
@@ -360,6 +369,17 @@ def test_runs_of_their_own_may_choose_beta_on_validation_rows(table):
             results.at_best_beta(table, ["probe"], validated=chose)
     found = results.at_best_beta(table, ["probe"], validated=apart[apart["method"] != "mmvm"])
     assert dict(zip(found["method"], found["beta"])) == best["beta"].to_dict(), "of one beta there is nothing to choose"
+
+
+def test_rows_of_another_profile_choose_nothing(table):
+    table = table[table["updates"] == 20]
+    own = validated(table).assign(updates=10, run=lambda rows: "v" + rows["run"])
+    others = own.assign(profile="long", run="l" + own["run"],
+                        value=own["value"].where(own["metric"] != "validation_probe", 1 - own["value"]))
+    alone, both = (results.at_best_beta(table, ["probe"], validated=rows) for rows in (own, pd.concat([others, own])))
+    pd.testing.assert_frame_equal(alone, both)
+    with pytest.raises(UserError, match="no validation row is of profile smoke: make some, or leave"):
+        results.at_best_beta(table, ["probe"], validated=others)
 
 
 def test_rows_that_choose_are_read_by_study(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import copy
 import platform
 import re
 import resource
+import warnings
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from mmvm.objectives import METHODS, mixture_kl_pairwise
 from mmvm.training import loop, plan as speed
 from mmvm.training.batches import prefetched
 from mmvm.training.plan import Plan
+from mmvm.training.run import TrainingWarning
 from studies.polymnist.networks import NETWORKS
 from studies.polymnist.study import PolyMNIST
 
@@ -199,6 +201,15 @@ def test_a_plan_leaves_no_trace():
     assert all(p.is_contiguous() for p in model.parameters())
 
 
+def test_a_layer_that_two_networks_share_is_kept_in_float32_once():
+    model = model_of()
+    layer = model.decoders[0].shared = torch.nn.Linear(3, 3)
+    model.encoders[0].shared = layer
+    with Plan.parse("float32:linear").applied(model):
+        assert "forward" in vars(layer)
+    assert "forward" not in vars(layer)
+
+
 # the measurement
 
 def test_the_measurement_takes_what_is_faster_and_says_so(monkeypatch):
@@ -286,8 +297,20 @@ def test_auto_is_measured_once_and_then_remembered(tmp_path, monkeypatch):
 def test_another_plan_continues_a_run(tmp_path):
     plain, _ = trained("plain")
     trained("channels_last", tmp_path, epochs=1)
-    mixed, _ = trained("grouped", tmp_path)
+    with pytest.warns(TrainingWarning, match="is of the plan channels_last, it goes on by grouped: rounding"):
+        mixed, _ = trained("grouped", tmp_path, epochs=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingWarning)
+        mixed, _ = trained("grouped", tmp_path)
     assert max(relative(value, plain[name]) for name, value in mixed.items()) < 1e-3
+
+
+@pytest.mark.parametrize("plan, times", [("compile", 1), ("keep_memory+compile", 1), ("keep_memory", 0)])
+def test_the_plan_compiles_where_it_says_so(plan, times, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    trained(plan, epochs=1)
+    assert len(compiled) == times
 
 
 def test_recording_needs_a_gpu():

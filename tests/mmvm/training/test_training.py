@@ -158,6 +158,14 @@ def test_fit_leaves_the_random_state_and_eval_mode_behind():
     assert not any(module.training for module in model.modules())
 
 
+def test_a_run_on_the_cpu_reseeds_no_gpu(monkeypatch, whole):
+    """Whose generators nothing would put back; the CPU's draws are those of `torch.manual_seed`."""
+    model = make_model()
+    monkeypatch.setattr(torch, "manual_seed", pytest.fail)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", pytest.fail)
+    assert_same(train(model=model), whole)
+
+
 def test_on_epoch_cannot_disturb_the_run(whole):
     def disturb(model, epoch):
         torch.manual_seed(epoch)
@@ -415,10 +423,17 @@ def test_peak_memory_is_in_the_history(tmp_path):
     assert len(found) == EPOCHS and found == sorted(found) and 0.067 < found[0] < 100 and len(block)
 
 
-def test_a_lost_history_does_not_falsify_the_next_epoch(tmp_path, whole):
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_history_that_lacks_epochs_of_the_checkpoint_is_named(kept, tmp_path, whole):
+    """Going on with it would begin the patience anew, and forget the best epoch."""
     train(out=tmp_path, epochs=2)
-    (tmp_path / HISTORY).unlink()
-    assert timeless(train(out=tmp_path)[1]) == timeless(whole[1])[2:]
+    path = tmp_path / HISTORY
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:kept])) if kept else path.unlink()
+    with pytest.raises(UserError, match=f"^{path} ends at epoch {kept}, its checkpoint at 2: restore the file, choose"):
+        train(out=tmp_path)
+    path.write_text("".join(lines))
+    assert_same(train(out=tmp_path), whole)
 
 
 # the checkpoint
