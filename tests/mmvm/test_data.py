@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
+from mmvm import evaluation, fit
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+from mmvm.model import MultimodalVAE, fit_latent_density
 
 SPECS = (Modality("image", (3, 2, 2), Laplace(), scale=1 / 255), Modality("counts", (4,), Poisson()),
          Modality("text", (5,), Categorical()))
@@ -155,3 +157,34 @@ def test_an_inventory_counts_what_is_there_and_what_is_not():
     labels = torch.tensor([[1.0, 0.0], [float("nan"), 1.0], [1.0, 1.0], [0.0, 0.0]])
     data = MultimodalData({"b": torch.zeros(4, 1)}, (Modality("b", (1,), Normal()),), labels, label_names=("x", "y"))
     assert data.inventory("set")[-1] == "set, labels: x 2, y 2; 1 not known"
+
+
+# data and a model
+
+def pair(names=("a", "b"), n=20, **changes):
+    specs = tuple(Modality(name, (4,), Normal()) for name in names)
+    return MultimodalData(**{"modalities": {name: torch.randn(n, 4) for name in names}, "specs": specs,
+                             "labels": torch.arange(n) % 2, **changes})
+
+
+def model_of(data):
+    return MultimodalVAE.for_data(data, latent_dim=2, say=None)
+
+
+ENTRIES = {"fit": lambda model, data: fit(model, data, epochs=1), "shared": lambda model, data: model.shared(data),
+           "compare": lambda model, data: model.compare(data), "encode": evaluation.encode_means,
+           "reconstruct": evaluation.reconstruction_error, "impute": evaluation.imputation_error,
+           "diagnostics": evaluation.diagnostics, "density": fit_latent_density,
+           "probe": lambda model, data: evaluation.linear_probe(model, data, data)}
+
+
+@pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "c"), ("a", "b", "c")])
+def test_data_of_other_modalities_than_the_models_are_refused(enter, names):
+    model = model_of(pair())
+    with pytest.raises(UserError, match=r"data's modalities are .*, the model's \['a', 'b'\], of .* in the same order"):
+        enter(model, pair(names))
+
+
+def test_equal_modalities_need_not_be_the_same_objects():
+    assert evaluation.encode_means(model_of(pair()), pair()).shape == (2, 20, 2)
