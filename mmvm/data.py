@@ -114,8 +114,8 @@ def check_units(model: Any, data: "MultimodalData") -> None:
     names = [m.name for m in model.modalities]
     shapes, others = ([tuple(m.shape) for m in specs] for specs in (model.modalities, data.specs))
     if (names, shapes) != (data.names, others):  # tensors of one shape would pass, the wrong way round
-        raise UserError(f"the data's modalities are {data.names}, the model's {names}, of shapes {others} and {shapes}: "
-                        "give data of the same names and shapes in the same order")
+        raise UserError(f"the data's modalities are {data.names}, the model's {names}, of shapes {others} and {shapes}"
+                        ": give data of the same names and shapes in the same order")
     for ours, theirs in zip(model.modalities, data.specs):
         if (ours.centre, ours.spread) != (theirs.centre, theirs.spread):
             raise UserError(f"modality {ours.name!r} was standardised by other numbers than the model's: describe "
