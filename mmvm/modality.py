@@ -102,6 +102,14 @@ class Modality:
                             f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
                             f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
 
+    def check_finite(self, x: Tensor) -> None:
+        """Raises `UserError` where prepared values (B, *shape) are NaN or infinite: what comes of them would be too."""
+        if not x.isfinite().all():
+            first = int((~x.isfinite()).nonzero()[0, 0])
+            raise UserError(f"modality {self.name!r}, sample {first} of the batch holds NaN or infinity: for single "
+                            "values that are absent describe the modality with missing='nan', for whole samples use "
+                            "`observed`, mend others (mmvm.checks.check_values(data) names them)")
+
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
         if self.likelihood.discrete and not x.is_floating_point():

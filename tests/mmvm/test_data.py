@@ -174,7 +174,7 @@ def model_of(data):
 ENTRIES = {"fit": lambda model, data: fit(model, data, epochs=1), "shared": lambda model, data: model.shared(data),
            "compare": lambda model, data: model.compare(data), "encode": evaluation.encode_means,
            "reconstruct": evaluation.reconstruction_error, "impute": evaluation.imputation_error,
-           "diagnostics": evaluation.diagnostics, "density": fit_latent_density,
+           "diagnostics": evaluation.diagnostics, "density": lambda model, data: fit_latent_density(model, data, 2),
            "probe": lambda model, data: evaluation.linear_probe(model, data, data)}
 
 
@@ -188,3 +188,21 @@ def test_data_of_other_modalities_than_the_models_are_refused(enter, names):
 
 def test_equal_modalities_need_not_be_the_same_objects():
     assert evaluation.encode_means(model_of(pair()), pair()).shape == (2, 20, 2)
+
+
+@pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES)
+def test_observed_values_that_are_no_number_are_refused(enter):
+    model, data = model_of(pair()), pair()
+    data.modalities["b"][3, 1] = math.nan
+    with pytest.raises(UserError, match="'b', sample 3.* is nan|'b', sample [0-9]+ of the batch holds NaN.*missing="):
+        enter(model, data)
+    absent = pair(modalities=data.modalities, observed=torch.stack([torch.ones(20), torch.arange(20) != 3]).bool())
+    enter(model, absent)
+
+
+@pytest.mark.parametrize("call", ["encode", "impute"])
+def test_a_model_refuses_tensors_that_hold_what_is_no_number(call):
+    model, x = model_of(pair()).eval(), {"a": torch.zeros(5, 4)}
+    x["a"][2, 0] = math.inf
+    with pytest.raises(UserError, match="modality 'a', sample 2 of the batch holds NaN or infinity"):
+        getattr(model, call)(x)
