@@ -10,17 +10,8 @@ from torch import Tensor
 
 from mmvm import arrays
 from mmvm.errors import UserError
-from mmvm.likelihoods import (
-    Bernoulli,
-    Beta,
-    Categorical,
-    Laplace,
-    Likelihood,
-    NegativeBinomial,
-    Normal,
-    Poisson,
-    StudentT,
-)
+from mmvm.likelihoods import Bernoulli, Beta, Categorical, Laplace, NegativeBinomial, Normal, Poisson, StudentT
+from mmvm.likelihoods.base import Likelihood
 
 PIECE = 4_096    # rows looked at at once
 CLASSES = 50     # whole numbers below it, in one column, are taken for classes

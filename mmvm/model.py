@@ -295,9 +295,8 @@ class MultimodalVAE(nn.Module):
             there = torch.tensor([name in given for name in names], device=device).unsqueeze(1).expand(-1, n)
             if observed is None or observed.shape == there.shape:  # another one is refused below
                 observed = there if observed is None else observed.where(there, False)
-        return [given[m.name] if m.name in given else torch.zeros(
-            n, *m.shape, dtype=torch.long if m.likelihood.discrete else torch.float, device=device)
-            for m in self.modalities], observed
+        return [given[m.name] if m.name in given else torch.zeros(n, *m.shape, device=device, dtype=torch.long if
+                m.likelihood.discrete else torch.float) for m in self.modalities], observed
 
     def _here(self, values: Any, what: str) -> Tensor:
         return arrays.as_tensor(values, what).to(next(self.parameters()).device)
