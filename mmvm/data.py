@@ -203,7 +203,7 @@ class MultimodalData(Dataset):
             if len(x) != len(self):
                 raise UserError(f"modality {spec.name!r} has {len(x)} samples, {self.names[0]!r} has {len(self)}: "
                                 "row i of every modality must be the same sample; mark what is absent in `observed` "
-                                "(of frames, b.reindex(a.index) makes rows of NaN, absent under missing='nan')")
+                                "(frames: reindex both to a.index.union(b.index), with missing='nan' for rows of NaN)")
 
     def _set_observed(self) -> None:
         if self.observed is None:
