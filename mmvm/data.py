@@ -185,6 +185,7 @@ class MultimodalData(Dataset):
                 raise UserError(f"{len(self.labels)} labels for {len(self)} samples: give one label per sample")
             if self.labels.ndim == 1 and self.label_names and self.n_classes is None:
                 self.n_classes = len(self.label_names)
+            arrays.check_classes(self.labels, self.n_classes)
         self.ids = arrays.ids_of(index) if self.ids is None else list(map(str, self.ids))
         if self.ids is not None and len(self.ids) != len(self):
             raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
@@ -317,8 +318,7 @@ class MultimodalData(Dataset):
 
     def batch(self, index: Tensor) -> Batch:
         """The samples of `index` (B,), gathered at once on whichever device the data lives."""
-        return Batch([x.index_select(0, index) for x in self.modalities.values()],
-                     self.observed.index_select(1, index),
+        return Batch([x.index_select(0, index) for x in self.modalities.values()], self.observed.index_select(1, index),
                      None if self.labels is None else self.labels.index_select(0, index),
                      None if self.trust is None else self.trust.index_select(1, index))
 
@@ -355,5 +355,4 @@ class MultimodalData(Dataset):
         return replace(self, files=self.files if torch.device(device) == self.device else (),
                        modalities={name: x.to(device) for name, x in self.modalities.items()},
                        labels=None if self.labels is None else self.labels.to(device),
-                       observed=self.observed.to(device),
-                       trust=None if self.trust is None else self.trust.to(device))
+                       observed=self.observed.to(device), trust=None if self.trust is None else self.trust.to(device))

@@ -1,6 +1,7 @@
 """`MultimodalData`: batches and subsets keep the modalities of a sample together, and mistakes are named."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,8 +76,8 @@ def test_a_subset_is_a_copy():
 def test_labels_and_ids_may_be_absent_or_multiple():
     data = make(labels=None, ids=None, n_classes=None)
     assert data.batch(torch.tensor([1])).labels is None and data.subset([1, 2]).ids is None
-    many = make(labels=torch.arange(3 * N).view(N, 3)).subset([2, 1])
-    assert many.labels.tolist() == [[6, 7, 8], [3, 4, 5]]
+    many = make(labels=torch.arange(3 * N).view(N, 3) % 2).subset([2, 1])
+    assert many.labels.tolist() == [[0, 1, 0], [1, 0, 1]]
 
 
 def test_moving_keeps_everything():
@@ -116,12 +117,15 @@ ones = torch.ones
     ({"modalities": {"image": ones(N, 2, 2, 3), "counts": ones(N, 4), "text": ones(N, 5)}},
      r"'image' holds samples of shape \(2, 2, 3\).*\(3, 2, 2\): correct one"),
     ({"modalities": {"image": ones(N, 3, 2, 2), "counts": ones(N - 1, 4), "text": ones(N, 5)}},
-     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed`"),
+     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed` .*a.index.union"),
     ({"labels": torch.zeros(N + 1)}, f"{N + 1} labels for {N} samples: give one label per sample"),
     ({"observed": ones(N, 3, dtype=torch.bool)}, rf"bool tensor of shape \(M, N\) = \(3, {N}\).*\({N}, 3\)"),
     ({"observed": ones(3, N)}, r"bool tensor.*float32"),
     ({"modalities": {}, "specs": ()}, "there is no modality: give at least one"),
     ({"ids": ["a", "b"]}, f"2 ids for {N} samples: give one id per sample"),
+    ({"labels": torch.arange(N) - 1}, "label of sample 0 is below 0.*drop samples without a class"),
+    ({"n_classes": 2}, r"label of sample 2 is not below n_classes=2: correct it, or n_classes \(10 such labels\)"),
+    ({"labels": torch.eye(N) / 2}, r"label of sample 0 is not of 0, 1 or NaN.*give a column of these a label"),
 ])
 def test_pieces_that_do_not_fit_are_named(changes, message):
     with pytest.raises(UserError, match=message):
@@ -206,3 +210,22 @@ def test_a_model_refuses_tensors_that_hold_what_is_no_number(call):
     x["a"][2, 0] = math.inf
     with pytest.raises(UserError, match="modality 'a', sample 2 of the batch holds NaN or infinity"):
         getattr(model, call)(x)
+
+
+def test_tokens_that_the_model_does_not_have_are_refused():
+    words = Modality("words", (5,), Categorical(ignore=-1))
+    data = MultimodalData({"words": torch.arange(20).view(4, 5)}, (words,))
+    model, x = model_of(data).eval(), data.modalities["words"].clone()
+    x[0, 0] = -1
+    assert model.encode([x]).mean.isfinite().all()
+    for wrong, said in ((x + 1, "tokens from 0 to 20.*encoder has 0 to 19: correct them"), (x - 1, "tokens from -2 to"),
+                        (x.float(), "stored as floats: give integers")):
+        for call in (model.encode, model.impute, lambda given: evaluation.encode_means(model, replace(
+                data, modalities={"words": given[0]}))):
+            with pytest.raises(UserError, match=said):
+                call([wrong])
+
+
+def test_labels_that_are_not_known_are_nan():
+    labels = torch.tensor([[0.0, math.nan], [1, 1]]).repeat(10, 1)
+    assert pair(labels=labels).labels.isnan().any() and pair(labels=labels > 0).labels.dtype == torch.bool
