@@ -62,7 +62,7 @@ class LatentDiffusion:
         m, d = self.centre.shape
         if z.ndim != 3 or (len(z), z.shape[-1]) != (m, d) or given.shape != z.shape[:2] or given.dtype != torch.bool:
             raise UserError(f"latents of shape {tuple(z.shape)} and `given`, {given.dtype} of shape "
-                            f"{tuple(given.shape)}: this takes (M, B, D), M = {m} and D = {d}, and bools (M, B)")
+                            f"{tuple(given.shape)}: it takes (M, B, D), M = {m} and D = {d}, and a bool tensor (M, B)")
         if self.steps < 1:
             raise UserError(f"a sampler of {self.steps} steps: set `steps` to at least 1, 30 to 50 are usual")
         z, given = z.to(self.centre), given.to(self.centre.device)
