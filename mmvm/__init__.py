@@ -5,17 +5,8 @@ from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.diffusion import LatentDiffusion, fit_latent_diffusion
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
-from mmvm.likelihoods import (
-    Bernoulli,
-    Beta,
-    Categorical,
-    Laplace,
-    NegativeBinomial,
-    Normal,
-    Poisson,
-    StudentT,
-    ZeroInflatedNegativeBinomial,
-)
+from mmvm.likelihoods import Bernoulli, Beta, Categorical, Laplace, NegativeBinomial, Normal, Poisson, StudentT
+from mmvm.likelihoods.counts import ZeroInflatedNegativeBinomial
 from mmvm.model import MultimodalVAE, fit_latent_density
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 from mmvm.pretrained import pretrained

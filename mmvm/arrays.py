@@ -71,7 +71,7 @@ def common_index(named: Mapping[str, Any]) -> Any:
         i = next((i for i, (a, b) in pairs if a != b), None)
         if i is not None:
             raise UserError(f"row {i} of {name!r} is {index[i]!r}, of {first!r} it is {frames[first][i]!r}: give all "
-                            "frames the same rows in one order, as in b = b.reindex(a.index)")
+                            "frames the same rows in one order: reindex to a.index.union(b.index), with missing='nan'")
     return frames.get(first)
 
 
@@ -121,6 +121,16 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
     if labels.ndim == 1 and names:
         _refuse_first((labels < 0) | (labels >= len(names)), f"is not from 0 to {len(names) - 1}: classes have names")
     return labels.long() if labels.ndim == 1 else labels, tuple(names)
+
+
+def check_classes(labels: Tensor, n: int | None) -> None:
+    """Raises `UserError` where labels (N,) are not classes from 0 to `n` - 1, or (N, C) not 0, 1 or NaN, not known."""
+    if labels.ndim == 1:
+        _refuse_first(labels < 0, "is below 0, and classes count from 0: drop samples without a class, or renumber")
+        _refuse_first(labels >= (n or float("inf")), f"is not below n_classes={n}: correct it, or n_classes")
+    else:
+        wrong = ((labels != 0) & (labels != 1) & ~labels.isnan()).any(1)
+        _refuse_first(wrong, "is not of 0, 1 or NaN, for not known: give a column of these a label, or (N,) classes")
 
 
 def masks(observed: Any, names: Sequence[str], n: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -136,8 +136,7 @@ class Values:
         return None
 
     def spread(self) -> tuple[float, float]:
-        """Of about `ROWS` samples, as networks see them: the mean over columns of their variance, and of their squared
-        mean, as roots."""
+        """Of about `ROWS` samples, as networks see them: roots of the columns' mean variance and mean squared mean."""
         rows = torch.nonzero(self.present)[:, 0]
         rows = rows[::-(-len(rows) // ROWS)]
         x = self.spec.prepare(self.x[rows]).flatten(1).double()

@@ -110,7 +110,12 @@ class Batch:
 
 
 def check_units(model: Any, data: "MultimodalData") -> None:
-    """Raises `UserError` where `data` was standardised by other numbers than a model's modalities."""
+    """Raises `UserError` where `data` has other modalities than a model, or was standardised by other numbers."""
+    names = [m.name for m in model.modalities]
+    shapes, others = ([tuple(m.shape) for m in specs] for specs in (model.modalities, data.specs))
+    if hasattr(model, "encode") and (names, shapes) != (data.names, others):  # a reference may read labels besides
+        raise UserError(f"the data's modalities are {data.names}, the model's {names}, of shapes {others} and {shapes}"
+                        ": give data of the same names and shapes in the same order")
     for ours, theirs in zip(model.modalities, data.specs):
         if (ours.centre, ours.spread) != (theirs.centre, theirs.spread):
             raise UserError(f"modality {ours.name!r} was standardised by other numbers than the model's: describe "
@@ -180,6 +185,7 @@ class MultimodalData(Dataset):
                 raise UserError(f"{len(self.labels)} labels for {len(self)} samples: give one label per sample")
             if self.labels.ndim == 1 and self.label_names and self.n_classes is None:
                 self.n_classes = len(self.label_names)
+            arrays.check_classes(self.labels, self.n_classes)
         self.ids = arrays.ids_of(index) if self.ids is None else list(map(str, self.ids))
         if self.ids is not None and len(self.ids) != len(self):
             raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
@@ -198,7 +204,7 @@ class MultimodalData(Dataset):
             if len(x) != len(self):
                 raise UserError(f"modality {spec.name!r} has {len(x)} samples, {self.names[0]!r} has {len(self)}: "
                                 "row i of every modality must be the same sample; mark what is absent in `observed` "
-                                "(of frames, b.reindex(a.index) makes rows of NaN, absent under missing='nan')")
+                                "(frames: reindex both to a.index.union(b.index), with missing='nan' for rows of NaN)")
 
     def _set_observed(self) -> None:
         if self.observed is None:
@@ -312,8 +318,7 @@ class MultimodalData(Dataset):
 
     def batch(self, index: Tensor) -> Batch:
         """The samples of `index` (B,), gathered at once on whichever device the data lives."""
-        return Batch([x.index_select(0, index) for x in self.modalities.values()],
-                     self.observed.index_select(1, index),
+        return Batch([x.index_select(0, index) for x in self.modalities.values()], self.observed.index_select(1, index),
                      None if self.labels is None else self.labels.index_select(0, index),
                      None if self.trust is None else self.trust.index_select(1, index))
 
@@ -351,5 +356,4 @@ class MultimodalData(Dataset):
         return replace(self, files=self.files if torch.device(device) == self.device else (),
                        modalities={name: x.to(device) for name, x in self.modalities.items()},
                        labels=None if self.labels is None else self.labels.to(device),
-                       observed=self.observed.to(device),
-                       trust=None if self.trust is None else self.trust.to(device))
+                       observed=self.observed.to(device), trust=None if self.trust is None else self.trust.to(device))

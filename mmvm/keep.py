@@ -38,8 +38,7 @@ TOLERANCE = 1e-2  # of the largest output: other machines and releases of torch 
 
 def save(model: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
     """Writes `model`, a `MultimodalVAE`, which stays as it is; with `half` its float32 weights as bfloat16, in half the
-    bytes, of which `load` makes float32 again. Raises `UserError`, before anything is written, where a part of it could
-    not be given back."""
+    bytes, of which `load` makes float32 again. Raises `UserError`, before it writes, for what cannot be kept."""
     what = "it does not run"
     try:
         made = outputs(model)
@@ -63,9 +62,8 @@ def save(model: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
                         "attributes, layers and buffers, which the constructor sets") from error
     tensors = {**{f"model.{name}": value for name, value in {**taken.tensors, **rounded}.items()},
                **{f"outputs.{i}": value for i, value in enumerate(remade)}}
-    write_safetensors(paths.home(path), tensors, {
-        "format": FORMAT, "recipe": recipe, "about": about, "versions": json.dumps(versions()), "commit": git_commit(),
-        "rounded": json.dumps(list(rounded))})
+    write_safetensors(paths.home(path), tensors, {"format": FORMAT, "recipe": recipe, "about": about, "versions":
+        json.dumps(versions()), "commit": git_commit(), "rounded": json.dumps(list(rounded))})
 
 
 def load(path: str | os.PathLike, allow: Iterable = (), kind: type[nn.Module] = nn.Module) -> Any:
@@ -304,10 +302,9 @@ def belongs(path: str, packages: Iterable[str]) -> bool:
 def _alike(a: Sequence[Tensor], b: Sequence[Tensor | None]) -> bool:
     """Whether lists of outputs are equal up to rounding."""
     return len(a) == len(b) and all(
-        y is not None and x.shape == y.shape and x.dtype == y.dtype
-        and torch.allclose(x.double(), y.double(), rtol=0, equal_nan=True,
-                           atol=TOLERANCE * float(y.double().nan_to_num(0, 0, 0).abs().max()))
-        for x, y in zip(a, b))
+        y is not None and x.shape == y.shape and x.dtype == y.dtype and torch.allclose(
+            x.double(), y.double(), rtol=0, equal_nan=True,
+            atol=TOLERANCE * float(y.double().nan_to_num(0, 0, 0).abs().max())) for x, y in zip(a, b))
 
 
 def _said(error: Exception) -> str:

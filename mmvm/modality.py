@@ -10,17 +10,8 @@ from torch import Tensor
 
 from mmvm import arrays
 from mmvm.errors import UserError
-from mmvm.likelihoods import (
-    Bernoulli,
-    Beta,
-    Categorical,
-    Laplace,
-    Likelihood,
-    NegativeBinomial,
-    Normal,
-    Poisson,
-    StudentT,
-)
+from mmvm.likelihoods import Bernoulli, Beta, Categorical, Laplace, NegativeBinomial, Normal, Poisson, StudentT
+from mmvm.likelihoods.base import Likelihood
 
 PIECE = 4_096    # rows looked at at once
 CLASSES = 50     # whole numbers below it, in one column, are taken for classes
@@ -101,6 +92,14 @@ class Modality:
             raise UserError(f"the decoder of modality {self.name!r} gives {tuple(given.shape)}, where samples of shape "
                             f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
                             f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
+
+    def check_finite(self, x: Tensor) -> None:
+        """Raises `UserError` where prepared values (B, *shape) are NaN or infinite: what comes of them would be too."""
+        if not x.isfinite().all():
+            first = int((~x.isfinite()).nonzero()[0, 0])
+            raise UserError(f"modality {self.name!r}, sample {first} of the batch holds NaN or infinity: for single "
+                            "values that are absent describe the modality with missing='nan', for whole samples use "
+                            "`observed`, mend others (mmvm.checks.check_values(data) names them)")
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""

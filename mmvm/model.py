@@ -251,14 +251,15 @@ class MultimodalVAE(nn.Module):
                                 "describes them")
         if trust is not None and trust.shape != observed.shape:
             raise UserError(f"`trust` must be of shape (M, B) = {tuple(observed.shape)}, it is {tuple(trust.shape)}")
-        if complete:
-            return Prepared(x, observed, seen, complete, trust)
         if any(mask is not None for mask in seen):  # nothing but missing entries is an absent sample
             observed = torch.stack([present if mask is None else present & mask.flatten(1).any(1)
                                     for present, mask in zip(observed, seen)])
-        # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
-        x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
-             for x_m, present in zip(x, observed)]
+        if not complete:
+            # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
+            x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
+                 for x_m, present in zip(x, observed)]
+        for modality, x_m in zip(self.modalities, () if self.training else x):  # a training looks once, at its start
+            modality.check_finite(x_m)
         return Prepared(x, observed, seen, complete, trust)
 
     def _trust(self, x: Any, trust: Any) -> Tensor | None:
@@ -294,9 +295,8 @@ class MultimodalVAE(nn.Module):
             there = torch.tensor([name in given for name in names], device=device).unsqueeze(1).expand(-1, n)
             if observed is None or observed.shape == there.shape:  # another one is refused below
                 observed = there if observed is None else observed.where(there, False)
-        return [given[m.name] if m.name in given else torch.zeros(
-            n, *m.shape, dtype=torch.long if m.likelihood.discrete else torch.float, device=device)
-            for m in self.modalities], observed
+        return [given[m.name] if m.name in given else torch.zeros(n, *m.shape, device=device, dtype=torch.long if
+                m.likelihood.discrete else torch.float) for m in self.modalities], observed
 
     def _here(self, values: Any, what: str) -> Tensor:
         return arrays.as_tensor(values, what).to(next(self.parameters()).device)

@@ -30,7 +30,7 @@ from mmvm.errors import UserError
 from mmvm.files import write_text
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import seeded
-from mmvm.training import TrainingDiverged, fit, split
+from mmvm.training import TrainingDiverged, TrainingWarning, fit, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,12 +151,22 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
 
 def best_beta(table: "pd.DataFrame", by: str = "imputation") -> float:
     """The beta of a sweep whose column `by` is best in the mean over seeds: "error", "imputation", "probe" or that of
-    one modality ("imputation/NAME"); of equals the larger, none of which a run has no number. Raises `UserError`.
+    one modality ("imputation/NAME"); of equals the larger, none of which a run has no number. A `TrainingWarning` where
+    it is the smallest or largest of several, with one to try besides. Raises `UserError`.
 
     >>> import pandas as pd
     >>> best_beta(pd.DataFrame({"beta": [0.1, 1.0], "imputation": [3.0, 2.5]}))
     1.0
     """
+    best, more = best_of(table, by)
+    if more is not None:
+        warnings.warn(f"beta {best:g} is the best by {by!r} and at an end of those that were tried: a better one may "
+                      f"lie beyond, try {more:g} too", TrainingWarning, stacklevel=2)
+    return best
+
+
+def best_of(table: "pd.DataFrame", by: str) -> tuple[float, float | None]:
+    """`best_beta`, and the next beta beyond the end of those tried that it lies at, a factor of four; None inside."""
     known = [name for name in table if name.partition("/")[0] in BETTER]
     if by not in known:
         raise UserError(f"the table has no column {by!r} to choose by: use one of {', '.join(known)}")
@@ -164,7 +174,8 @@ def best_beta(table: "pd.DataFrame", by: str = "imputation") -> float:
     if not len(means):
         raise UserError(f"no beta has a number in column {by!r} for all of its seeds: read the column `warnings`")
     means = BETTER[by.partition("/")[0]] * means
-    return float(means.index[means == means.max()].max())
+    best, tried = float(means.index[means == means.max()].max()), sorted(set(table["beta"]))
+    return best, {tried[0]: best / 4 or None, tried[-1]: 4 * best}.get(best) if len(tried) > 1 else None
 
 
 def measured(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) -> tuple[dict[str, float], list[str]]:
@@ -209,8 +220,7 @@ def _numbers(given: Any, what: str, kind: type) -> list:
 def _check_training(training: dict, objective: Any) -> None:
     wrong = [name for name in training if name not in PASSED_ON]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; the rest it sets "
-                        "itself")
+        raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; it sets the rest")
     if not isinstance(objective, str):
         raise UserError("objective must be a text, as in 'mmvm:gate=soft', of which every run makes its own: give "
                         "`build` for others")

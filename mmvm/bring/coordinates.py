@@ -26,8 +26,7 @@ def imputed(model: MultimodalVAE, data: MultimodalData, targets: str | Sequence[
     A variable is (sample, feature) of vectors, (sample, channel, row, column) of pictures, otherwise (sample, axis_1,
     ...); all axes but `sample` begin with the modality's name, NAME_feature. Coordinates: `sample` are the ids, or
     numbers; NAME_feature the features' names, where there are some; NAME_observed (sample) whether the modality was
-    there; `label` (sample) the names or numbers of the classes. Values are in the units of `model.impute`. Seeded.
-    Raises `UserError`.
+    there; `label` (sample) names or numbers of classes. Values are as of `model.impute`, seeded. Raises `UserError`.
 
     >>> mmvm.bring.imputed(model, data, "b")["b"].dims
     ('sample', 'b_feature')

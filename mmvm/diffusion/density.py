@@ -62,8 +62,7 @@ class LatentDiffusion:
         m, d = self.centre.shape
         if z.ndim != 3 or (len(z), z.shape[-1]) != (m, d) or given.shape != z.shape[:2] or given.dtype != torch.bool:
             raise UserError(f"latents of shape {tuple(z.shape)} and `given`, {given.dtype} of shape "
-                            f"{tuple(given.shape)}: this diffusion takes (M, B, D) with M = {m} and D = {d}, and a "
-                            "bool tensor (M, B)")
+                            f"{tuple(given.shape)}: it takes (M, B, D), M = {m} and D = {d}, and a bool tensor (M, B)")
         if self.steps < 1:
             raise UserError(f"a sampler of {self.steps} steps: set `steps` to at least 1, 30 to 50 are usual")
         z, given = z.to(self.centre), given.to(self.centre.device)
@@ -111,8 +110,7 @@ class LatentDiffusion:
         if not isinstance(self.network, Denoiser):
             raise UserError(f"a {type(self.network).__name__} as the network cannot be kept: save what "
                             "fit_latent_diffusion gave")
-        write_safetensors(paths.home(path), {
-            "centre": self.centre, "scale": self.scale, "losses": self.losses,
+        write_safetensors(paths.home(path), {"centre": self.centre, "scale": self.scale, "losses": self.losses,
             **{f"network.{name}": value for name, value in self.network.state_dict().items()}}, {
             "format": FORMAT, "names": json.dumps(self.names), "model": self.model, "steps": str(self.steps),
             "guidance": repr(float(self.guidance)), "versions": json.dumps(versions()), "commit": git_commit()})

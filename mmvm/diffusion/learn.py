@@ -68,12 +68,8 @@ def _check(model: MultimodalVAE, data: MultimodalData, drop: float, average: flo
             raise UserError(f"{name} must be positive, got {value}")
     if not (0 <= drop < 1 and 0 <= average < 1):
         raise UserError(f"drop={drop}, average={average}: both must be at least 0 and less than 1")
-    names = [modality.name for modality in model.modalities]
-    if names != data.names:
-        raise UserError(f"the data's modalities are {data.names}, the model's {names}: give the data that it was "
-                        "trained on")
     check_units(model, data)
-    never = [name for name, present in zip(names, data.observed) if not present.any()]
+    never = [name for name, present in zip(data.names, data.observed) if not present.any()]
     if never:
         raise UserError(f"modality {never[0]!r} is observed in no sample, so nothing is known of its latents: give "
                         "samples that have it")

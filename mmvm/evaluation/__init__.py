@@ -3,13 +3,7 @@
 from mmvm.evaluation.coherence import classifier_accuracy, coherence, summarise, train_classifier
 from mmvm.evaluation.diagnostics import diagnostics
 from mmvm.evaluation.encodings import encode_means
-from mmvm.evaluation.errors import (
-    LogLikelihood,
-    constant_error,
-    imputation_error,
-    log_likelihood,
-    reconstruction_error,
-)
+from mmvm.evaluation.errors import LogLikelihood, constant_error, imputation_error, log_likelihood, reconstruction_error
 from mmvm.evaluation.generation import generation
 from mmvm.evaluation.information import (
     Rate,

@@ -8,14 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.evaluation.encodings import (
-    BATCH,
-    check_class_labels,
-    evaluating,
-    from_each_source,
-    labels_of,
-    mean_or_nan,
-)
+from mmvm.evaluation.encodings import BATCH, check_class_labels, evaluating, from_each_source, labels_of, mean_or_nan
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import seeded
 

@@ -1,6 +1,6 @@
 """One way to walk over data with a trained model: encodings, and means over what is observed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -90,12 +90,21 @@ def labels_of(data: MultimodalData) -> Tensor:
 def check_class_labels(*sets: MultimodalData) -> None:
     if any(data.labels is None or data.labels.ndim != 1 for data in sets):
         raise UserError("probe and coherence need one class number per sample in `labels`")
+    _check_label_names(sets)
 
 
 def check_binary_labels(*sets: MultimodalData) -> None:
     if any(data.labels is None or data.labels.ndim != 2 for data in sets):
         raise UserError("these scores need labels (N, C) of zeros and ones; for one class number per sample use "
                         "mmvm.evaluation")
+    _check_label_names(sets)
+
+
+def _check_label_names(sets: Sequence[MultimodalData]) -> None:
+    named = list(dict.fromkeys(data.label_names for data in sets if data.label_names))
+    if len(named) > 1:  # one number would mean two classes
+        raise UserError(f"labels are named {', '.join(named[0])} in one set and {', '.join(named[1])} in another: make "
+                        "the test data with label_names=train.label_names, so that one number is one class")
 
 
 def mean_or_nan(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -128,8 +128,7 @@ class Normal(Likelihood):
     def log_prob(self, params: Tensor, x: Tensor, event_ndim: int, seen: Tensor | None = None) -> Tensor:
         params, x = where_seen(widen(params), x, seen)
         squared = (params - x).square()
-        return (-0.5 / self.scale**2 * sum_event(squared, event_ndim)
-                - self.floor(_count(squared, event_ndim, seen)))
+        return -0.5 / self.scale**2 * sum_event(squared, event_ndim) - self.floor(_count(squared, event_ndim, seen))
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         params = widen(params)

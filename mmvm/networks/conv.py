@@ -17,8 +17,7 @@ class ConvEncoder(nn.Module):
         self.trunk = nn.Sequential(
             nn.Conv2d(3, c, 3, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(c, 2 * c, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(),
+            nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
         )
         self.mean = nn.Linear(64 * c, latent_dim)
         self.logvar = nn.Linear(64 * c, latent_dim)

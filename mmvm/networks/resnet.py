@@ -61,8 +61,7 @@ class ResNetDecoder(nn.Module):
         self.trunk = nn.Sequential(
             ResidualBlock(4 * c, 2 * c), nn.Upsample(scale_factor=2),
             ResidualBlock(2 * c, c), nn.Upsample(scale_factor=2),
-            ResidualBlock(c, c), nn.LeakyReLU(0.2),
-            nn.Conv2d(c, 3, 3, padding=1),
+            ResidualBlock(c, c), nn.LeakyReLU(0.2), nn.Conv2d(c, 3, 3, padding=1),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -76,6 +75,5 @@ def resnet_trunk(channels: int) -> nn.Sequential:
         nn.Conv2d(3, c, 3, padding=1),
         ResidualBlock(c, c), nn.AvgPool2d(3, stride=2, padding=1),
         ResidualBlock(c, 2 * c), nn.AvgPool2d(3, stride=2, padding=1),
-        ResidualBlock(2 * c, 4 * c),
-        nn.Flatten(),
+        ResidualBlock(2 * c, 4 * c), nn.Flatten(),
     )

@@ -4,12 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvm.errors import UserError
+
 
 class TokenEncoder(nn.Module):
     """Token numbers (B, L) -> embedding, two convolutions over three tokens each, mean and maximum over the sequence ->
     mean, logvar.
 
-    n_tokens  V, numbers from 0 to V - 1; `ignore` (padding) may be any number, and is not looked at
+    n_tokens  V, numbers from 0 to V - 1, others raise `UserError`; `ignore` (padding) may be any, and is not looked at
 
     >>> tokens = torch.zeros(5, 7, dtype=torch.long)
     >>> mmvm.networks.TokenEncoder(n_tokens=10, latent_dim=8)(tokens)[0].shape
@@ -25,7 +27,13 @@ class TokenEncoder(nn.Module):
         self.logvar = nn.Linear(2 * channels, latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.is_floating_point():
+            raise UserError("tokens are stored as floats: give integers, as in x.long() or x.astype('int64')")
         gone = torch.zeros_like(x, dtype=torch.bool) if self.ignore is None else x == self.ignore
+        known = x[~gone] if not self.training else x[:0]  # a training looks once, at its start
+        if known.numel() and not 0 <= int(known.min()) <= int(known.max()) < self.n_tokens:
+            raise UserError(f"tokens from {int(known.min())} to {int(known.max())}, but the encoder has 0 to "
+                            f"{self.n_tokens - 1}: correct them, or make the model of data that have them all")
         h, seen = self.embedding(x.masked_fill(gone, self.n_tokens)).transpose(1, 2), ~gone.unsqueeze(1)
         for layer in self.trunk:
             h = F.relu(layer(h)) * seen                                              # (B, channels, L), not negative
@@ -44,9 +52,8 @@ class TokenDecoder(nn.Module):
         super().__init__()
         self.length = length
         self.project = nn.Linear(latent_dim, channels * length)
-        self.trunk = nn.Sequential(
-            nn.ReLU(), nn.Conv1d(channels, channels, 3, padding=1),
-            nn.ReLU(), nn.Conv1d(channels, n_tokens, 3, padding=1))
+        self.trunk = nn.Sequential(nn.ReLU(), nn.Conv1d(channels, channels, 3, padding=1),
+                                   nn.ReLU(), nn.Conv1d(channels, n_tokens, 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.trunk(self.project(z).view(len(z), -1, self.length))

@@ -19,7 +19,7 @@ from sklearn.isotonic import isotonic_regression
 
 from mmvm.errors import UserError
 from mmvm.objectives import Appearance, spec
-from mmvm.search import best_beta
+from mmvm.search import best_of
 from mmvm.training import PREFIX, History
 
 INK = "#333333"      # text, axes, and whatever is exact
@@ -186,7 +186,7 @@ def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
     found = {what: names for what, names in found.items() if names}
     rows = -(-len(found) // 2)
     fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.4), sharex=True, squeeze=False)
-    best, modalities = best_beta(table, by), [name.partition("/")[2] for name in found["error"]]
+    (best, _), modalities = best_of(table, by), [name.partition("/")[2] for name in found["error"]]
     for ax, (what, names) in zip(axes.flat, found.items()):
         for name in names:
             m = modalities.index(name.partition("/")[2])

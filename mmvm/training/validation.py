@@ -28,7 +28,7 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
                 PCG64(seed), so draw what else is random about the rows from another seed
 
     Modalities that are standardised keep the numbers that `data` took from all rows. Raises `UserError` where a row has
-    no group, where groups come in another order than the samples' ids, or where there are too few.
+    no group, where the index of `by` is not that of the samples, or where there are too few.
 
     >>> train, rows = split(data, by=np.arange(60) // 10, validation=0.2)
     >>> len(train), len(rows)
@@ -38,9 +38,12 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
     if isinstance(validation, bool) or not 0 < validation < (n if isinstance(validation, int) else 1):
         raise UserError(f"validation must be a share between 0 and 1, or a number of rows below {n:,}, got "
                         f"{validation}")
-    index = list(map(str, by.index)) if hasattr(by, "iloc") and data.ids else data.ids
-    if index != data.ids and set(index or ()) == set(data.ids or ()):
-        raise UserError("`by` has the samples' ids in another order: give by.loc[data.ids]")
+    rows = data.ids or list(map(str, range(n)))
+    index = list(map(str, by.index)) if hasattr(by, "iloc") and len(by) == n else rows
+    if index != rows:
+        raise UserError("`by` has the samples' ids in another order: give by.loc[data.ids]" if sorted(index) == sorted(
+            data.ids or ()) else f"the index of `by` is not the samples' {'ids' if data.ids else 'numbers, 0 to N - 1'}"
+            ": give by.loc[a.index].to_numpy(), a being the frame that has the samples' rows in their order")
     groups = np.arange(n) if by is None else np.asarray(by)
     if groups.shape != (n,):
         raise UserError(f"`by` is of shape {groups.shape}: give one group for each of the {n:,} samples")
@@ -106,8 +109,7 @@ class Validation:
 
     def check(self, train: MultimodalData, values: bool) -> None:
         """Raises `UserError` where these rows are not like those of `train`, or the name to watch is none."""
-        if self.data.names != train.names or [x.shape[1:] for x in self.data.modalities.values()] != [
-                x.shape[1:] for x in train.modalities.values()]:
+        if self.data.names != train.names:
             raise UserError(f"the validation rows have the modalities {self.data.names}, the training rows "
                             f"{train.names}: give both the same, of the same shapes")
         check_units(self.run.model, self.data)

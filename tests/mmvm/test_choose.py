@@ -97,3 +97,6 @@ def test_what_does_not_vary_is_named():
                           (Modality("a", (3,), Normal()), Modality("b", (3,), Normal())))
     with pytest.raises(UserError, match="'a' is the same in all samples"):
         suggest_weights(data, None)
+    data.modalities["a"][7, 1] = torch.nan
+    with pytest.raises(UserError, match="'a', sample .* holds NaN or infinity"):
+        suggest_weights(data, None)

@@ -1,13 +1,16 @@
 """`MultimodalData`: batches and subsets keep the modalities of a sample together, and mistakes are named."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from mmvm import evaluation, fit
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+from mmvm.model import MultimodalVAE, fit_latent_density
 
 SPECS = (Modality("image", (3, 2, 2), Laplace(), scale=1 / 255), Modality("counts", (4,), Poisson()),
          Modality("text", (5,), Categorical()))
@@ -90,8 +93,8 @@ def test_a_subset_is_a_copy():
 def test_labels_and_ids_may_be_absent_or_multiple():
     data = make(labels=None, ids=None, n_classes=None)
     assert data.batch(torch.tensor([1])).labels is None and data.subset([1, 2]).ids is None
-    many = make(labels=torch.arange(3 * N).view(N, 3)).subset([2, 1])
-    assert many.labels.tolist() == [[6, 7, 8], [3, 4, 5]]
+    many = make(labels=torch.arange(3 * N).view(N, 3) % 2).subset([2, 1])
+    assert many.labels.tolist() == [[0, 1, 0], [1, 0, 1]]
 
 
 def test_moving_keeps_everything():
@@ -131,12 +134,15 @@ ones = torch.ones
     ({"modalities": {"image": ones(N, 2, 2, 3), "counts": ones(N, 4), "text": ones(N, 5)}},
      r"'image' holds samples of shape \(2, 2, 3\).*\(3, 2, 2\): correct one"),
     ({"modalities": {"image": ones(N, 3, 2, 2), "counts": ones(N - 1, 4), "text": ones(N, 5)}},
-     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed`"),
+     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed` .*a.index.union"),
     ({"labels": torch.zeros(N + 1)}, f"{N + 1} labels for {N} samples: give one label per sample"),
     ({"observed": ones(N, 3, dtype=torch.bool)}, rf"bool tensor of shape \(M, N\) = \(3, {N}\).*\({N}, 3\)"),
     ({"observed": ones(3, N)}, r"bool tensor.*float32"),
     ({"modalities": {}, "specs": ()}, "there is no modality: give at least one"),
     ({"ids": ["a", "b"]}, f"2 ids for {N} samples: give one id per sample"),
+    ({"labels": torch.arange(N) - 1}, "label of sample 0 is below 0.*drop samples without a class"),
+    ({"n_classes": 2}, r"label of sample 2 is not below n_classes=2: correct it, or n_classes \(10 such labels\)"),
+    ({"labels": torch.eye(N) / 2}, r"label of sample 0 is not of 0, 1 or NaN.*give a column of these a label"),
 ])
 def test_pieces_that_do_not_fit_are_named(changes, message):
     with pytest.raises(UserError, match=message):
@@ -172,3 +178,71 @@ def test_an_inventory_counts_what_is_there_and_what_is_not():
     labels = torch.tensor([[1.0, 0.0], [float("nan"), 1.0], [1.0, 1.0], [0.0, 0.0]])
     data = MultimodalData({"b": torch.zeros(4, 1)}, (Modality("b", (1,), Normal()),), labels, label_names=("x", "y"))
     assert data.inventory("set")[-1] == "set, labels: x 2, y 2; 1 not known"
+
+
+# data and a model
+
+def pair(names=("a", "b"), n=20, **changes):
+    specs = tuple(Modality(name, (4,), Normal()) for name in names)
+    return MultimodalData(**{"modalities": {name: torch.randn(n, 4) for name in names}, "specs": specs,
+                             "labels": torch.arange(n) % 2, **changes})
+
+
+def model_of(data):
+    return MultimodalVAE.for_data(data, latent_dim=2, say=None)
+
+
+ENTRIES = {"fit": lambda model, data: fit(model, data, epochs=1), "shared": lambda model, data: model.shared(data),
+           "compare": lambda model, data: model.compare(data), "encode": evaluation.encode_means,
+           "reconstruct": evaluation.reconstruction_error, "impute": evaluation.imputation_error,
+           "diagnostics": evaluation.diagnostics, "density": lambda model, data: fit_latent_density(model, data, 2),
+           "probe": lambda model, data: evaluation.linear_probe(model, data, data)}
+
+
+@pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "c"), ("a", "b", "c")])
+def test_data_of_other_modalities_than_the_models_are_refused(enter, names):
+    model = model_of(pair())
+    with pytest.raises(UserError, match=r"data's modalities are .*, the model's \['a', 'b'\], of .* in the same order"):
+        enter(model, pair(names))
+
+
+def test_equal_modalities_need_not_be_the_same_objects():
+    assert evaluation.encode_means(model_of(pair()), pair()).shape == (2, 20, 2)
+
+
+@pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES)
+def test_observed_values_that_are_no_number_are_refused(enter):
+    model, data = model_of(pair()), pair()
+    data.modalities["b"][3, 1] = math.nan
+    with pytest.raises(UserError, match="'b', sample 3.* is nan|'b', sample [0-9]+ of the batch holds NaN.*missing="):
+        enter(model, data)
+    absent = pair(modalities=data.modalities, observed=torch.stack([torch.ones(20), torch.arange(20) != 3]).bool())
+    enter(model, absent)
+
+
+@pytest.mark.parametrize("call", ["encode", "impute"])
+def test_a_model_refuses_tensors_that_hold_what_is_no_number(call):
+    model, x = model_of(pair()).eval(), {"a": torch.zeros(5, 4)}
+    x["a"][2, 0] = math.inf
+    with pytest.raises(UserError, match="modality 'a', sample 2 of the batch holds NaN or infinity"):
+        getattr(model, call)(x)
+
+
+def test_tokens_that_the_model_does_not_have_are_refused():
+    words = Modality("words", (5,), Categorical(ignore=-1))
+    data = MultimodalData({"words": torch.arange(20).view(4, 5)}, (words,))
+    model, x = model_of(data).eval(), data.modalities["words"].clone()
+    x[0, 0] = -1
+    assert model.encode([x]).mean.isfinite().all()
+    for wrong, said in ((x + 1, "tokens from 0 to 20.*encoder has 0 to 19: correct them"), (x - 1, "tokens from -2 to"),
+                        (x.float(), "stored as floats: give integers")):
+        for call in (model.encode, model.impute, lambda given: evaluation.encode_means(model, replace(
+                data, modalities={"words": given[0]}))):
+            with pytest.raises(UserError, match=said):
+                call([wrong])
+
+
+def test_labels_that_are_not_known_are_nan():
+    labels = torch.tensor([[0.0, math.nan], [1, 1]]).repeat(10, 1)
+    assert pair(labels=labels).labels.isnan().any() and pair(labels=labels > 0).labels.dtype == torch.bool

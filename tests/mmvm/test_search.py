@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,7 @@ from mmvm import (
 from mmvm.errors import UserError
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.study import figures
-from mmvm.training import CHECKPOINT, TrainingInterrupted, read_history
+from mmvm.training import CHECKPOINT, TrainingInterrupted, TrainingWarning, read_history
 from mmvm.training.lock import LOCK, held
 
 BETAS, SEEDS = [0.1, 10.0], [0, 1]
@@ -237,6 +238,24 @@ CHOICE = pd.DataFrame({"beta": [0.1, 0.1, 1.0, 1.0, 2.0, 2.0], "seed": [0, 1] * 
 @pytest.mark.parametrize("by, best", [("error", 0.1), ("imputation", 2.0), ("probe", 1.0)])
 def test_the_best_is_by_the_mean_over_seeds(by, best):
     assert best_beta(CHOICE, by) == best
+
+
+@pytest.mark.parametrize("by, kept, more", [("error", slice(None), "0.025"), ("imputation", slice(None), "8"),
+                                            ("probe", slice(None), None), ("error", slice(0, 2), None),
+                                            ("imputation", slice(0, 4), "4")])
+def test_a_best_beta_at_an_end_of_those_tried_names_the_next(by, kept, more):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        best_beta(CHOICE[kept], by)
+    assert [w.category for w in said] == [TrainingWarning] * (more is not None)
+    assert more is None or str(said[0].message).endswith(f"a better one may lie beyond, try {more} too")
+
+
+def test_a_best_beta_among_others_is_said_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert best_beta(CHOICE.assign(imputation=[5.0, 4, 1, 1, 2, 2])) == 1.0
+        assert best_beta(CHOICE.assign(beta=CHOICE["beta"] - 0.1, error=CHOICE["error"]), "error") == 0.0
 
 
 @pytest.mark.parametrize("by", ["rate/a", "seed", "loss"])

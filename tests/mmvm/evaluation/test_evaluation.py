@@ -18,7 +18,7 @@ from torch import nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import encodings
+from mmvm.evaluation import encodings, multilabel
 from mmvm.evaluation.coherence import classifier_accuracy, coherence, summarise, train_classifier
 from mmvm.evaluation.encodings import encode_means
 from mmvm.evaluation.errors import constant_error, imputation_error, log_likelihood, reconstruction_error
@@ -267,6 +267,15 @@ def test_probe_and_coherence_need_class_numbers(labels):
     for call in (lambda: linear_probe(mlp_model(), data, data), lambda: coherence(mlp_model(), data, CLASSIFIERS)):
         with pytest.raises(UserError, match="need one class number per sample in `labels`"):
             call()
+
+
+@pytest.mark.parametrize("labels, probe", [(torch.arange(N) % C, linear_probe),
+                                           (torch.ones(N, C), multilabel.linear_probe)])
+def test_probes_refuse_labels_that_mean_other_classes_in_the_test_data(labels, probe):
+    train = make_data(labels=labels, label_names=("u", "v", "w"))
+    with pytest.raises(UserError, match="u, v, w in one set and v, u, w in another: make .*label_names=train"):
+        probe(mlp_model(), train, make_data(labels=labels, label_names=("v", "u", "w")))
+    encodings.check_class_labels(*[make_data(label_names=names) for names in [(), ("u", "v", "w"), ("u", "v", "w")]])
 
 
 def test_probe_names_the_modality_without_enough_samples():

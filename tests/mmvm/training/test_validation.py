@@ -45,6 +45,16 @@ def test_groups_in_another_order_than_the_samples_are_refused():
     assert not set(groups[train.ids]) & set(groups[rows.ids])
 
 
+@pytest.mark.parametrize("ids", [None, [f"p{i}" for i in range(67)] + ["q"]])
+def test_groups_with_the_index_of_other_rows_are_refused(ids):
+    data = make_data(ids=ids)
+    groups = pd.Series(np.arange(68) // 4, index=ids and [f"p{i}" for i in range(68)])
+    said = "numbers, 0 to N - 1" if ids is None else "ids"
+    with pytest.raises(UserError, match=f"index of `by` is not the samples' {said}: give by.loc"):
+        split(data, by=groups.sample(frac=1, random_state=0))
+    assert len(split(data, by=groups.to_numpy())[0]) + len(split(data, by=groups.tolist())[1]) == 68
+
+
 def make_model(beta=0.5):
     torch.manual_seed(0)
     return MultimodalVAE(SPECS, [MLPEncoder(s.shape, 2, (8,)) for s in SPECS],
