@@ -111,14 +111,13 @@ class Batch:
 
 def check_units(model: Any, data: "MultimodalData") -> None:
     """Raises `UserError` where `data` has other modalities than a model, or was standardised by other numbers."""
-    names = [m.name for m in model.modalities]
-    shapes, others = ([tuple(m.shape) for m in specs] for specs in (model.modalities, data.specs))
-    if hasattr(model, "encode") and (names, shapes) != (data.names, others):  # a reference may read labels besides
-        raise UserError(f"the data's modalities are {data.names}, the model's {names}, of shapes {others} and {shapes}"
-                        ": give data of the same names and shapes in the same order")
-    for ours, theirs in zip(model.modalities, data.specs):
-        if (ours.centre, ours.spread) != (theirs.centre, theirs.spread):
-            raise UserError(f"modality {ours.name!r} was standardised by other numbers than the model's: describe "
+    ours, theirs = ({m.name: tuple(m.shape) for m in specs} for specs in (model.modalities, data.specs))
+    if hasattr(model, "encode") and [*ours.items()] != [*theirs.items()]:  # a reference may read labels besides
+        raise UserError(f"the data's modalities are {theirs}, the model's {ours}: give data of the same names and "
+                        "shapes in the same order")
+    for m, given in zip(model.modalities, data.specs):
+        if (m.centre, m.spread) != (given.centre, given.spread):
+            raise UserError(f"modality {m.name!r} was standardised by other numbers than the model's: describe "
                             "these data as the training data, MultimodalData(arrays, model.modalities)")
 
 

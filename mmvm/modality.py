@@ -97,9 +97,8 @@ class Modality:
         """Raises `UserError` where prepared values (B, *shape) are NaN or infinite: what comes of them would be too."""
         if not x.isfinite().all():
             first = int((~x.isfinite()).nonzero()[0, 0])
-            raise UserError(f"modality {self.name!r}, sample {first} of the batch holds NaN or infinity: for single "
-                            "values that are absent describe the modality with missing='nan', for whole samples use "
-                            "`observed`, mend others (mmvm.checks.check_values(data) names them)")
+            raise UserError(f"modality {self.name!r}, sample {first} of the batch holds NaN or infinity: say what is "
+                            "absent by missing='nan' or `observed`, mend the rest (mmvm.checks.check_values names it)")
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""

@@ -26,8 +26,7 @@ def shared(model: Any, data: MultimodalData, how: str = "mixture", seed: int = 0
     "mixture"    mean and variance of the mixture h(z | X) of those observed, with the objective's weights, 1/M without
                  a gate: where they disagree, the variance says so
     "draw"       a draw from h as the mean, and the width of the posterior that it was drawn from
-    "precision"  the normalised product of the posteriors, of Laplaces that of Gaussians of their mean and variance: a
-                 precision-weighted mean that gets narrower with every modality, right or not
+    "precision"  the posteriors' normalised product (Laplaces taken for Gaussians): narrower with each, right or not
 
     Meaningful where the modalities share one latent space; independent VAEs do not, and of MMVAE+ it is the shared
     part alone. Raises `UserError`.

@@ -33,11 +33,11 @@ def imputed(model: MultimodalVAE, data: MultimodalData, targets: str | Sequence[
     """
     library = needs("xarray", "xarray")
     check_units(model, data)
-    pieces = []
+    pieces, variables = [], {}
     with evaluating(model, seed) as device:
         for batch in data.batches(BATCH):
-            pieces.append(model.impute([x.to(device) for x in batch.x], batch.observed.to(device), targets))
-    variables = {}
+            pieces.append(model.impute([x.to(device) for x in batch.x], batch.observed.to(device), targets,
+                                       trust=batch.trust))
     coordinates: dict[str, Any] = {"sample": list(data.ids or range(len(data)))}
     for spec, observed in zip(data.specs, data.observed.cpu()):
         if spec.name not in pieces[0]:

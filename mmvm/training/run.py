@@ -232,10 +232,9 @@ class Run:
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         # a line of an epoch that the checkpoint does not have yet will be written again
         self.history.epochs = [row for row in read_history(self.out) if row["epoch"] <= self.epoch]
-        last = self.history.epochs[-1]["epoch"] if self.history.epochs else 0
-        if last != self.epoch:  # patience and `best` would be of another run
-            raise UserError(f"{self.out / HISTORY} ends at epoch {last}, its checkpoint at {self.epoch}: restore the "
-                            "file, choose another folder, or delete this one to start over")
+        if max((row["epoch"] for row in self.history.epochs), default=0) != self.epoch:  # patience would start anew
+            raise UserError(f"{self.out / HISTORY} ends before its checkpoint, which is of epoch {self.epoch}: restore "
+                            "the file, choose another folder, or delete this one to start over")
         if self.ranks.rank == 0:
             write_text(self.out / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history.epochs))
 

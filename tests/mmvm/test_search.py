@@ -133,6 +133,7 @@ def test_a_probe_that_cannot_be_is_a_sentence_of_the_row():
     assert np.isnan(found["probe"][0]) and "at least two classes" in found["warnings"][0]
 
 
+@pytest.mark.filterwarnings("ignore:beta .* is the best")  # of an end, here on purpose
 def test_a_run_that_diverges_leaves_the_others_alone(table):
     found = sweep(DATA, BETAS, SEEDS, build=broken, **HOW)
     same(found[:2].drop(columns=["epoch"]), table[:2].drop(columns=["epoch"]))
@@ -235,6 +236,7 @@ CHOICE = pd.DataFrame({"beta": [0.1, 0.1, 1.0, 1.0, 2.0, 2.0], "seed": [0, 1] * 
                        "rate/a": [3.0, 3, 2, 2, 1, 1], "warnings": ""})
 
 
+@pytest.mark.filterwarnings("ignore:beta .* is the best")  # of an end, here on purpose
 @pytest.mark.parametrize("by, best", [("error", 0.1), ("imputation", 2.0), ("probe", 1.0)])
 def test_the_best_is_by_the_mean_over_seeds(by, best):
     assert best_beta(CHOICE, by) == best
@@ -296,6 +298,7 @@ def test_files_are_not_sent_to_workers(tmp_path):
         sweep(data, [1.0], build=build, workers=2, **HOW)
 
 
+@pytest.mark.filterwarnings("ignore:beta .* is the best")  # of an end, here on purpose
 def test_the_figure_has_a_panel_per_quantity_and_marks_the_best(table):
     fig = figures.sweep(table, by="probe")
     assert [ax.get_ylabel().split(" (")[0] for ax in fig.axes] == ["reconstruction error", "imputation error",

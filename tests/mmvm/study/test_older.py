@@ -17,7 +17,7 @@ BEFORE = json.loads((Path(__file__).parent / "rows_of_2522493.json").read_text()
 @pytest.mark.parametrize("name", BEFORE)
 def test_no_value_seed_date_or_count_of_the_committed_rows_changed(name):
     """Of all rows made before methods became texts, every column but `method` and `run` is what it was; there was no
-    column `data` then."""
+    column `data` then. Those of the X-rays were replaced since, by rows of other phantoms."""
     with open(results_root() / name, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["commit"] in BEFORE[name]["commits"]]
     lines = sorted("\t".join(value for column, value in row.items() if column not in ("method", "run", "data"))

@@ -430,7 +430,7 @@ def test_a_history_that_lacks_epochs_of_the_checkpoint_is_named(kept, tmp_path, 
     path = tmp_path / HISTORY
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:kept])) if kept else path.unlink()
-    with pytest.raises(UserError, match=f"^{path} ends at epoch {kept}, its checkpoint at 2: restore the file, choose"):
+    with pytest.raises(UserError, match=f"^{path} ends before its checkpoint, which is of epoch 2: restore"):
         train(out=tmp_path)
     path.write_text("".join(lines))
     assert_same(train(out=tmp_path), whole)
