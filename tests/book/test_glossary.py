@@ -17,7 +17,7 @@ CHAPTERS = [name for name in notebooks.chapters() if name != "intro"]
 # words of other meanings, too: how often a unit fires, how fast one learns
 AMBIGUOUS = {"rate": {"cost", "hippocampus"}}
 # headings, tables, code, formulas, other roles and links: no place for a link of this kind
-NO_PROSE = re.compile(r"^```(?!\{admonition\}|\{margin\}).+?^```|^#.*?$|^\|.*?$|^\(.*?\)=$|^`{3}.*?$|^:{3}.*?$"
+NO_PROSE = re.compile(r"^```(?!\{admonition\}|\{margin\}).+?^```|^#.*?$|^\|.*?$|^\([\w-]+\)=$|^`{3}.*?$|^:{3}.*?$"
                       r"|^:class:.*?$|\{[a-z:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|`[^`]*`|<[^>]+>|\$[^$]*\$",
                       re.DOTALL | re.MULTILINE)
 
