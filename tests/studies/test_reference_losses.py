@@ -1,5 +1,6 @@
 """The first three losses of every study with every method are those of commit 2522493, in float32 on one thread; those
-of the pools, of the peers and of the autoencoder, which came later, are of the commits that brought them.
+of the pools, of the peers and of the autoencoder, which came later, are of the commits that brought them. The phantoms
+of mimic-cxr were repaired in commit 0bf89ad, so its losses are of the code of that commit.
 
 Bit for bit where torch and the processor's name are those of the recording and OMP_NUM_THREADS is 1, as `make test-all`
 sets; of mimic-cxr to a millionth, since that name stands for several generations, on which the updates of its networks
