@@ -71,7 +71,7 @@ def common_index(named: Mapping[str, Any]) -> Any:
         i = next((i for i, (a, b) in pairs if a != b), None)
         if i is not None:
             raise UserError(f"row {i} of {name!r} is {index[i]!r}, of {first!r} it is {frames[first][i]!r}: give all "
-                            "frames the same rows in one order: reindex to a.index.union(b.index), with missing='nan'")
+                            "frames the same rows in one order, b.loc[a.index], or reindex to a.index.union(b.index)")
     return frames.get(first)
 
 

@@ -30,7 +30,7 @@ class TokenEncoder(nn.Module):
         if x.is_floating_point():
             raise UserError("tokens are stored as floats: give integers, as in x.long() or x.astype('int64')")
         gone = torch.zeros_like(x, dtype=torch.bool) if self.ignore is None else x == self.ignore
-        known = x[~gone] if not self.training else x[:0]  # a training looks once, at its start
+        known = x[:0] if self.training and x.is_cuda else x[~gone]  # a training on a GPU would wait for every look
         if known.numel() and not 0 <= int(known.min()) <= int(known.max()) < self.n_tokens:
             raise UserError(f"tokens from {int(known.min())} to {int(known.max())}, but the encoder has 0 to "
                             f"{self.n_tokens - 1}: correct them, or make the model of data that have them all")

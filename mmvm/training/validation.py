@@ -41,8 +41,8 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
     rows = data.ids or list(map(str, range(n)))
     index = list(map(str, by.index)) if hasattr(by, "iloc") and len(by) == n else rows
     if index != rows:
-        raise UserError("the index of `by` is not the samples' ids in their order: give by.loc[data.ids]" if data.ids
-                        else "the index of `by` is not 0 to N - 1, the samples': give by.to_numpy() in their order")
+        raise UserError("the index of `by` is not that of the samples in their order: give by.loc[data.ids], or where "
+                        "its rows are in that order by.to_numpy()")
     groups = np.arange(n) if by is None else np.asarray(by)
     if groups.shape != (n,):
         raise UserError(f"`by` is of shape {groups.shape}: give one group for each of the {n:,} samples")
