@@ -114,7 +114,7 @@ def test_columns_in_another_order_are_refused():
                                      {"observed": {"b": pd.Series(True, index=[*INDEX[:4], *INDEX[:3:-1]])}},
                                      {"trust": pd.DataFrame({"b": 1.0}, index=[*INDEX[:4], *INDEX[:3:-1]])}])
 def test_rows_in_another_order_are_refused_with_the_first(changes):
-    said = "row 4 of '(b|labels|observed of b|trust)' is 'cell 5', of 'a' it is 'cell 4': .*b.loc.a.index., or reindex to"
+    said = "row 4 of '(b|labels|observed of b|trust)' is 'cell 5', of 'a' it is 'cell 4': .*b.loc.a.index., or reindex"
     with pytest.raises(UserError, match=said):
         make(frame(), **changes)
 
