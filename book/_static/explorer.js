@@ -151,7 +151,11 @@
       if (!shown.length) return svg;
       const log = state.axis === "beta" && shown.every((point) => point.x > 0);
       const scale = log ? Math.log10 : (value) => value;
-      const span = (low, high) => { const rim = (high - low || Math.abs(high) || 1) * .06; return [low - rim, high + rim]; };
+      const span = (low, high) => {
+        const size = Math.max(Math.abs(low), Math.abs(high)) || 1;
+        const rim = (high - low > 1e-9 * size ? high - low : size) * .06;  // means of equal values differ by rounding
+        return [low - rim, high + rim];
+      };
       const xs = shown.map((point) => scale(point.x));
       const [x0, x1] = span(Math.min(...xs), Math.max(...xs));
       const [y0, y1] = span(Math.min(...shown.map((point) => point.mean - (point.sd ?? 0))),

@@ -12,7 +12,8 @@ from mmvm.study import results
 PAGE = "book/scoreboard.html"
 SETTINGS = 10
 # of one method and beta these profiles have runs of several kinds, which the page tells apart by a note
-SEVERAL = {("hippocampus", "control"), ("polymnist_search", "search")}
+SEVERAL = {("hippocampus", "control"), ("polymnist_search", "search"), *[(name, name) for name in (
+    "ablations", "ablations_translated")]}
 POINTS = """() => [...document.querySelectorAll("#explorer svg [data-mean]")].map(point => [
     Number(point.dataset.mean), point.dataset.sd === "" ? null : Number(point.dataset.sd), Number(point.dataset.x),
     Number(point.dataset.seeds)])"""
