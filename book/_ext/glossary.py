@@ -1,7 +1,8 @@
 """Definitions beside their terms: what book/glossary.md says goes with each page that links to it.
 
 The links are Sphinx's own ({term}) and work without a script and in print. A page carries the definitions of its terms
-as JSON, so that glossary.js shows them without a network and from the disk.
+as JSON, so that glossary.js shows them without a network and from the disk. Where only definitions have formulas, the page
+says where MathJax lies: it is loaded with the first of them that is seen, and not with the page (1.2 MB).
 """
 
 import json
@@ -29,15 +30,17 @@ def carry(app: Sphinx, pagename: str, templatename: str, context: dict, doctree:
     if pagename == PAGE or not places:
         return
     own = {place: item for place, item in definitions(app).items() if place in places}
-    if any(True for item in own.values() for _ in item.findall(nodes.math)):
-        app.env.get_domain("math").data["has_equations"][pagename] = True  # so the page loads MathJax
+    late = ""
+    if not app.env.get_domain("math").has_equations(pagename) and any(
+            True for item in own.values() for _ in item.findall(nodes.math)):
+        late = f' data-mathjax="{context["pathto"]("_static/" + app.config.mathjax_path, resource=True)}"'
     # no "</" within: it would end the script
     said = json.dumps({place: "".join(app.builder.render_partial(child)["fragment"] for child in item.children)
                        for place, item in own.items()}, ensure_ascii=False).replace("</", "<\\/")
-    context["body"] += f'<script type="application/json" id="glossary-definitions">{said}</script>'
+    context["body"] += f'<script type="application/json" id="glossary-definitions"{late}>{said}</script>'
     app.add_js_file("glossary.js", loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict:
-    app.connect("html-page-context", carry, priority=400)  # before Sphinx decides on MathJax
+    app.connect("html-page-context", carry)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,7 +8,7 @@
     if (!data) return;
     const said = JSON.parse(data.textContent);
     const box = document.createElement("div");
-    let owner = null, leaving = 0;
+    let owner = null, leaving = 0, loading = null;
 
     box.id = "glossary-box";
     box.setAttribute("role", "tooltip");
@@ -30,6 +30,17 @@
         box.hidden = true;
     }
 
+    function mathjax() {  // where the page has no formula of its own, it comes with the first definition that has
+        loading ??= window.MathJax ? Promise.resolve() : new Promise(resolve => {
+            window.MathJax = {startup: {typeset: false}};
+            const script = document.createElement("script");
+            script.src = data.dataset.mathjax;
+            script.onload = resolve;  // without it the definition is read with its formulas as TeX
+            document.head.append(script);
+        });
+        return loading.then(() => window.MathJax.startup?.promise);  // else still loading: it sets the box with the page
+    }
+
     async function show(link, definition) {
         clearTimeout(leaving);
         if (owner === link) return;
@@ -39,8 +50,9 @@
         box.hidden = false;
         link.setAttribute("aria-describedby", box.id);
         place();
-        if (box.querySelector(".math") && window.MathJax?.typesetPromise) {
-            await window.MathJax.startup.promise;
+        if (box.querySelector(".math")) {
+            await mathjax();
+            if (owner !== link || !window.MathJax.typesetPromise) return;
             await window.MathJax.typesetPromise([box]);
             if (owner === link) place();
         }
