@@ -136,7 +136,7 @@ class MimicCXR(Study):
             return super().build_model(data)
         with torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
-            return Supervised(data.specs, [self._classifier(data) for _ in data.specs])
+            return Supervised(with_labels(data).specs, [self._classifier(data) for _ in data.specs])
 
     def fit(self, model, train: ChestXrays, on_epoch=None, validation: ChestXrays | None = None) -> training.History:
         """As everywhere; what its networks and probes cannot be fitted to is refused before the training."""

@@ -35,7 +35,8 @@ def with_labels(data: MultimodalData) -> MultimodalData:
 
 class Supervised(nn.Module):
     """M classifiers x_m -> logits (B, C) that share nothing but the loop: the loss of a sample is the sum over its
-    views of their `label_terms`, and Adam treats every weight alone."""
+    views of their `label_terms`, and Adam treats every weight alone. `modalities` are those of `with_labels`: the M
+    views, then the labels."""
 
     def __init__(self, modalities: Sequence[Modality], classifiers: Sequence[nn.Module]):
         super().__init__()

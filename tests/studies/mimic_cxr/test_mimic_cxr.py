@@ -192,7 +192,7 @@ def test_constant_imputation_is_the_median_image():
 def test_supervised_loss_is_the_sum_over_views_that_are_there():
     data = supervised.with_labels(patterns(12, single=True, unknown=True))
     assert data.names == [*VIEWS, "labels"] and data.observed[2].all()
-    model = supervised.Supervised(data.specs[:2], [XrayClassifier(14, 2, 64) for _ in VIEWS]).eval()
+    model = supervised.Supervised(data.specs, [XrayClassifier(14, 2, 64) for _ in VIEWS]).eval()
     terms = model(list(data.modalities.values()), data.observed)
     logits = torch.stack([classifier(data.modalities[view] / 255) for classifier, view in zip(model.encoders, VIEWS)])
     expected = torch.stack([multilabel.label_terms(own, data.labels) for own in logits]) * data.observed[:2]
