@@ -1,8 +1,8 @@
 """Definitions beside their terms: what book/glossary.md says goes with each page that links to it.
 
 The links are Sphinx's own ({term}) and work without a script and in print. A page carries the definitions of its terms
-as JSON, so that glossary.js shows them without a network and from the disk. Where only definitions have formulas, the page
-says where MathJax lies: it is loaded with the first of them that is seen, and not with the page (1.2 MB).
+as JSON, so that glossary.js shows them without a network and from the disk. Where only definitions have formulas, the
+page says where MathJax lies: it is loaded with the first of them that is seen, and not with the page (1.2 MB).
 """
 
 import json
