@@ -12,7 +12,7 @@ from mmvm.study.figures import INK, MUTED, SMALLEST, WIDTH, fraction, label_pane
 
 UNTRAINED = "untrained"  # as a method: encoders before their first update, which are no run
 WARM = "beta_updates"  # in the note of a run whose beta rises from 0
-SIZE_COLOURS = {64: "#CC79A7", 128: "#D55E00", 256: "#009E73", 512: "#0072B2"}
+SIZE_COLOURS = {64: "#E8A9C9", 128: "#C9479B", 256: "#84258C", 512: "#3B0F57"}  # none of the modalities'
 SHADES = {"probe": ("probe of the latent", 1.0), "shown": ("seen in its picture", 0.6),
           "imputed": ("seen in imputed ones", 0.3)}
 PAPERS_UPDATES = 117_000  # 500 epochs of 60,000 tuples in batches of 256 (paper, appendix B.4)
@@ -80,7 +80,7 @@ def same_but(board: pd.DataFrame, run: str, beta: float, warm: int = 0) -> str:
 
 
 def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
-    """Left: probe over updates of every run of MMVM, before them that of untrained encoders, the best one's line drawn
+    """Left: probe over updates of every run of MMVM, at the edge that of untrained encoders, the best one's line drawn
     on, and the paper's number; beside it what modalities know and what their decoders show, of the run with the best
     probe and of the same at beta `less`."""
     board = runs(rows)
@@ -96,17 +96,18 @@ def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
               linestyle=":")
     left.plot(PAPERS_UPDATES, paper, "*", color=INK, markersize=9, clip_on=False)
     bare = floors(rows, "probe_curve")
-    start = min(curve(rows, run).index[0] for run in board.index) / 8
-    for i, (size, probe) in enumerate(bare.items()):  # numbers on both sides in turn: neighbours would touch
-        left.plot([start, 2 * start], [probe, probe], color=SIZE_COLOURS[size], linewidth=2.5, solid_capstyle="butt")
-        left.annotate(f"{size}", ((1 + i % 2) * start, probe), (8 * (i % 2) - 4, 0), textcoords="offset points",
-                      ha=("right", "left")[i % 2], va="center", fontsize=SMALLEST, color=SIZE_COLOURS[size])
-    left.annotate("untrained\nof D =", (1.4 * start, bare.max()), (0, 8), textcoords="offset points", ha="center",
-                  fontsize=SMALLEST, color=MUTED)
+    for size, probe in bare.items():
+        left.plot([0, 0.06], [probe, probe], color=SIZE_COLOURS[size], linewidth=2.5, solid_capstyle="butt",
+                  transform=left.get_yaxis_transform())
+        left.annotate(f"{size}", (0.06, probe), (3, 0), xycoords=left.get_yaxis_transform(),
+                      textcoords="offset points", va="center", fontsize=SMALLEST, color=SIZE_COLOURS[size])
+    left.annotate("untrained, of D =", (0.02, bare.min()), (0, -13), xycoords=left.get_yaxis_transform(),
+                  textcoords="offset points", fontsize=SMALLEST, color=MUTED)
     left.annotate("paper", (PAPERS_UPDATES, paper), (-6, 0), textcoords="offset points", ha="right", va="center",
                   fontsize=SMALLEST, color=INK)
-    left.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
-    left.set(xscale="log", xlim=(start / 3, None), ylim=(0, 1), xlabel="updates", ylabel="linear probe, accuracy")
+    first = min(curve(rows, run).index[0] for run in board.index)
+    left.set(xscale="log", xlim=(first / 3.5, 1.25 * PAPERS_UPDATES), ylim=(0.22, 1), xlabel="updates",
+             ylabel="linear probe, accuracy")
     kinds = {"β from 0 to 1": {"linestyle": "--"}, "β from 0 to 4": {"linestyle": "--", "marker": "."},
              "β below 1": {"linewidth": 0.8, "marker": "."}}
     left.legend([plt.Line2D([], [], color=INK, **how) for how in kinds.values()], list(kinds), fontsize=SMALLEST,
