@@ -19,6 +19,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "pools": ("beyond",), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("polymnist",),
+         "polymnist_grid": ("intro", "polymnist"),
          "hippocampus_long": ("hippocampus",),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
          "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),

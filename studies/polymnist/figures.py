@@ -53,10 +53,10 @@ def latent_maps(means: dict[str, np.ndarray], labels: np.ndarray, names: list[st
     return fig
 
 
-def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, chance: float) -> plt.Figure:
-    """Probe accuracy, mean over modalities, and reconstruction error against updates, a line per method; columns
-    method, source (updates), value."""
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
+def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, floor: float, limits: tuple[float, float]) -> plt.Figure:
+    """Probe accuracy within `limits`, mean over modalities, and reconstruction error against updates, a line per
+    method; columns method, source (updates), value; dotted: a probe that is no merit, `floor`."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
     for ax, rows, label in zip(axes, (probe, error), ("linear probe, accuracy", "reconstruction error, nats")):
         for method in [method for method in METHOD_NAMES if method in set(rows["method"])]:
             own = rows[rows["method"] == method]
@@ -64,8 +64,8 @@ def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, chance: float) -> 
             ax.plot(line.index, line, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], markersize=3,
                     label=METHOD_NAMES[method])
         ax.set(xlabel="updates", ylabel=label)
-    axes[0].axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
-    axes[0].set_ylim(0, 1)
+    axes[0].axhline(floor, color=MUTED, linewidth=0.8, linestyle=":")
+    axes[0].set_ylim(limits)
     for ax in axes:
         label_lines(ax)
     label_panels(axes, ["(a) Probe", "(b) Reconstruction error"])

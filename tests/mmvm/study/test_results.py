@@ -430,7 +430,7 @@ OWN_METRICS["hippocampus_information"] = OWN_METRICS["hippocampus"] | KEPT
 MODALITIES["validation"] = "|".join(MODALITIES[name] for name in ("polymnist", "cub", "mimic-cxr"))
 OWN_METRICS["validation"] = {prefix + name for name in METRICS | OWN_METRICS["cub"] | OWN_METRICS["mimic-cxr"]
                              for prefix in ("", PREFIX)}
-for _name in ("ablations", "ablations_translated", "information", "information_translated"):
+for _name in ("ablations", "ablations_translated", "information", "information_translated", "polymnist_grid"):
     MODALITIES[_name] = MODALITIES["polymnist"]
     OWN_METRICS[_name] = KEPT | {f"{metric}_clean" for metric in ("probe", "coherence", "imputation",
                                                                  "classifier_distance")} | {"gate_first_lies"}

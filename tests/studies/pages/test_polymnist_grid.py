@@ -1,0 +1,35 @@
+"""The board of the methods on translated digits: what it averages, its order, and what the page shows of it."""
+
+import pandas as pd
+import pytest
+
+from studies.pages import polymnist_grid as grid
+
+
+def run_of(name: str, method: str, probe: float, seed: int = 0, beta: float = 1.0) -> list[dict]:
+    base = {"experiment": "polymnist", "profile": "grid", "run": name, "method": method, "beta": beta, "seed": seed,
+            "source": "", "updates": 10}
+    rows = [{**base, "metric": "probe", "target": target, "value": probe + move}
+            for target, move in (("m0", 0.1), ("m1", 0.0), ("m2", -0.1), ("mean", 0.0))]
+    rows += [{**base, "metric": "imputation", "source": s, "target": t, "value": 100.0 if s == t else 900.0}
+             for s in ("m0", "m1", "m2") for t in ("m0", "m1", "m2")]
+    return [*rows, *({**base, "metric": metric, "target": target, "value": value} for metric, target, value in (
+        ("coherence", "self", 0.8), ("coherence", "cross", 0.2), ("latent_information", "mean", 12.34),
+        ("imputation", "cross", 900.0), ("reconstruction", "sum", 400.0), ("probe_curve", "mean", 0.0)))]
+
+
+def test_a_board_is_means_over_seeds_with_the_highest_probe_first():
+    rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, seed=1), *run_of("c", "moe", 0.9),
+                         *run_of("d", "mmvm", 0.3, beta=4.0)])
+    found = grid.board(rows)
+    assert list(found.index) == [("moe", 1.0), ("mmvm", 1.0), ("mmvm", 4.0)] and found["seeds"].tolist() == [1, 2, 1]
+    line = found.loc[("mmvm", 1.0)]
+    assert line["probe"] == pytest.approx(0.6) and line["m2"] == pytest.approx(0.5)
+    assert line["own error"] == 300 and line["training's error"] == 400  # three modalities from their own latents
+    assert line[["self", "cross", "nats", "imputation"]].tolist() == [0.8, 0.2, 12.34, 900.0]
+
+
+def test_the_table_names_methods_and_rounds():
+    shown = grid.table(grid.board(pd.DataFrame(run_of("a", "mmvm", 0.5))))
+    assert shown.loc["MMVM", ["probe", "m0", "nats of a latent", "own error", "imputed pictures"]].tolist() == [
+        "0.50", "0.60", "12.3", "300", "0.20"]
