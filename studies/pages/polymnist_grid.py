@@ -5,6 +5,7 @@ import pandas as pd
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES
 
+VARIATIONAL = "mmvm:bound=variational"
 # of a board: metric and target of the rows
 COLUMNS = {"probe": ("probe", "mean"), "m0": ("probe", "m0"), "m1": ("probe", "m1"), "m2": ("probe", "m2"),
            "self": ("coherence", "self"), "cross": ("coherence", "cross"), "nats": ("latent_information", "mean"),
@@ -30,5 +31,6 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     found = found.droplevel("beta")
     digits = {"nats": "{:.1f}", **{name: "{:,.0f}" for name in ("own error", "training's error", "imputation")}}
     shown = pd.DataFrame({name: found[name].map(digits.get(name, "{:.2f}").format) for name in COLUMNS})
-    return shown.rename(index=METHOD_NAMES, columns={"self": "own pictures", "cross": "imputed pictures",
-                                                     "nats": "nats of a latent", "imputation": "error of an imputation"})
+    return shown.rename(index={**METHOD_NAMES, VARIATIONAL: "MMVM, variational bound"}, columns={
+        "self": "own pictures", "cross": "imputed pictures", "nats": "nats of a latent",
+        "imputation": "error of an imputation"})
