@@ -36,8 +36,8 @@ def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, 
                             "animals, in one order, in classes=[...]")
         odor = np.array([known.index(one) for one in told])
     if not (np.isfinite([before, after, bin_ms]).all() and bin_ms > 0):
-        raise UserError(f"{name}: before={before} and after={after} s in bins of {bin_ms} ms: give numbers, and bins of "
-                        "more than 0 ms")
+        raise UserError(f"{name}: before={before} and after={after} s in bins of {bin_ms} ms: give numbers, and bins "
+                        "of more than 0 ms")
     first, last = (int(round(seconds * 1000 / bin_ms, 6)) for seconds in (before, after))
     if first < 0 or first + last < 1 or not len(units) or times.ndim != 1 or not np.isfinite(times).all():
         raise UserError(f"{name}: {len(units)} units, {times.size} events, before={before} and after={after} s in bins "

@@ -284,10 +284,10 @@ def test_impossible_sessions(sessions):
                        (Session(good.spikes, good.odor[1:]), "49 labels"),
                        (Session(good.spikes, good.odor, correct=np.ones(3)), "3 entries of `correct`"),
                        (Session(good.spikes, good.odor, correct=["False"] * 50), "`correct` of trial 0 is False: give"),
-                       (Session(good.spikes, good.odor, correct=[1.0, np.nan] * 25), "`correct` of trial 1 is nan: give"),
-                       (Session(good.spikes, good.odor, in_sequence=[1, 2] * 25), "`in_sequence` of trial 1 is 2: give"),
+                       (Session(good.spikes, good.odor, correct=[1.0, np.nan] * 25), "`correct` of trial 1 is nan"),
+                       (Session(good.spikes, good.odor, in_sequence=[1, 2] * 25), "`in_sequence` of trial 1 is 2"),
                        (Session(good.spikes, good.odor, correct=np.ones((50, 2))), "100 entries of `correct`"),
-                       (Session(good.spikes, good.odor, position=[1, np.nan] * 25), "`position` of trial 1 is nan: give"),
+                       (Session(good.spikes, good.odor, position=[1, np.nan] * 25), "`position` of trial 1 is nan"),
                        (Session(good.spikes, good.odor, start=400), "start=400"),
                        (Session(good.spikes, good.odor, start=395), "a window needs 10")):
         with pytest.raises(UserError, match=words):

@@ -88,7 +88,8 @@ def test_decoders_start_at_the_means_of_what_was_observed():
     random = np.random.default_rng(0)
     few = random.poisson(1.0, (8, 3, 25))
     few[0] = 100
-    sessions = {"Ann": Session(random.poisson(1.0, (40, 3, 25)), np.arange(40) % 2), "Bob": Session(few, np.arange(8) % 2)}
+    sessions = {"Ann": Session(random.poisson(1.0, (40, 3, 25)), np.arange(40) % 2),
+                "Bob": Session(few, np.arange(8) % 2)}
     p = Hippocampus(odors="AB", unequal="missing", fold=0, **{**TINY, "n_modalities": 2, "n_folds": 4})
     for fold in range(4):
         train = replace(p, fold=fold).cut(sessions, "train")
