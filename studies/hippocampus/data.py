@@ -106,8 +106,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     likelihood     "squared_error": of count / 10, as in the paper: Normal with variance 1/2, whose -log p is the
                    squared error plus a constant; "poisson": of counts
 
-    Stored are spikes per bin, (N, units, window), as uint8 where they are whole numbers below 256; zeros where an
-    animal has no trial in the tuple.
+    Stored are spikes per bin, (N, units, window), uint8 where whole and below 256; 0 where there is no trial.
     """
     _check(split, SPLITS, "split")
     _check(pairing, PAIRINGS, "pairing")
