@@ -10,10 +10,12 @@ the means (M, N, 2) as float16. The recordings themselves are not in it.
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from mmvm import evaluation, paths
+from mmvm.files import write_atomically
 from mmvm.study import results
 from studies.hippocampus.study import Hippocampus
 
@@ -38,6 +40,11 @@ def latents(profile: str, root: str) -> dict[str, np.ndarray]:
     return found
 
 
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with open(path, "wb") as file:  # of a name, NumPy would make another one that ends in .npz
+        np.savez_compressed(file, **arrays)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the runs behind the figures again and keeps their latents.")
     parser.add_argument("--mice", help="folder of the mice; without it theirs stay as they are")
@@ -48,7 +55,7 @@ def main() -> None:
     for name, (profile, root) in sets.items():
         kept = {key: value for key, value in kept.items() if not key.startswith(f"{name}/")}
         kept |= {f"{name}/{key}": value for key, value in latents(profile, root).items()}
-    np.savez_compressed(path, **kept)
+    write_atomically(path, lambda temporary: _save(temporary, kept))
     print(f"{path.relative_to(paths.REPOSITORY)}: {path.stat().st_size / 1000:.0f} KB")
 
 

@@ -25,12 +25,12 @@ def main(path: str) -> None:
         if not run.table.exists():
             continue
         rows, said = results.read(run.table), words(run)
-        lacking = rows[(rows["run"] == run.parameters.run_hash()) & (rows["profile"] == run.parameters.profile)
-                       & ~rows["note"].map(lambda note, said=said: note.split("; ")[0] == said)]
-        if len(lacking):
-            results.append(lacking.assign(note=[f"{said}; {note}".removesuffix("; ") for note in lacking["note"]]),
-                           run.table)
-            print(f"{run.parameters.out}: {len(lacking)} rows say {said}")
+        own = rows[(rows["run"] == run.parameters.run_hash()) & (rows["profile"] == run.parameters.profile)]
+        lacking = ~own["note"].map(lambda note, said=said: note.split("; ")[0] == said).astype(bool)
+        if lacking.any():  # all rows of the run are written: `append` replaces a metric as a whole
+            results.append(own.assign(note=own["note"].where(~lacking, [
+                f"{said}; {note}".removesuffix("; ") for note in own["note"]])), run.table)
+            print(f"{run.parameters.out}: {int(lacking.sum())} rows say {said}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 For each run's folder, on its test split (the profile `search` measures on validation tuples):
 
-latent_information  per modality, what a latent tells of its image, `DiagonalGaussian.information` over all D, in nats
+latent_information  per modality, what a latent tells of its image, `DiagonalGaussian.information` over all D, in nats;
+                    and their mean
 latent_dimensions   per modality, dimensions that tell at least 0.1 nats
 latent_correlation  per pair, the largest |correlation| of one dimension of two modalities' means
 probe_transfer      [source, target], the probe fitted to the source's means, tested on the target's
@@ -54,6 +55,7 @@ def measure(model: MultimodalVAE, train: MultimodalData, test: MultimodalData) -
     z = q.mean - q.mean.mean(1, keepdim=True)
     z = z / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
     found = [("latent_information", "", name, float(nats.sum())) for name, nats in zip(names, information)]
+    found += [("latent_information", "", "mean", float(information.sum(-1).mean()))]  # or the run's own would be lost
     found += [("latent_dimensions", "", name, float((nats >= LEAST).sum())) for name, nats in zip(names, information)]
     found += [("latent_correlation", names[a], names[b], float((z[a] * z[b]).sum(0).abs().max()))
               for a in range(len(names)) for b in range(a)]

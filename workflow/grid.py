@@ -123,7 +123,9 @@ def collect(files: Iterable[str], table: Path) -> str:
     lines, names, collected = [], set(), set()
     for file in files:
         rows = results.read(file)
-        everything = results.append(_new(rows, table), table)
+        # the whole of a metric of which a row is new; the others keep the notes that they have in the table
+        measured = pd.MultiIndex.from_frame(rows[results.KEY[:4]])
+        everything = results.append(rows[measured.isin(measured[rows.index.isin(_new(rows, table).index)])], table)
         lines.append(f"{len(rows)} rows of {file}")
         collected |= set(rows["run"])
         names |= set(rows[NAME].itertuples(index=False, name=None))

@@ -154,9 +154,10 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
     history = history if isinstance(history, History) else History(history)
     known = [name for name in dict.fromkeys(name for row in history.epochs for name in row)]
     names = list(names) or [name for name in known if name in ("loss", "regulariser") or name.startswith("log_like")]
-    for name in names:
+    for name in names or ["loss"]:
         if name not in known:
-            raise UserError(f"the history has no column {name!r} to draw: choose from {', '.join(known)}")
+            choices = ", ".join(known) or "none, there is no epoch: train first"
+            raise UserError(f"the history has no column {name!r} to draw: choose from {choices}")
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.2 * rows + 0.5), squeeze=False)

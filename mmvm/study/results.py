@@ -65,10 +65,9 @@ def provenance(device: torch.device) -> dict:
 
 
 def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
-    """Adds rows to a csv file (made if absent), in place of older rows of the same run and metric; returns the file.
-
-    Several processes may append to one file. Raises `UserError` for rows with missing or unknown columns, or without
-    a value.
+    """Adds rows to a csv file (made if absent), in place of all older rows of the same run and metric: give a metric as
+    a whole. Returns the file as `read` does. Several processes may append to one file. Raises `UserError` for rows with
+    missing or unknown columns, or without a value.
 
     >>> rows = mmvm.study.run(Toy(epochs=1)).rows
     >>> len(mmvm.study.results.append(rows, folder / "results.csv")) == len(rows)
@@ -86,11 +85,13 @@ def append(rows: list[dict] | pd.DataFrame, path: str | os.PathLike) -> pd.DataF
     path.parent.mkdir(parents=True, exist_ok=True)
     with in_turn_at(path.parent):  # the file itself is replaced as a whole
         old = read(path) if path.exists() else new.iloc[:0]
+        # what the new rows have no number of any more would else stay as if it were theirs
+        old = old[~pd.MultiIndex.from_frame(old[KEY[:4]]).isin(pd.MultiIndex.from_frame(new[KEY[:4]]))]
         table = pd.concat([old, new]) if len(old) else new
         table = table.drop_duplicates(KEY, keep="last").sort_values(
             ["experiment", "profile", "method", "beta", "seed", "run", "metric"], kind="stable")
         write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    return table.reset_index(drop=True)
+        return read(path)
 
 
 def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
@@ -102,9 +103,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
     >>> mmvm.study.results.read(folder / "results.csv")["beta"].unique()
     array([1.])
     """
-    path = Path(name_or_path)
-    if path.suffix != ".csv":
-        path = paths.results_root() / f"{name_or_path}.csv"
+    path = Path(name_or_path) if str(name_or_path).endswith(".csv") else paths.results_root() / f"{name_or_path}.csv"
     if not path.is_file():
         raise UserError(f"there are no results {path}: the committed ones are {', '.join(available()) or 'none'}; of a "
                         "run, name its results.csv")
@@ -119,8 +118,7 @@ def read(name_or_path: str | os.PathLike) -> pd.DataFrame:
             raise UserError(f"{path}, line {number} has {len(line)} fields instead of {len(header)}: delete the line "
                             "and run it again, or restore the file")
     table = _filled(pd.DataFrame(lines, columns=header, dtype=str))
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}: {RESTORE}")
     for name in ("experiment", "metric", "run"):
         _refuse(path, table[name], table[name] == "", "a name")
@@ -164,6 +162,7 @@ def per_run(table: pd.DataFrame) -> pd.DataFrame:
     True
     """
     averages = table[(table["source"] == "") & table["target"].isin(AVERAGES)]
+    averages = averages.assign(seconds=averages.groupby(["profile", "run"])["seconds"].transform("last"))
     column = averages["metric"].where(averages["target"].isin(["mean", "sum"]),
                                       averages["metric"] + " " + averages["target"])
     settings = ["profile", "method", "beta", "seed", "run", "epochs", "updates", "seconds"]
@@ -197,9 +196,8 @@ def scoreboard(table: pd.DataFrame, metrics: list[str], target: str = "mean") ->
 def _one_length(table: pd.DataFrame) -> pd.DataFrame:
     """With the most updates of its seeds for each run that stopped early."""
     stopped = table["run"].isin(table.loc[table["metric"] == "best_epoch", "run"]).to_numpy()
-    keys = [table["profile"], table["method"], table["beta"]]
-    most = table["updates"].where(stopped).groupby(keys).transform("max")
-    return table.assign(updates=most.where(stopped, table["updates"]).astype(int))
+    most = table.assign(updates=table["updates"].where(stopped)).groupby(["profile", "method", "beta"])["updates"]
+    return table.assign(updates=most.transform("max").where(stopped, table["updates"]).astype(int))
 
 
 def with_own_error(table: pd.DataFrame) -> pd.DataFrame:

@@ -149,10 +149,9 @@ class Study(Parameters):
         rate: float | Schedule = self.learning_rate
         settings = self.choice("optimizer")[1]
         rows: dict[str, Any] = {}
-        patience = settings["patience"]
         if self.n_validation:
             rows = {"validation": self.data("validation") if validation is None else validation,
-                    "patience": patience or None, "watch": settings["watch"]}
+                    "patience": settings["patience"] or None, "watch": settings["watch"]}
         if settings["decay"] == "cosine":
             updates = self.epochs * (len(train) // min(self.batch_size, len(train)))
             rate = Schedule(self.learning_rate, 0.0, updates, "cosine")
@@ -162,7 +161,7 @@ class Study(Parameters):
                                out=self.folder(), config=self.config(), on_epoch=on_epoch, **rows)
         trained = history.epochs[-1]["epoch"] if history.epochs else 0
         # rows of such a model would claim what no run did
-        if trained > self.epochs or trained < self.epochs and not patience:
+        if trained > self.epochs or trained < self.epochs and not settings["patience"]:
             raise UserError(f"{paths.placed(self.out) / training.HISTORY} ends at epoch {trained}, the run asks for "
                             f"{self.epochs}: raise epochs, choose another folder, or start over (--fresh)")
         return history
@@ -209,13 +208,15 @@ class Study(Parameters):
             note = metrics.notes.get(metric, "")
             rows += [{"metric": metric, "source": s, "target": t, "value": float(v), "note": note}
                      for s, t, v in _entries(metric, values, names) if not math.isnan(v)]
-        for name, value in history.epochs[-1].items():
-            if name.startswith("gate_"):  # over the last epoch
+        best = history.best if self.choice("optimizer")[1]["patience"] else None
+        kept = [row for row in history.epochs if row["epoch"] == best] or history.epochs
+        for name, value in kept[-1].items():
+            if name.startswith("gate_"):  # over the epoch whose weights are measured
                 metric, _, m = name.partition("/")
                 rows.append({"metric": metric, "source": "", "target": names[int(m)] if m else "mean", "value": value,
                              "note": ""})
-        if self.choice("optimizer")[1]["patience"] and history.best:
-            rows.append({"metric": "best_epoch", "source": "", "target": "mean", "value": history.best, "note": ""})
+        if best:
+            rows.append({"metric": "best_epoch", "source": "", "target": "mean", "value": best, "note": ""})
         for row in history.epochs:
             for name, value in row.items():
                 if name.startswith("curve/"):

@@ -126,7 +126,7 @@ def _numbers(path: Path, images: dict[int, str], low: int, high: int) -> np.ndar
         if not _whole(value) or not low <= int(value) <= high:
             what = f"gives image {number} the value {value!r}" if value else f"has no row for image {number}"
             raise UserError(f"{path} {what} ({images[number]}), a number from {low} to {high} was expected: restore "
-                            "restore the file from CUB_200_2011.tgz")
+                            "the file from CUB_200_2011.tgz")
     return np.array([int(values[number]) for number in images])
 
 

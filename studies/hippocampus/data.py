@@ -53,7 +53,8 @@ class Windows(MultimodalData):
 
     trials   (M, N) row of each animal's session, -1 where the animal has no trial in the tuple
     window   (N,)   number of the window in its trial
-    position (M, N) place of each animal's trial in its sequence; None where not every session says it
+    position (M, N) place of each animal's trial in its sequence, 0 where it has none in the tuple; None where not every
+             session says it
     sources  folder of each session's files, empty for arrays
     """
 
@@ -105,7 +106,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     likelihood     "squared_error": of count / 10, as in the paper: Normal with variance 1/2, whose -log p is the
                    squared error plus a constant; "poisson": of counts
 
-    Stored are spikes per bin, (N, units, window), as uint8 where they are whole numbers below 256.
+    Stored are spikes per bin, (N, units, window), uint8 where whole and below 256; 0 where there is no trial.
     """
     _check(split, SPLITS, "split")
     _check(pairing, PAIRINGS, "pairing")
@@ -133,6 +134,7 @@ def from_sessions(sessions: Mapping[str, Session], split: str, *, window: int = 
     modalities, specs = {}, []
     for name, rows in zip(sessions, trials):
         chosen = cut[name][np.maximum(rows, 0)]                                     # (tuples, windows, units, window)
+        chosen[rows < 0] = 0  # not row 0 of the session, which may be a test trial
         modalities[name] = torch.from_numpy(np.ascontiguousarray(chosen.reshape(-1, *chosen.shape[2:])))
         specs.append(_modality(name, modalities[name], likelihood))
     per_window = np.repeat(trials, n, axis=1)
@@ -158,7 +160,7 @@ def _classes(odors) -> list[int]:
 def _modality(name: str, counts: torch.Tensor, likelihood: str) -> Modality:
     if likelihood == "squared_error":
         return Modality(name, tuple(counts.shape[1:]), Normal(0.5**0.5), scale=1 / SAMPLES_PER_BIN)
-    if counts.is_floating_point():
+    if counts.is_floating_point() and (counts != counts.round()).any():  # counts from 256 on are stored as floats
         raise UserError(f"{name} holds amounts that are no whole numbers: a Poisson likelihood is of counts, use "
                         "likelihood='squared_error'")
     return Modality(name, tuple(counts.shape[1:]), Poisson())
@@ -187,7 +189,7 @@ def check(root: str | os.PathLike | None = None, *, animals: Sequence[str] | str
     for name, session in sessions.items():
         trials, units, bins = session.spikes.shape
         own = ", ".join(f"{LETTERS[odor]} {n}" for odor, n in enumerate(counts[name]) if n)
-        whole = "counts" if stored_counts(session.spikes).dtype == np.uint8 else "amounts, no counts"
+        whole = "counts" if (session.spikes == np.rint(session.spikes)).all() else "amounts, no counts"
         report.append(f"{name}: {trials} trials, {units} units, {bins} bins, windows from bin {session.start}; "
                       f"{whole}, {session.spikes.sum():,.0f} in all, {session.spikes.mean():.4f} per bin; odors {own}; "
                       f"{int(session.correct.sum())} correct, {int(session.in_sequence.sum())} in sequence")
@@ -268,7 +270,8 @@ def _positions(places: list, trials: np.ndarray) -> Tensor | None:
     """Places in the sequence (M, N) of the trials (M, N); None where a session does not say them."""
     if any(place is None for place in places):
         return None
-    return torch.from_numpy(np.stack([np.asarray(place)[np.maximum(rows, 0)] for place, rows in zip(places, trials)]))
+    return torch.from_numpy(np.stack([np.where(rows < 0, 0, np.asarray(place)[np.maximum(rows, 0)])
+                                      for place, rows in zip(places, trials)]))
 
 
 def _check(value: str, choices: tuple[str, ...], name: str) -> None:

@@ -80,7 +80,8 @@ def unit_by_odor(session, unit: int, odors: Mapping[str, int], length: int = 25,
                   transform=left.get_yaxis_transform())
         first += len(spikes)
         rate = (1000 / session.bin_ms if known else 1) * (spikes.mean(0) if len(spikes) else spikes.sum(0))
-        right.plot(time(np.arange(bins.start, bins.stop)), np.convolve(rate, np.ones(smooth) / smooth, mode="same"),
+        over, there = (np.convolve(x, np.ones(smooth), mode="same") for x in (rate, np.ones(len(rate))))
+        right.plot(time(np.arange(bins.start, bins.stop)), over / there,  # at the edges of the bins that there are
                    color=colour, label=name, linewidth=1.4)
     for ax in (left, right):
         ax.axvspan(time(session.start), time(min(session.start + length, session.spikes.shape[2])), color=SHADE,

@@ -29,9 +29,9 @@ class Session:
     spikes       (trials, units, bins) spikes per bin, of any number type; other amounts that are not negative (calcium
                  events) work too. Arrays, lists and tensors
     odor         (trials,) class numbers from 0
-    correct      (trials,) bool or None
-    in_sequence  (trials,) bool or None
-    position     (trials,) place of the trial in its sequence, or None
+    correct      (trials,) bool, or 1 and 0, or None
+    in_sequence  (trials,) likewise
+    position     (trials,) place of the trial in its sequence, finite, or None
     start        first bin of the first window
     source       folder of the files, for who reads them
     entry        bin of the event, for figures; None: not known, and time is counted in bins
@@ -83,8 +83,16 @@ def check_session(session: Session, name: str, source: str | None = None) -> Non
                             f"({int(wrong.sum())} such values), spike counts are not: leave out that trial or unit")
     for what in ("correct", "in_sequence", "position"):
         values = getattr(session, what)
-        if values is not None and len(values) != len(spikes):
-            raise UserError(f"{where}: {len(spikes)} trials, but {len(values)} entries of `{what}`: give one per trial")
+        if values is None:
+            continue
+        if values.ndim != 1 or len(values) != len(spikes):
+            raise UserError(f"{where}: {len(spikes)} trials, but {values.size} entries of `{what}`: give one per trial")
+        known = np.isfinite if what == "position" else lambda x: (x == 0) | (x == 1)
+        wrong = ~known(values) if values.dtype.kind in "biuf" else np.ones(len(values), dtype=bool)
+        if wrong.any():  # as truth values the text "False" and NaN would count as true
+            cure = "a number" if what == "position" else "true or false, or 1 or 0,"
+            raise UserError(f"{where}: `{what}` of trial {wrong.argmax()} is {values[wrong.argmax()]}: give {cure} for "
+                            "every trial, or leave it out")
     if not isinstance(session.start, int | np.integer) or not 0 <= session.start < spikes.shape[2]:
         raise UserError(f"{where}: start={session.start} is no bin of {spikes.shape[2]}: correct it")
 

@@ -35,6 +35,9 @@ def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, 
             raise UserError(f"{name}: odor {strange[0]!r} is none of {', '.join(known)}: name all classes of all "
                             "animals, in one order, in classes=[...]")
         odor = np.array([known.index(one) for one in told])
+    if not (np.isfinite([before, after, bin_ms]).all() and bin_ms > 0):
+        raise UserError(f"{name}: before={before} and after={after} s in bins of {bin_ms} ms: give numbers, and bins "
+                        "of more than 0 ms")
     first, last = (int(round(seconds * 1000 / bin_ms, 6)) for seconds in (before, after))
     if first < 0 or first + last < 1 or not len(units) or times.ndim != 1 or not np.isfinite(times).all():
         raise UserError(f"{name}: {len(units)} units, {times.size} events, before={before} and after={after} s in bins "
@@ -43,8 +46,9 @@ def from_spike_times(units: Mapping, times: Sequence[float], odor: Sequence, *, 
     spikes = []
     for unit in units:
         train = np.asarray(getattr(units[unit], "t", units[unit]), dtype=float)
-        if train.ndim != 1 or (np.diff(train) < 0).any():
-            raise UserError(f"{name}, unit {unit}: spike times must be one ascending row of seconds: sort them")
+        if train.ndim != 1 or not np.isfinite(train).all() or (np.diff(train) < 0).any():
+            raise UserError(f"{name}, unit {unit}: spike times must be one ascending row of seconds: sort them, and "
+                            "leave out NaN")
         spikes.append(np.diff(np.searchsorted(train, edges), axis=1))
     session = Session(np.stack(spikes, 1), odor, **{"start": first, "entry": first, "bin_ms": bin_ms, **fields})
     check_session(session, name)

@@ -104,7 +104,7 @@ class Hippocampus(Study):
 
     def cut(self, sessions: dict[str, Session], split: str) -> Windows:
         """The windows of any sessions, as these parameters ask for them. Validation windows are those of whole trials:
-        neighbouring windows overlap."""
+        neighbouring windows overlap. Raises `UserError` where what is measured after the training could not be."""
         bins = {name: value for name, value in self.choice("windows")[1].items() if name != "start"}
         data = hippocampus.from_sessions(
             sessions, "in_sample" if self.in_sample else "test" if split == "test" else "train", **bins,
@@ -113,18 +113,35 @@ class Hippocampus(Study):
             shuffle_odors=self.shuffle_odors, n_folds=self.n_folds,
             fold=self.fold if self.fold >= 0 else self.seed % self.n_folds, seed=self.data_seed,
             likelihood=self.likelihood)
-        if split == "test" and self.information:  # what could not be measured after the training is refused before
-            seen = data.observed.long()
-            pairs, least = seen @ seen.T, 4 * self.latent_dim
-            if ((pairs > 0) & (pairs < least)).any():
-                raise UserError(f"information takes {least} test windows at latent_dim={self.latent_dim}, two animals "
-                                f"have {int(pairs[pairs > 0].min())}: lower latent_dim, stride or n_folds")
-        return data if split == "test" else self.part(data, split, hippocampus.trial_numbers(data))
+        data = data if split == "test" else self.part(data, split, hippocampus.trial_numbers(data))
+        self._check_measurable(data, split)
+        return data
+
+    def _check_measurable(self, data: Windows, split: str) -> None:
+        """What could not be measured after the training is refused before: an animal without windows of this split (or,
+        in training, of two odors), and for `information` pairs of animals with too few."""
+        for name, seen in zip(data.names, data.observed):
+            n, wanted = len(data.labels[seen].unique()), 2 if split == "train" else 1
+            if n < wanted:
+                fold = self.fold if self.fold >= 0 else self.seed % self.n_folds
+                raise UserError(f"{name} has {split} windows of {n} odors in fold {fold} of {self.n_folds}, {wanted} "
+                                "needed: leave the animal out, use unequal=min, or choose another fold or n_folds")
+        if not self.information or split == "train":
+            return
+        seen, width = data.observed.long(), self.latent_dim
+        pairs, per_trial = (seen @ seen.T).fill_diagonal_(0), len(data.window.unique())
+        halves = pairs // per_trial // 2 * per_trial  # the smaller one: whole trials are in one half
+        few = (pairs > 0) & ((pairs < 4 * width) | (halves < 2 * width))
+        if few.any():
+            cure = "n_folds" if split == "test" else "n_folds, or raise n_validation"
+            raise UserError(f"information takes {4 * width} {split} windows at latent_dim={width}, two animals have "
+                            f"{int(pairs[few].min())}, and {int(halves[few].min())} in half of the trials, which takes "
+                            f"{2 * width}: lower latent_dim, stride or {cure}")
 
     def build_networks(self, data):
         encoders, decoders, options = [], [], self.choice("network")[1]
-        for spec, x in zip(data.specs, data.modalities.values()):
-            mean = x.float().mean((0, 2)).unsqueeze(-1)  # (units, 1) per bin, as stored
+        for spec, x, seen in zip(data.specs, data.modalities.values(), data.observed):
+            mean = x[seen].float().mean((0, 2)).unsqueeze(-1)  # (units, 1) per bin, as stored
             start_at = (mean + 1e-3).log() if self.likelihood == "poisson" else mean * spec.scale
             encoders.append(SpikeEncoder(spec.shape, self.latent_dim, options["width"],
                                          options["input_scale"] / spec.scale, options["dropout"],
@@ -228,7 +245,7 @@ class Hippocampus(Study):
     def known(self, train: Windows, test: Windows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What is known of the windows, of training and test: odor (N,), time (N,), the number of the window in its
         trial, position (M, N) in the sequence where all sessions say it, and state_1 and state_2 (M, N) of simulated
-        rats. Without what does not differ."""
+        rats. Without what does not differ in an animal's own windows."""
         found = {"odor": (train.labels.numpy(), test.labels.numpy()),
                  "time": (train.window.numpy(), test.window.numpy())}
         if train.position is not None and test.position is not None:
@@ -236,4 +253,5 @@ class Hippocampus(Study):
         for own, own_test in filter(None, [self._truth(train, test).get("state")]):
             found |= {f"state_{number + 1}": (own[..., number], own_test[..., number]) for number in range(2)}
         return {name: both for name, both in found.items()
-                if all(len(np.unique(rows)) > 1 for part in both for rows in np.atleast_2d(part))}
+                if all(len(np.unique(rows[seen])) > 1 for part, data in zip(both, (train, test))
+                       for rows, seen in zip(np.broadcast_to(part, data.observed.shape), data.observed.numpy()))}

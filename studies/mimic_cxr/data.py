@@ -84,6 +84,7 @@ class ChestXrays(MultimodalData):
             labels=None if self.labels is None else self.labels.index_select(0, there),
             observed=self.observed.index_select(1, there),
             ids=None if self.ids is None else [self.ids[i] for i in index.tolist()],
+            trust=None if self.trust is None else self.trust.index_select(1, there),
             subject=None if self.subject is None else self.subject[index])
 
 

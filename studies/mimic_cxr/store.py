@@ -116,10 +116,11 @@ class Store:
             found = read_array(self.path, mmap_mode="c")
         except UserError:
             found = read_array(self.path, mmap_mode="r")
-        if found.dtype != np.uint8 or found.shape != (len(self.rows), 1, self.size, self.size):
+        shape = (1, self.size, self.size)
+        if found.dtype != np.uint8 or found.shape[1:] != shape or len(found) < len(self.rows):
             raise UserError(f"{self.path} holds {found.dtype} of shape {found.shape}, its rows are {len(self.rows)}: "
                             f"delete the folder {self.path.parent} and prepare again")
-        return found
+        return found[:len(self.rows)]  # room for more where a kill came before the table that names it, in `extend`
 
     # writing, under the lock -----------------------------------------------------------------------------------------
 

@@ -37,13 +37,17 @@ from studies.polymnist.released import digit_of, is_released, read_released, rel
 
 __all__ = ["check", "factors", "load"]
 
+SHARED = ("validation tuples of this layout are other tuples, but not of other handwriting: nearly all their digits "
+          "are in training tuples too, and no file says which. Only what is built from the MNIST files keeps them "
+          "apart; test tuples are of other digits in both layouts")
+
 
 def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, shift=1.0, backgrounds=None, seed=0,
          n=None, held_out=False, download=False) -> MultimodalData:
     """PolyMNIST as modalities m0, m1, ..., each (N, 3, 28, 28) uint8, with labels (N,) int64.
 
     split         "train" (60,000 tuples), "test" (10,000), or "validation" (5,000, made of the last digits of the
-                  training files alone)
+                  training files alone; of the released layout the last 5,000 training tuples, see `SHARED`)
     root          folder with `mnist/` and `backgrounds/`, by default the one that ships; in the absence of
                   `backgrounds/` the photos that ship are used. A folder of the released layout
                   (`train/m0/<i>.<digit>.png`, ...) is read as it is: rows pair by the number i, in numeric
@@ -60,7 +64,8 @@ def load(split, root=None, *, n_modalities=5, translated=True, scale=0.75, shift
     n             only this many tuples: rows drawn at random with the same seed, in random order, so that
                   n = 200 begins with n = 100 and all are rows of the full set, which is in MNIST's own order.
                   `ids` ("train/123") name the rows
-    held_out      True: "train" without the digits of "validation" (55,000 tuples)
+    held_out      True: "train" without the digits of "validation" (55,000 tuples); of the released layout without its
+                  tuples, whose handwritten digits other training tuples show too
     download      True: fetch MNIST with torchvision into `root/mnist` where it is absent
 
     Raises `UserError` for unknown options and for absent, cut or inconsistent files, with file, row and cure.
@@ -149,6 +154,7 @@ def check(root: str | os.PathLike | None = None, *, n_modalities: int | None = N
                     backgrounds=backgrounds, seed=seed, n=min(n or whole, whole) if whole > 0 else None,
                     held_out=held_out)
         report += data.inventory(split if len(data) == whole else f"{split}, {len(data):,} of {whole:,}")
+        report += [SHARED] * (released and split == "train")
     return report
 
 

@@ -1,6 +1,7 @@
 """PolyMNIST: M pictures of the same digit on M backgrounds (paper, section 5.1)."""
 
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -12,7 +13,7 @@ from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths, tr
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import frechet
-from mmvm.evaluation.encodings import BATCH
+from mmvm.evaluation.encodings import BATCH, some_rows
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import evaluating
@@ -24,6 +25,7 @@ from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
 from studies.polymnist.corrupted import KINDS, clean, corrupt, corrupted_modality, trusted
 from studies.polymnist.fid import fid, joint_fid
+from studies.polymnist.mnist import N_CLASSES
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 from studies.polymnist.released import is_released
 from studies.polymnist.variety import factor_spread
@@ -32,6 +34,7 @@ MIXTURE = (Option("components", 20, "Gaussians, all modalities' latents pooled",
 DIFFUSION = (Option("updates", 5_000, "of its training", at_least=1),
              Option("width", 512, "of its residual network", at_least=1))
 DENSITIES = {"none": (), "prior": (), "mixture": MIXTURE, "diffusion": DIFFUSION, "both": (*MIXTURE, *DIFFUSION)}
+GIVEN = "given"  # stands for any path in a run's hash
 PAPERS_CLASSIFIER = {"batch_size": 256, "learning_rate": 1e-3}  # appendix B.4
 
 
@@ -51,7 +54,7 @@ class PolyMNIST(Study):
     learning_rate: float = parameter(2e-3, "Adam; paper: 5e-4", positive=True)
     epochs: int = parameter(4, "passes over the training tuples; paper: 500", at_least=1)
     curve_every: int = parameter(0, "epochs between two points of the learning curve; 0: none", at_least=0)
-    n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3")
+    n_modalities: int = parameter(3, "first M of the five backgrounds; paper: 3", at_least=1)
     translated: bool = parameter(False, "small digits at random positions; paper: True")
     scale: float = parameter(0.75, "size of a translated digit in 28 pixels; paper: 0.75")
     shift: float = parameter(1.0, "how far a translated digit moves, of the room it has; 0: it stands in the middle",
@@ -93,24 +96,31 @@ class PolyMNIST(Study):
         if told.get("known") and told.get("trust"):
             raise UserError("what is known to lie counts as missing and needs no trust: leave known or trust out")
         self._check_information()
-        if self.density == "prior" and self.objective.partition(":")[0] == "mmvm":
-            raise UserError("the MMVM VAE has no prior to sample from: use density=mixture, diffusion or both")
+        if self.density == "prior" and _refuses(self.build_objective().prior_latents, 1, self.n_modalities,
+                                                self.latent_dim):
+            raise UserError(f"{self.objective} has no prior to sample from: use density=mixture, diffusion or both")
         if self.density != "none" and (self.corrupted != "none" or self.n_modalities < 2):
             raise UserError("what a density generates is measured on tuples of two honest pictures or more: leave "
                             "density or corrupted out, and set n_modalities to 2 or more")
 
     def _check_information(self) -> None:
         """What could not be measured after the training is refused before."""
-        m = self.n_modalities
+        m, rows = self.n_modalities, {"test": self.n_test, **({"validation": self.n_validation} if self.n_validation
+                                                              else {})}
         honest = 1.0 if self.corrupted == "none" else (m - 2) / m  # share of the tuples in which neither of two lies
         least = int(6 * self.latent_dim / honest) if honest else 0
-        if self.information and self.n_test < least:
-            raise UserError(f"information takes {least} test tuples at latent_dim={self.latent_dim}, n_test is "
-                            f"{self.n_test}: raise it, or lower latent_dim")
+        for split, n in rows.items():
+            if self.information and n < least:
+                raise UserError(f"information takes {least} {split} tuples at latent_dim={self.latent_dim}, n_{split} "
+                                f"is {n}: raise it, or lower latent_dim")
+            if self.density != "none" and n <= N_CLASSES:
+                raise UserError(f"what a density generates is compared with how {split} tuples of one digit differ, "
+                                f"n_{split} is {n}: raise it to {N_CLASSES + 1} or more, then two show the same digit")
 
     def data(self, split: str) -> MultimodalData:
         """`n_train` tuples of the training or `n_test` of the test set. Validation tuples are made of digits that no
-        training tuple shows: a digit is in several tuples."""
+        training tuple shows: a digit is in several tuples. Not so of the released layout, whose files do not say which
+        digit a picture was made of: there most digits of validation tuples are in training tuples too."""
         split, made = self._made(split)
         data = polymnist.load(split, **made)
         kind, options = self.choice("corrupted")
@@ -149,7 +159,22 @@ class PolyMNIST(Study):
         if "trust" in model.objective.needs and train.trust is None:
             raise UserError("weights=given has to be told which picture lies: set corrupted to noise:trust=true, "
                             "swap:trust=true or blank:trust=true")
+        self._check_fitted(train)
         return super().fit(model, train, on_epoch, validation)
+
+    def _check_fitted(self, train: MultimodalData) -> None:
+        """`UserError` where the rows that probes and densities are fitted to are too few."""
+        rows = some_rows(len(train), self.n_probe, self.data_seed)
+        honest = train if self.corrupted == "none" else clean(train, self.data_seed)
+        for name, seen in zip(train.names, honest.observed[:, rows]):
+            n, digits = int(seen.sum()), len(train.labels[rows][seen].unique())
+            if digits < 2 or self.information and n < 10:
+                raise UserError(f"the probe of {name} would be fitted to {n} pictures of {digits} digits, it needs two "
+                                f"digits{' and 10 pictures' * self.information}: raise n_probe or n_train, or lower "
+                                "missing")
+        if self.density != "none" and (whole := int(train.observed.all(0).sum())) < 2:
+            raise UserError(f"{whole} training tuples have every picture, what a density generates is compared with "
+                            "two or more: raise n_train, or lower missing")
 
     def few(self) -> "PolyMNIST":
         return replace(self, n_train=1, corrupted="none")  # a swap takes two
@@ -229,7 +254,8 @@ class PolyMNIST(Study):
         for name, density in self.densities(model, train).items():
             self._generated(metrics, name, model, density, train, test, classifiers)
         metrics.notes["classifier_distance"] = f"trunk={self.trunk}; n={len(test)}"
-        if self.n_likelihood and not isinstance(model.objective, MMVM):  # the chapter measures other methods too
+        # not of a method that defines no density of what is observed: the chapter measures those too
+        if self.n_likelihood and not _refuses(evaluation.log_likelihood, model, test.subset(slice(0, 1)), 1):
             found = evaluation.log_likelihood(model, test.subset(slice(0, 1_000)), self.n_likelihood)
             metrics["log_likelihood"], metrics.notes["log_likelihood"] = np.array(found.mean), found.note()
         if self.inception:
@@ -274,13 +300,29 @@ class PolyMNIST(Study):
 
     def _known(self, train: MultimodalData, test: MultimodalData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What is known of the pictures' making, values of training and test tuples: the digit (N,), and of each
-        modality its own (M, N), but of the released pictures."""
+        modality its own (M, N), but of the released pictures. Without what does not differ, as where digits of shift 0
+        stand."""
         found = {"digit": (train.labels.numpy(), test.labels.numpy())}
         if not is_released(paths.placed(self.root) if self.root else paths.data_root() / "polymnist"):
             # "instance" is a number without an order, and of 60,000 classes: ink and slant stand for it
             parts = [self.factors((data.ids or [])[0].partition("/")[0]) for data in (train, test)]
-            found |= {name: (parts[0][name], parts[1][name]) for name in parts[0] if name != "instance"}
+            found |= {name: (parts[0][name], parts[1][name]) for name in parts[0] if name not in ("digit", "instance")
+                      and all((x != x[:, :1]).any(1).all() for x in (parts[0][name], parts[1][name]))}
         return found
+
+    def run_hash(self) -> str:
+        """As everywhere; of the Inception network counts that there is one, not where its weights lie."""
+        return super().run_hash() if self.inception in ("", GIVEN) else replace(self, inception=GIVEN).run_hash()
+
+
+def _refuses(draw: Callable, *arguments: typing.Any) -> bool:
+    """Whether a method raises `UserError` for what it does not define; the caller's random state stays."""
+    with torch.random.fork_rng([]):
+        try:
+            draw(*arguments)
+        except UserError:
+            return True
+    return False
 
 
 @torch.no_grad()

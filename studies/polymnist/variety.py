@@ -31,6 +31,8 @@ def factor_spread(model: MultimodalVAE, density: Any, train: MultimodalData, tes
                          test pictures: 1 where draws vary as the data do, 0 where those of a class are alike; means
                          little where the factor is not `READABLE`
 
+    NaN where a factor has one value in a modality's training or test pictures: there is nothing to read.
+
     The class of a draw is the one that its classifier sees.
 
     >>> found = factor_spread(model, None, train, test, {"ink": (ink, ink_test)}, classifiers)  # doctest: +SKIP
@@ -45,9 +47,10 @@ def factor_spread(model: MultimodalVAE, density: Any, train: MultimodalData, tes
         own, own_test = (np.stack([factors[name][part][m] for name in names], 1) for part in (0, 1))
         read = _reader(_seen(net, pictures[0][m]), own[rows.numpy()], seed)
         told, of_draws = (read(_seen(net, images)) for images in (pictures[1][m], draws))
-        r2 = 1 - np.square(told - own_test).mean(0) / own_test.var(0)
-        spread = (_within(of_draws, net(draws.float()).argmax(-1).cpu().numpy())
-                  / _within(told, labels_of(test).cpu().numpy()))
+        differs = (own[rows.numpy()].std(0) > 0) & (own_test.std(0) > 0)
+        theirs = np.where(differs, _within(told, labels_of(test).cpu().numpy()), np.nan)
+        r2 = 1 - np.square(told - own_test).mean(0) / np.where(differs, own_test.var(0), np.nan)
+        spread = _within(of_draws, net(draws.float()).argmax(-1).cpu().numpy()) / theirs
         for i, name in enumerate(names):
             found[f"readable_{name}"][m] = r2[i]
             found[f"joint_spread_{name}"][m] = spread[i]

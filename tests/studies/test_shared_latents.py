@@ -23,4 +23,4 @@ def test_a_missing_modality_is_refused_not_counted_as_the_prior():
     some = MultimodalData(x, SPECS, labels, observed=observed)
     with pytest.raises(UserError, match="samples that have every modality: give data.subset"):
         shared_latents.measure(model, whole, some)
-    assert len(shared_latents.measure(model, some, some.subset(some.observed.all(0)))) == 9
+    assert len(shared_latents.measure(model, some, some.subset(some.observed.all(0)))) == 10

@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ from mmvm.objectives import METHODS
 from mmvm.paths import REPOSITORY
 from mmvm.study import results
 from mmvm.study.registry import STUDIES
+from tools import note_settings
 from workflow import lists, queue
 
 TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 64, "n_test": 60, "network": "conv:channels=2",
@@ -33,6 +35,7 @@ TINY = {"profile": "tiny", "n_modalities": 2, "n_train": 64, "n_test": 60, "netw
 FAKE = '''
 import csv, json, os, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 folder, here = Path(sys.argv[-1]), Path(__file__).parent
 plan = json.loads((here / "plan").read_text())[sys.argv[-1]]
 with open(here / "calls", "a") as file:
@@ -254,6 +257,19 @@ def test_the_rows_that_choose_betas_are_of_the_listed_runs():
     listed = {(run.parameters.name, run.parameters.run_hash())
               for run in lists.read("workflow/lists/validation.yaml").values()}
     assert set(results.read("validation")[["experiment", "run"]].itertuples(index=False, name=None)) <= listed
+
+
+def test_noting_the_settings_loses_no_row_that_has_them(tmp_path, monkeypatch):
+    there = results.read("errata_birds")
+    there = there[there["run"] == there["run"].iloc[0]].head(6)
+    table = tmp_path / "table.csv"
+    results.append(there.assign(note=["", *["epochs=3"] * (len(there) - 1)]), table)
+    run = SimpleNamespace(table=table, settings=["epochs=3"], parameters=SimpleNamespace(
+        out="", profile=there["profile"].iloc[0], run_hash=lambda: there["run"].iloc[0]))
+    monkeypatch.setattr(note_settings.lists, "read", lambda path: {"run": run})
+    note_settings.main("a list")
+    found = results.read(table)
+    assert len(found) == len(there) == 6 and set(found["note"]) == {"epochs=3"}
 
 
 def test_the_smoke_list_has_every_method():

@@ -122,6 +122,9 @@ def test_notes_of_the_table_stay(tmp_path):
     assert not grid.lacks(tmp_path / "table.csv", [tmp_path / "run.csv"])
     grid.collect([str(tmp_path / "run.csv")], tmp_path / "table.csv")
     assert set(results.read(tmp_path / "table.csv")["note"]) == {"its settings"}
+    results.append(there.assign(value=[0.5, *there["value"][1:]]), tmp_path / "run.csv")
+    grid.collect([str(tmp_path / "run.csv")], tmp_path / "table.csv")
+    assert len(results.read(tmp_path / "table.csv")) == 3, "a metric of which one number is new is collected as a whole"
     results.append(there.assign(value=0.5), tmp_path / "run.csv")
     assert grid.lacks(tmp_path / "table.csv", [tmp_path / "run.csv"])
 

@@ -52,7 +52,7 @@ def simulate(root: str | os.PathLike | None = None, n_images: int = 3_000, n_spe
     if not 4 <= n_species <= 999 or n_images < 2 * n_species:
         raise UserError(f"n_images={n_images} of n_species={n_species}: give 4 to 999 species and at least two images "
                         "of each")
-    if (root / SETTINGS).is_file() and json.loads((root / SETTINGS).read_text()) == settings:
+    if _settings(root) == settings:
         return root
     if root.exists():
         raise UserError(f"{root} exists and is no stand-in of these settings ({settings}): name another folder, or "
@@ -69,6 +69,14 @@ def simulate(root: str | os.PathLike | None = None, n_images: int = 3_000, n_spe
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return root
+
+
+def _settings(root: Path) -> dict | None:
+    """Those that a set was made with; None where it does not say, also in a file that is cut."""
+    try:
+        return json.loads((root / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _write(root: Path, n_images: int, n_species: int, seed: int) -> None:

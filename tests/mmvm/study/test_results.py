@@ -80,10 +80,27 @@ def test_rows_of_the_same_run_and_metric_are_replaced(path):
 
 
 @pytest.mark.parametrize("changes", [{"run": "ffffffffff"}, {"profile": "laptop"}, {"experiment": "other"},
-                                     {"metric": "coherence"}, {"source": "m0"}, {"target": "m0"}], ids=str)
+                                     {"metric": "coherence"}], ids=str)
 def test_other_rows_are_kept(changes, path):
     results.append([row()], path)
     assert len(results.append([row(**changes, value=0.9)], path)) == 2
+
+
+def test_a_metric_that_is_measured_again_leaves_nothing_of_the_first_time(path):
+    """As of a label that no test sample has any more, whose number would stand beside an average without it."""
+    results.append([row(), row(target="m0"), row(target="m1"), row(source="m0", target="m1"), row(run="b")], path)
+    table = results.append([row(value=0.7), row(target="m0", value=0.7)], path)
+    own = table[table["run"] == row()["run"]]
+    assert own[["source", "target", "value"]].to_numpy().tolist() == [["", "mean", 0.7], ["", "m0", 0.7]]
+    assert (table["run"] == "b").sum() == 1
+
+
+def test_what_is_returned_is_what_the_file_holds(path):
+    rows = [row(beta=2**-9), row(metric="coherence", beta=2**-9, value=1 / 3)]
+    results.append(rows[:1], path)
+    returned = results.append(rows[1:], path)
+    pd.testing.assert_frame_equal(returned, results.read(path), check_exact=True)
+    assert len(results.scoreboard(returned, ["probe", "coherence"])) == 1, "one beta, written at one time or two"
 
 
 def test_the_file_does_not_depend_on_the_order_of_the_runs(tmp_path):
@@ -120,7 +137,7 @@ def test_files_without_a_younger_column_are_read_and_extended(name, path):
     old = [column for column in results.COLUMNS if column != name]
     path.write_text(",".join(old) + "\n" + ",".join(str(ROW[column]) for column in old) + "\n")
     assert results.read(path).to_dict("records") == [row(**{name: ""})]
-    table = results.append([row(target="m0", **{name: "new"})], path)
+    table = results.append([row(metric="coherence", target="m0", **{name: "new"})], path)
     assert table.set_index("target")[name].to_dict() == {"mean": "", "m0": "new"}
 
 
@@ -315,6 +332,7 @@ def test_per_run_has_one_line_a_run_with_averages_as_columns(table):
     assert (line["coherence cross"], line["coherence self"], line["seed"], line["updates"]) == (0.2, 1.0, 1, 20)
     assert 99.0 not in wide.to_numpy()
     later = table.assign(commit=table["commit"].where((table["run"] != "run1") | (table["metric"] != "probe"), "later"))
+    later = later.assign(seconds=later["seconds"].where(later["commit"] != "later", 9.0))
     again = results.per_run(later)
     assert list(again["run"]) == list(wide["run"]), "rows of a run that were measured later do not make it two"
     assert again.set_index("run").loc["run1", "probe"] == 0.8

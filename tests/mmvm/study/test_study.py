@@ -379,6 +379,16 @@ def test_run_hash_and_checkpoint_know_every_other_parameter():
     assert len(hashes) == 26
 
 
+@pytest.mark.parametrize("optimizer, gate", [("adam:patience=2", 0.9), ("adam", 0.05)])
+def test_gate_rows_are_of_the_epoch_whose_weights_are_measured(optimizer, gate):
+    p = PolyMNIST(objective="mmvm:gate=soft", optimizer=optimizer, n_validation=4, n_train=2)
+    epochs = [{"epoch": e, "step": e, "seconds": 1.0, "gate_entropy": g, "validation_loss": loss}
+              for e, g, loss in ((1, 0.9, 1.0), (2, 0.1, 5.0), (3, 0.05, 6.0))]
+    rows = p.rows(study.Metrics(), training.History(epochs, data="x"), torch.device("cpu"), p.data("train"))
+    assert {row["metric"]: row["value"] for row in rows} == {
+        "gate_entropy": gate, **({"best_epoch": 1} if "patience" in optimizer else {})}
+
+
 def test_folder_starts_from_the_repository():
     assert PolyMNIST().folder() is None
     assert PolyMNIST(out="runs/x").folder() == REPOSITORY / "runs" / "x"

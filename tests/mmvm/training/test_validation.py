@@ -351,3 +351,5 @@ def test_the_figure_takes_read_histories_with_gaps_and_without_validation():
     plt.close(plain)
     with pytest.raises(UserError, match="no column 'los' .*loss"):
         figures.history(rows, ["los"])
+    with pytest.raises(UserError, match="no column 'loss' to draw: choose from none, there is no epoch: train first"):
+        figures.history([])

@@ -201,6 +201,12 @@ def test_the_stand_in_has_the_official_layout_with_its_oddities(painted):
     assert len((painted / "attributes.txt").read_text().splitlines()) == 312
 
 
+def test_settings_that_are_cut_are_those_of_no_set(tmp_path):
+    (tmp_path / "standin.json").write_text('{"version": 1,')
+    with pytest.raises(UserError, match="exists and is no stand-in of these settings"):
+        cub.simulate(tmp_path, 8, 4)
+
+
 def test_a_complete_stand_in_is_left_alone_and_anything_else_refused(painted, tmp_path, monkeypatch):
     before = (painted / "standin.json").stat().st_mtime_ns
     assert cub.simulate(painted, N_IMAGES, N_SPECIES, seed=3) == painted
@@ -332,7 +338,7 @@ def test_absent_and_broken_files_are_named(copy):
     ("images.txt", "1 a/b.jpg\nx\n", "row 2: 'x' is not 'number value'"),
     ("images.txt", "1 a/b.jpg\n2 a/b.jpg\n", "names a/b.jpg twice"),
     ("images.txt", "\n", "images.txt is empty"),
-    ("image_class_labels.txt", "1 1\n", "has no row for image 2"),
+    ("image_class_labels.txt", "1 1\n", "has no row for image 2 .* was expected: restore the file from CUB_200"),
     ("train_test_split.txt", "\n".join(f"{i} 2" for i in range(1, 99)), "gives image 1 the value '2'"),
 ])
 def test_inconsistent_lists_are_named_with_their_row(copy, file, text, message):

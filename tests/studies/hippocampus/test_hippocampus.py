@@ -112,6 +112,16 @@ def test_unpaired_trials_as_missing_modalities(sessions):
         assert set(data.trials[m][seen].tolist()) == set(np.flatnonzero(session.odor < 4))
 
 
+def test_what_is_not_observed_holds_nothing_of_another_trial(sessions):
+    placed = {name: Session(s.spikes + 1, s.odor, start=s.start, position=np.arange(len(s.odor)) + 1)
+              for name, s in sessions.items()}
+    data = from_sessions(placed, "train", unequal="missing")
+    absent = ~data.observed
+    assert absent.any() and (data.position[absent] == 0).all() and (data.position[~absent] > 0).all()
+    for x, seen in zip(data.modalities.values(), data.observed):
+        assert not x[~seen].any() and (x[seen] > 0).all()
+
+
 def test_in_sample_is_the_same_for_training_and_test_and_is_everything(sessions):
     data = from_sessions(sessions, "in_sample")
     assert len(data) == len(from_sessions(sessions, "train")) + len(from_sessions(sessions, "test"))
@@ -174,6 +184,12 @@ def test_amounts_that_are_no_counts():
     assert from_sessions({"a": session}, "train").modalities["a"].is_floating_point()
     with pytest.raises(UserError, match="no whole numbers"):
         from_sessions({"a": session}, "train", likelihood="poisson")
+
+
+def test_counts_of_any_size_are_counts():
+    session = Session(np.full((40, 3, 25), 300), np.arange(40) % 4)
+    data = from_sessions({"a": session}, "train", likelihood="poisson")
+    assert (data.modalities["a"] == 300).all() and isinstance(data.specs[0].likelihood, Poisson)
 
 
 # files ---------------------------------------------------------------------------------------------------------------
@@ -267,6 +283,11 @@ def test_impossible_sessions(sessions):
     for bad, words in ((Session(good.spikes[0], good.odor), r"\(trials, units, bins\)"),
                        (Session(good.spikes, good.odor[1:]), "49 labels"),
                        (Session(good.spikes, good.odor, correct=np.ones(3)), "3 entries of `correct`"),
+                       (Session(good.spikes, good.odor, correct=["False"] * 50), "`correct` of trial 0 is False: give"),
+                       (Session(good.spikes, good.odor, correct=[1.0, np.nan] * 25), "`correct` of trial 1 is nan"),
+                       (Session(good.spikes, good.odor, in_sequence=[1, 2] * 25), "`in_sequence` of trial 1 is 2"),
+                       (Session(good.spikes, good.odor, correct=np.ones((50, 2))), "100 entries of `correct`"),
+                       (Session(good.spikes, good.odor, position=[1, np.nan] * 25), "`position` of trial 1 is nan"),
                        (Session(good.spikes, good.odor, start=400), "start=400"),
                        (Session(good.spikes, good.odor, start=395), "a window needs 10")):
         with pytest.raises(UserError, match=words):

@@ -1,6 +1,7 @@
 """The chapter's networks, experiment and commands, on rats of a few units: every step of a run, tiny."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +18,7 @@ from studies.hippocampus import data as hippocampus, figures, files, simulator a
 from studies.hippocampus.files import Session
 from studies.hippocampus.networks import OdorClassifier, SpikeDecoder, SpikeEncoder
 from studies.hippocampus.study import Hippocampus
+from tools import hippocampus_latents
 
 TINY = dict(n_modalities=3, network="dense:width=8", epochs=1, windows="bins:stride=5",
             n_folds=2, classifier_epochs=1, classifier_width=8,
@@ -79,6 +81,22 @@ def test_untrained_decoders_start_at_the_mean_rates(root, likelihood):
     assert (logvar + 6).abs().max() < 3
     papers = replace(p, network="dense:start_at_mean=false,start_logvar=0,width=0,bottleneck=true").build_model(train)
     assert papers.encoders[0].trunk[0].weight.shape == (60, 60) and papers.encoders[0].mean.in_features == 2
+
+
+def test_decoders_start_at_the_means_of_what_was_observed():
+    """Not at what stands in for the trials that an animal lacks: its first trial may be one for testing."""
+    random = np.random.default_rng(0)
+    few = random.poisson(1.0, (8, 3, 25))
+    few[0] = 100
+    sessions = {"Ann": Session(random.poisson(1.0, (40, 3, 25)), np.arange(40) % 2),
+                "Bob": Session(few, np.arange(8) % 2)}
+    p = Hippocampus(odors="AB", unequal="missing", fold=0, **{**TINY, "n_modalities": 2, "n_folds": 4})
+    for fold in range(4):
+        train = replace(p, fold=fold).cut(sessions, "train")
+        seen = set(train.trials[1][train.observed[1]].tolist())
+        start = p.build_model(train).decoders[1].out.bias.view(3, 10).mean(1)
+        mean = train.modalities["Bob"][train.observed[1]].float().mean((0, 2)) / 10
+        assert torch.allclose(start, mean, atol=1e-4) and (0 in seen or start.max() < 0.2)
 
 
 # a run ---------------------------------------------------------------------------------------------------------------
@@ -150,6 +168,48 @@ def test_too_few_windows_for_what_latents_keep_are_refused_before_the_training(r
     p.data("train")
     with pytest.raises(UserError, match="information takes 800 test windows at latent_dim=200, two animals have"):
         p.data("test")
+
+
+def _counts(per_odor, seed=0, **fields):
+    odor = np.repeat(np.arange(len(per_odor)), per_odor)
+    return Session(np.random.default_rng(seed).poisson(1.0, (len(odor), 3, 25)), odor, **fields)
+
+
+def test_halves_of_the_trials_and_validation_windows_are_counted_too():
+    p = Hippocampus(information=True, odors="AB", seed=4, **{**TINY, "n_modalities": 2, "n_folds": 5})
+    sessions = {name: _counts((13, 12), seed) for seed, name in enumerate(("Ann", "Bob"))}
+    cut = replace(p, latent_dim=4).cut(sessions, "test")
+    assert len(cut) == 16, "four trials of four windows: halves of eight"
+    with pytest.raises(UserError, match="takes 20 test windows at latent_dim=5, two animals have 16, and 8 in half"):
+        replace(p, latent_dim=5).cut(sessions, "test")
+    three = {name: _counts((13, 7), seed) for seed, name in enumerate(("Ann", "Bob"))}
+    assert len(replace(p, latent_dim=2).cut(three, "test")) == 12
+    with pytest.raises(UserError, match="takes 12 test windows at latent_dim=3, two animals have 12, and 4 in half of"):
+        replace(p, latent_dim=3).cut(three, "test")
+    held = replace(p, latent_dim=4, n_validation=4)
+    with pytest.raises(UserError, match="takes 16 validation windows at latent_dim=4, two animals have 4, .* n_valid"):
+        held.cut(sessions, "validation")
+
+
+def test_an_animal_without_windows_of_a_split_is_refused_before_the_training():
+    sessions = {"Ann": _counts((20, 20)), "Bob": _counts((2, 2), 1)}
+    p = Hippocampus(odors="AB", unequal="missing", fold=4, **{**TINY, "n_modalities": 2, "n_folds": 5})
+    p.cut(sessions, "train")
+    with pytest.raises(UserError, match="Bob has test windows of 0 odors in fold 4 of 5, 1 needed: leave the animal"):
+        p.cut(sessions, "test")
+    with pytest.raises(UserError, match="Bob has train windows of 1 odors in fold 0 of 5, 2 needed"):
+        replace(p, fold=0).cut({"Ann": _counts((20, 20)), "Bob": _counts((1, 2), 1)}, "train")
+
+
+def test_a_factor_that_differs_in_absent_windows_alone_is_none():
+    place = np.full(8, 3)
+    place[0] = 1
+    sessions = {"Ann": _counts((20, 20), position=np.arange(40)), "Bob": _counts((4, 4), 1, position=place)}
+    p = Hippocampus(odors="AB", unequal="missing", **{**TINY, "n_modalities": 2, "n_folds": 4})
+    for fold in range(4):
+        q = replace(p, fold=fold)
+        train, test = q.cut(sessions, "train"), q.cut(sessions, "test")
+        assert "position" not in q.known(train, test), "Bob's places differ in one of the two parts at most"
 
 
 def test_load_gives_the_model_back(finished, runs, root):
@@ -290,6 +350,31 @@ def test_figures_follow_a_recording_of_other_bins(bins, start, entry):
     assert [line.get_xdata()[[0, -1]].tolist() for line in right.lines] == [shown, shown]
     assert right.get_ylabel() == ("spikes per bin" if entry is None else "firing rate, Hz")
     assert len(figures.rasters({"Own": own}, 0).axes[0].lines[0].get_xdata()) == 0, "no such trial"
+
+
+def test_a_constant_rate_is_drawn_as_one_up_to_the_edges():
+    session = Session(np.ones((4, 1, 25)), np.array([0, 0, 1, 1]))
+    right = figures.unit_by_odor(session, 0, {"A": 0, "B": 1}).axes[1]
+    assert all(np.allclose(line.get_ydata(), 1) for line in right.lines)
+
+
+def test_kept_latents_are_whole_or_as_they_were(tmp_path, monkeypatch):
+    path = tmp_path / "hippocampus_latents.npz"
+    monkeypatch.setattr(hippocampus_latents.paths, "results_root", lambda: tmp_path)
+    monkeypatch.setattr(hippocampus_latents.paths, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(hippocampus_latents, "latents", lambda profile, root: {"mmvm": np.zeros((3, 4, 2), np.float16)})
+    monkeypatch.setattr("sys.argv", ["hippocampus_latents.py"])
+    hippocampus_latents.main()
+    assert dict(np.load(path))["rats/mmvm"].shape == (3, 4, 2)
+    before = path.read_bytes()
+
+    def killed(file, **arrays):
+        (open(file, "wb") if isinstance(file, Path) else file).write(b"half")
+        raise KeyboardInterrupt
+    monkeypatch.setattr(np, "savez_compressed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hippocampus_latents.main()
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("latent_dim, said", [(1, "MMVM, one latent"), (2, "MMVM"), (5, "MMVM, PCA of 5")])

@@ -49,6 +49,9 @@ def test_odors_of_one_name_are_one_class_in_every_animal():
 @pytest.mark.parametrize("change, message", [
     (dict(units={}), "0 units"), (dict(times=[np.nan] * 10), "finite time"), (dict(after=0.0), "at least one bin"),
     (dict(units={"u": np.array([2.0, 1.0])}), "unit u: spike times must be one ascending row"),
+    (dict(units={"u": np.array([1.0, np.nan, 2.0])}), "unit u: spike times .* leave out NaN"),
+    (dict(bin_ms=0), "bins of 0 ms: give numbers, and bins of more than 0 ms"),
+    (dict(after=np.nan), "after=nan s in bins of 10 ms: give numbers"),
     (dict(odor=[0, 1]), "10 trials, but 2 labels")])
 def test_mistakes_are_one_clear_line(change, message):
     with pytest.raises(UserError, match=message):

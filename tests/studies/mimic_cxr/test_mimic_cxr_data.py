@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -298,6 +299,8 @@ def test_images_stay_in_their_files(files):
     assert torch.equal(part.observed, data.observed[:, [3, 0, 3]]) and part.report == data.report
     assert len(data.subset(data.observed.all(0))) == int(data.observed.all(0).sum())
     assert data.to("cpu").files == data.files
+    weighed = replace(data, trust=torch.arange(2.0 * len(data)).view(2, -1))
+    assert torch.equal(weighed.subset([3, 0]).trust, weighed.trust[:, [3, 0]])
 
 
 def test_a_system_that_refuses_a_private_mapping_gets_a_read_only_one(files, monkeypatch, recwarn):

@@ -227,6 +227,19 @@ def test_pixels_that_a_power_failure_lost_are_made_again(copy):
     assert torch.equal(mimic_cxr.load("train", copy, size=SIZE).modalities["frontal"][:], expected)
 
 
+def test_a_kill_before_the_table_of_a_grown_array_costs_nothing(tmp_path, monkeypatch):
+    store = mimic_cxr_store.Store(tmp_path, "frontal", 8)
+    store.extend(np.array([b"a" * 24, b"b" * 24], "S24"))
+    with monkeypatch.context() as context:
+        context.setattr(mimic_cxr_store.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mimic_cxr_store.Store(tmp_path, "frontal", 8).extend(np.array([b"c" * 24], "S24"))
+    again = mimic_cxr_store.Store(tmp_path, "frontal", 8)
+    assert again.pixels().shape == (3, 1, 8, 8), "the black one and the two of the table"
+    again.extend(np.array([b"c" * 24, b"d" * 24], "S24"))
+    assert mimic_cxr_store.Store(tmp_path, "frontal", 8).pixels().shape == (5, 1, 8, 8)
+
+
 @pytest.mark.slow
 def test_two_preparations_at_once_make_one_result(copy):
     processes = [start(copy, workers=2) for _ in range(2)]

@@ -513,6 +513,7 @@ def test_check_of_the_released_layout(released):
     report = check_data(root, n=5, seed=2)
     data = load("test", root, n_modalities=3, n=5, seed=2)
     assert report[2] == "train, 5 of 12: 5 samples of 3 modalities"
+    assert "validation tuples of this layout are other tuples, but not of other handwriting" in report[7]
     assert report[-5:-1] == ["test, 5 of 12: 5 samples of 3 modalities", *(
         f"test, 5 of 12, {name}: (3, 28, 28) uint8, {x.min()} to {x.max()}; 0 samples missing"
         for name, x in data.modalities.items())]

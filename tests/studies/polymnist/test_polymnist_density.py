@@ -39,6 +39,28 @@ def test_a_joint_model_is_sampled_from_its_own_prior():
     assert 0 <= metrics["prior_joint_coherence"] <= 1 and metrics["prior_joint_nearest"].shape == (3,)
     with pytest.raises(UserError, match="no prior to sample from"):
         PolyMNIST(**TINY, objective="mmvm:bound=variational", density="prior")
+    state = torch.random.get_rng_state()
+    with pytest.raises(UserError, match="autoencoder has no prior to sample from: use density=mixture, diffusion"):
+        PolyMNIST(**TINY, objective="autoencoder", density="prior")
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("objective, has", [("autoencoder", False), ("poe", True), ("mmvaeplus:private_dim=2", True)])
+def test_a_log_likelihood_is_measured_where_the_method_has_one(objective, has):
+    p = PolyMNIST(**TINY, objective=objective, n_likelihood=2)
+    train, test = p.data("train"), p.data("test")
+    metrics = p.evaluate(p.build_model(train), train, test, p.classifiers(train, test)[0])
+    assert ("log_likelihood" in metrics) == has
+
+
+@pytest.mark.parametrize("fixed", [{"shift": 0.0}, {"scale": 1.0}])
+def test_what_does_not_differ_is_no_factor(fixed):
+    p = PolyMNIST(**{**TINY, "n_test": 80}, **fixed, translated=True, density="mixture:components=2", information=True)
+    train, test = p.data("train"), p.data("test")
+    metrics = p.evaluate(p.build_model(train), train, test, p.classifiers(train, test)[0])
+    named = {name for name in metrics if name.startswith(("factor_", "mixture_readable_", "mixture_joint_spread_"))}
+    assert {"factor_crop_y_linear", "mixture_readable_ink"} <= named
+    assert not {name for name in named if name.endswith(("_x", "_y", "_x_linear", "_y_linear")) and "crop" not in name}
 
 
 def test_the_model_stays_as_it_is_and_the_fit_is_the_seeds():
@@ -56,3 +78,26 @@ def test_the_model_stays_as_it_is_and_the_fit_is_the_seeds():
 def test_what_could_not_be_measured_is_refused_first(change):
     with pytest.raises(UserError, match="two honest pictures or more"):
         PolyMNIST(**{**TINY, **change}, density="mixture")
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"n_modalities": 0}, "n_modalities must be at least 1, got 0"),
+    ({"n_modalities": -1, "corrupted": "noise"}, "n_modalities must be at least 1, got -1"),
+    ({"n_probe": 1}, "the probe of m0 would be fitted to 1 pictures of 1 digits"),
+    ({"information": True, "n_validation": 23}, "takes 24 validation tuples at latent_dim=4, n_validation is 23"),
+    ({"density": "mixture", "n_test": 10}, "n_test is 10: raise it to 11 or more"),
+    ({"density": "mixture", "n_validation": 10}, "n_validation is 10: raise it to 11 or more"),
+    ({"n_probe": 2, "data_seed": 5}, "the probe of m0 would be fitted to 2 pictures of 1 digits, it needs two digits:"),
+    ({"information": True, "n_probe": 9}, "the probe of m0 would be fitted to 9 pictures of . digits, it needs .* 10"),
+    ({"density": "mixture", "n_train": 40, "missing": 0.95}, "0 training tuples have every picture")])
+def test_too_few_tuples_are_refused_before_the_training(change, words, monkeypatch):
+    monkeypatch.setattr("mmvm.training.fit", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(UserError, match=words):
+        p = PolyMNIST(**{**TINY, **change})
+        train = p.data("train")
+        p.fit(p.build_model(train), train)
+
+
+def test_where_the_inception_network_lies_is_no_part_of_a_runs_name():
+    plain, here, there = (PolyMNIST(**TINY, inception=path) for path in ("", "a/weights.pth", "b/weights.pth"))
+    assert here.run_hash() == there.run_hash() != plain.run_hash()

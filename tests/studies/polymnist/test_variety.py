@@ -94,5 +94,14 @@ def test_the_class_is_no_variety(measured):
     assert (measured(draws)["joint_spread_intensity"] < 0.02).all(), "two classes, each with one picture"
 
 
+def test_a_factor_of_one_value_has_no_numbers_and_no_warnings(recwarn):
+    (train, z), (test, z_test) = data(1), data(2)
+    factors = {"intensity": (z[:, :, 1].numpy(), z_test[:, :, 1].numpy()), "still": (np.ones((M, N)), np.ones((M, N)))}
+    model = MultimodalVAE(train.specs, [MLPEncoder(SHAPE, 3, (4,)) for _ in range(M)], [Painted()] * M, Independent())
+    found = factor_spread(model, Fixed(latents(3)), train, test, factors, [Judge()] * M, n=400)
+    assert all(np.isnan(found[f"{what}_still"]).all() for what in ("readable", "joint_spread"))
+    assert (found["readable_intensity"] > 0.8).all() and not [w for w in recwarn if "divide" in str(w.message)]
+
+
 def test_what_no_picture_shows_is_said_not_to_be_readable(measured):
     assert (measured(latents(3))["readable_unseen"] < 0.05).all()

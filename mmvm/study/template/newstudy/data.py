@@ -28,7 +28,19 @@ def read(root: str = "", seed: int = 0) -> dict[str, pd.DataFrame]:
         path = home(root) / f"{name}.csv"
         if not path.exists():
             raise UserError(f"{path} is missing: write it, or make a stand-in with --simulate")
-        tables[name] = pd.read_csv(path, index_col="id", dtype={"id": str})
+        try:
+            tables[name] = pd.read_csv(path, index_col="id", dtype={"id": str})
+        except ValueError as error:  # so do pandas' own
+            why = " ".join(str(error).split())
+            raise UserError(f"{path} is no table with a column id ({why}): correct it") from None
+        if tables[name].index.hasnans or not tables[name].index.is_unique:
+            raise UserError(f"{path} has a row without an id, or an id twice: keep one row a sample, with its id")
+    if "label" not in tables["labels"]:
+        raise UserError(f"{home(root) / 'labels.csv'} has no column label: add it, or give the one there that name")
+    tables["labels"] = tables["labels"].dropna(subset="label")
+    strange = tables["first"].index.difference(tables["labels"].index)
+    if len(strange):
+        raise UserError(f"sample {strange[0]} has no label ({len(strange)} such samples): add them to labels.csv")
     return tables
 
 
@@ -46,9 +58,13 @@ def drawn(seed: int = 0, n: int = 600) -> dict[str, pd.DataFrame]:
 
 
 def load(split: str, root: str = "", seed: int = 0, n_test: int = 100) -> MultimodalData:
-    """The "train" or the "test" samples; which is which is drawn by `seed`, over the ids and nothing else."""
+    """The "train" or the "test" samples; which is which is drawn by `seed`, over the ids and nothing else,
+    not by the order of the rows."""
     tables = read(root, seed)
-    ids, labels = tables["first"].index, tables["labels"]["label"]
+    ids, labels = tables["first"].index.sort_values(), tables["labels"]["label"]
+    if len(ids) <= n_test:
+        raise UserError(f"of {len(ids)} samples {n_test} are for testing, none is left to train on: add some, or lower "
+                        "n_test")
     order = np.random.default_rng(seed).permutation(len(ids))
     train, test = (ids[np.sort(rows)] for rows in (order[n_test:], order[:n_test]))
 
@@ -74,11 +90,4 @@ def simulate(root: str, seed: int = 0) -> Path:
 
 def check(root: str = "") -> list[str]:
     """What the files hold, a line each."""
-    tables = read(root)
-    twice = [name for name, table in tables.items() if not table.index.is_unique]
-    if twice:
-        raise UserError(f"{twice[0]}.csv has an id twice: keep one row a sample")
-    strange = [name for name in tables["first"].index if name not in tables["labels"].index]
-    if strange:
-        raise UserError(f"sample {strange[0]} has no label ({len(strange)} such samples): add them to labels.csv")
     return [line for split in ("train", "test") for line in load(split, root).inventory(split)]
