@@ -32,5 +32,4 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     digits = {"nats": "{:.1f}", **{name: "{:,.0f}" for name in ("own error", "training's error", "imputation")}}
     shown = pd.DataFrame({name: found[name].map(digits.get(name, "{:.2f}").format) for name in COLUMNS})
     return shown.rename(index={**METHOD_NAMES, VARIATIONAL: "MMVM, variational bound"}, columns={
-        "self": "own pictures", "cross": "imputed pictures", "nats": "nats of a latent",
-        "imputation": "error of an imputation"})
+        "self": "own", "cross": "imputed", "training's error": "training's", "imputation": "imputation's"})

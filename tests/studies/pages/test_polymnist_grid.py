@@ -31,5 +31,5 @@ def test_a_board_is_means_over_seeds_with_the_highest_probe_first():
 
 def test_the_table_names_methods_and_rounds():
     shown = grid.table(grid.board(pd.DataFrame(run_of("a", "mmvm", 0.5))))
-    assert shown.loc["MMVM", ["probe", "m0", "nats of a latent", "own error", "imputed pictures"]].tolist() == [
+    assert shown.loc["MMVM", ["probe", "m0", "nats", "own error", "imputed"]].tolist() == [
         "0.50", "0.60", "12.3", "300", "0.20"]
