@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import frechet
 from mmvm.evaluation.encodings import BATCH
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
@@ -23,6 +22,7 @@ from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
 from studies.polymnist.corrupted import KINDS, clean, corrupt, corrupted_modality, trusted
+from studies.polymnist.cross_modal import cross_modal
 from studies.polymnist.fid import fid, joint_fid
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 from studies.polymnist.released import is_released
@@ -212,12 +212,12 @@ class PolyMNIST(Study):
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            "latent_information": np.array([rates[f"rate/{name}"] for name in test.names]),
-                           **frechet.cross_modal(model, test, classifiers),
+                           **cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
         if self.corrupted != "none":
             honest = [clean(data, self.data_seed) for data in (train, test)]
             probe = evaluation.linear_probe(model, *honest, n=self.n_probe, seed=self.data_seed)
-            found = {"probe": probe, **frechet.cross_modal(model, honest[1], classifiers)}
+            found = {"probe": probe, **cross_modal(model, honest[1], classifiers)}
             metrics.update({f"{name}_clean": value for name, value in found.items()})
             if isinstance(model.objective, MMVM) and model.objective.gate is not None:
                 lies = torch.from_numpy(corrupted_modality(test, self.data_seed))
