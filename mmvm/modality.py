@@ -68,7 +68,8 @@ class Modality:
             raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
         if self.missing and self.likelihood.discrete:
             raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
-                            "number that Categorical(ignore=...) names, and leave `missing` out")
+                            "number that Categorical(ignore=...) names, and leave `missing` out; a sample of these "
+                            "alone is not observed")
         if self.mask_input and not self.missing:
             raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
                             "missing='nan'")
@@ -114,6 +115,12 @@ class Modality:
         """Which entries of stored values (B, *shape) were observed, bool; None where nothing can be missing."""
         return ~x.isnan() if self.missing else None
 
+    def known(self, x: Tensor) -> Tensor | None:
+        """Which samples (B,) of stored values hold anything, not NaN or ignored tokens alone; None where all do."""
+        ignore = getattr(self.likelihood, "ignore", None)
+        seen = self.seen(x) if ignore is None else x != ignore
+        return None if seen is None else seen.flatten(1).any(1)
+
     def log_prob(self, parameters: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """log p(x | parameters) of prepared values (..., *shape): (...,) nats, of the entries that are `seen` (all)."""
         mask = () if seen is None else (seen,)
@@ -147,6 +154,9 @@ class Modality:
         if not self.likelihood.discrete:
             return None
         known = x[:][present]
+        if known.is_floating_point() and not known.isfinite().all():
+            raise UserError(f"modality {self.name!r} holds NaN or infinity, and tokens are whole numbers: store "
+                            "missing ones as integers, -1 with Categorical(ignore=-1) for instance")
         ignore = getattr(self.likelihood, "ignore", None)
         known = known if ignore is None else known[known != ignore]
         return 1 + int(known.max()) if known.numel() else 1
@@ -197,6 +207,18 @@ class Modality:
             scale = "" if modality.scale == 1 else f", scale 1/{1 / modality.scale:g}"
             say(f"{name}: {modality.likelihood}{scale}{extra}: {why}")
         return modality
+
+
+def check_units(model: Any, data: Any) -> None:
+    """Raises `UserError` where `data` has other modalities than a model, or was standardised by other numbers."""
+    ours, theirs = ({m.name: tuple(m.shape) for m in specs} for specs in (model.modalities, data.specs))
+    if [*ours.items()] != [*theirs.items()]:
+        raise UserError(f"the data's modalities are {theirs}, the model's {ours}: give data of the same names and "
+                        "shapes in the same order")
+    for m, given in zip(model.modalities, data.specs):
+        if (m.centre, m.spread) != (given.centre, given.spread):
+            raise UserError(f"modality {m.name!r} was standardised by other numbers than the model's: describe "
+                            "these data as the training data, MultimodalData(arrays, model.modalities)")
 
 
 def _guessed(x: Tensor) -> tuple[dict, str]:

@@ -238,7 +238,7 @@ class MultimodalVAE(nn.Module):
                             f"{[m.name for m in self.modalities]}, and mark absent ones in `observed`")
         seen = [modality.seen(x_m) for modality, x_m in zip(self.modalities, x)]
         x = [modality.prepare(x_m) for modality, x_m in zip(self.modalities, x)]
-        complete = observed is None and all(mask is None for mask in seen)
+        complete = observed is None
         if observed is None:
             observed = torch.ones(len(x), len(x[0]), dtype=torch.bool, device=x[0].device)
         if observed.shape != (len(x), len(x[0])) or observed.dtype != torch.bool:
@@ -251,9 +251,13 @@ class MultimodalVAE(nn.Module):
                                 "describes them")
         if trust is not None and trust.shape != observed.shape:
             raise UserError(f"`trust` must be of shape (M, B) = {tuple(observed.shape)}, it is {tuple(trust.shape)}")
-        if any(mask is not None for mask in seen):  # nothing but missing entries is an absent sample
-            observed = torch.stack([present if mask is None else present & mask.flatten(1).any(1)
-                                    for present, mask in zip(observed, seen)])
+        # nothing but missing entries is an absent sample; of tokens a training's data have said so before
+        known = [mask if mask is not None or self.training else modality.known(x_m)
+                 for mask, modality, x_m in zip(seen, self.modalities, x)]
+        if not all(mask is None for mask in known):
+            complete = False
+            observed = torch.stack([present if mask is None else present & mask.unsqueeze(-1).flatten(1).any(1)
+                                    for present, mask in zip(observed, known)])
         if not complete:
             # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
             x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
