@@ -11,8 +11,8 @@ from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, labels_of, mean_or_nan
 from mmvm.evaluation.errors import nats
-from mmvm.evaluation.frechet import RunningMoments, features_of, frechet_distance, pooled
 from mmvm.model import MultimodalVAE
+from studies.polymnist.frechet import RunningMoments, features_of, frechet_distance, pooled
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, evaluating
-from mmvm.evaluation.frechet import WIDEST
 from mmvm.model import MultimodalVAE
 from studies.polymnist.cross_modal import real_images
+from studies.polymnist.frechet import WIDEST
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"  # torch-fidelity publishes the same bytes as weights-inception-...
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

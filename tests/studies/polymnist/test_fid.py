@@ -16,7 +16,6 @@ from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.coherence import coherence
 from mmvm.evaluation.errors import imputation_error
-from mmvm.evaluation.frechet import RunningMoments, features_of, frechet_distance
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
@@ -32,6 +31,7 @@ from studies.polymnist.fid import (
     sha256_of_state,
     to_bytes,
 )
+from studies.polymnist.frechet import RunningMoments, features_of, frechet_distance
 from studies.polymnist.networks import DigitClassifier
 
 SHAPE, M, N = (3, 4, 4), 3, 40

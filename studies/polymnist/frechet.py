@@ -20,9 +20,6 @@ def frechet_distance(mean_1: ArrayLike, cov_1: ArrayLike, mean_2: ArrayLike, cov
     Means (F,) and covariances (F, F), arrays or tensors; computed in float64 on the CPU. Symmetric, never negative, in
     squared units of the features. Raises `UserError` where shapes do not fit, numbers are not finite or a covariance
     is none.
-
-    >>> mmvm.evaluation.frechet.frechet_distance([0.0], [[1.0]], [3.0], [[1.0]])
-    9.0
     """
     m1, c1, m2, c2 = (torch.as_tensor(a, dtype=torch.float64).detach().cpu() for a in (mean_1, cov_1, mean_2, cov_2))
     n = m1.numel()
@@ -54,11 +51,6 @@ class RunningMoments:
     a large mean.
 
     Raises `UserError` for batches of other shapes.
-
-    >>> moments = mmvm.evaluation.frechet.RunningMoments()
-    >>> for rows in a.split(20): moments.update(rows)
-    >>> torch.allclose(moments.cov, a.T.double().cov())
-    True
     """
 
     def __init__(self) -> None:
@@ -98,11 +90,6 @@ def features_of(classifier: Any, images: Tensor) -> Tensor:
     for the paper's ResNet: 10,000 images give 12,544 features a singular covariance of 1.3 GB.
 
     Raises `UserError` for a classifier without `features`.
-
-    >>> net = torch.nn.Flatten()
-    >>> net.features = lambda images: images.flatten(1)[:, :16]
-    >>> mmvm.evaluation.frechet.features_of(net, torch.zeros(5, 3, 28, 28)).shape
-    torch.Size([5, 16])
     """
     if not callable(getattr(classifier, "features", None)):
         raise UserError(f"{type(classifier).__name__} has no method `features`: give networks with a "
