@@ -16,6 +16,7 @@ from mmvm.likelihoods.base import Likelihood
 PIECE = 4_096    # rows looked at at once
 CLASSES = 50     # whole numbers below it, in one column, are taken for classes
 OUTLIER = 6.0    # standard deviations
+FEW = 20         # samples that may well have other whole numbers each, by chance
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class Modality:
     def check_parameters(self, given: Tensor) -> None:
         """Raises `UserError` where a decoder's output (B, ...) is not what the likelihood takes; it would broadcast."""
         expected = self.likelihood.parameter_shape(tuple(self.shape))
+        if not isinstance(given, Tensor):
+            raise UserError(f"the decoder of modality {self.name!r} gives a {type(given).__name__}: it must return one "
+                            f"tensor (B, {', '.join(map(str, expected))}); widths belong into the likelihood")
         if given.ndim != 1 + len(expected) or any(n not in (m, "C") for m, n in zip(given.shape[1:], expected)):
             raise UserError(f"the decoder of modality {self.name!r} gives {tuple(given.shape)}, where samples of shape "
                             f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
@@ -236,6 +240,7 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
         return {"likelihood": Bernoulli()}, "only 0 and 1"
     if whole and 0 <= low and shape == (1,) and high < CLASSES and not x.is_floating_point():
         return {"likelihood": Categorical()}, f"one column of whole numbers, taken for {int(high) + 1} classes"
+    hint = _hint(x)
     if whole and 0 <= low:
         columns = x.double().flatten(1)
         mean = columns.nanmean(0)
@@ -244,14 +249,26 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
         kind = Poisson() if ratio < 1.5 else NegativeBinomial()
         grey = "; if they are grey values, divide by the largest and give (N, C, H, W)" if (
             len(shape) > 1 and high > CLASSES) else ""
-        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean{grey}"
+        grey += ", or bytes, x.astype('uint8')" * bool(grey and high < 256)
+        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean{grey}{hint}"
     if 0 <= low and high <= 1:
         return {"likelihood": Beta()}, "fractions, between 0 and 1"
     outliers = (_columnwise(x).abs() > OUTLIER).double().mean().item()
     if outliers > 1e-3:
         return ({"likelihood": StudentT(), "standardise": True},
-                f"reals, {outliers:.1%} of them beyond {OUTLIER:g} standard deviations")
-    return {"likelihood": Normal(), "standardise": True}, f"reals from {low:.3g} to {high:.3g}"
+                f"reals, {outliers:.1%} of them beyond {OUTLIER:g} standard deviations{hint}")
+    return {"likelihood": Normal(), "standardise": True}, f"reals from {low:.3g} to {high:.3g}{hint}"
+
+
+def _hint(x: Tensor) -> str:
+    """What may be meant otherwise in values (N, *shape): ids among the columns, and which axis has units of its own."""
+    if x.ndim == 3:
+        return (f"; standardised by one mean for each of {x.shape[1]} rows of {x.shape[2]}: if these are time points, "
+                "give (N, units, T)")
+    if x.ndim != 2 or len(x) < FEW:
+        return ""
+    ids = [i for i, column in enumerate(x.T) if not (column % 1).any() and len(column.unique()) == len(x)]
+    return f"; column {ids[0]} is another whole number in every sample: leave it out if it is an id" if ids else ""
 
 
 def _columnwise(x: Tensor) -> Tensor:
