@@ -39,7 +39,8 @@ def as_tensor(values: Any, what: str, missing: bool = False) -> Tensor:
         raise UserError(f"{what} cannot be made an array ({error}): give every sample as many entries") from None
     kind = f"{array.dtype.kind}{array.dtype.itemsize}"
     if array.dtype.kind not in "biuf" or kind == "u8" or not array.ndim:
-        raise UserError(f"{what} holds {_kind(array)}: give numbers, one row per sample, as in x.astype('float32')")
+        raise UserError(f"{what} holds {_kind(array)}: give numbers, one row per sample, as in "
+                        "x.astype('float32'), or of texts classes, pandas.factorize(x)[0] with Categorical()")
     return torch.from_numpy(np.array(array, WIDENED.get(kind, array.dtype.newbyteorder("=")), order="C"))
 
 
@@ -109,7 +110,7 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
         names = names or tuple(map(str, labels.columns))
     if not isinstance(array, Tensor) and array.dtype.kind in "OUT" and not hasattr(labels, "columns"):
         text = array.reshape(-1).tolist()
-        _refuse_first([not isinstance(label, str) for label in text], "is no text: give all as text or all as integers")
+        _refuse_first([not isinstance(label, str) for label in text], "is no text: drop samples without a class")
         names = tuple(names) or tuple(sorted(set(text)))
         _refuse_first([label not in names for label in text], f"is none of the classes {', '.join(names)}")
         labels = [names.index(label) for label in text]
@@ -117,7 +118,7 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
     if labels.ndim not in (1, 2):
         raise UserError(f"labels of shape {tuple(labels.shape)}: give (N,) classes or (N, C) zeros and ones")
     if labels.ndim == 1 and labels.is_floating_point():
-        _refuse_first(~((labels == labels.round()) & labels.isfinite()), "is no whole number: classes are counted")
+        _refuse_first(~((labels == labels.round()) & labels.isfinite()), "is no whole number: drop unknown classes")
     if labels.ndim == 1 and names:
         _refuse_first((labels < 0) | (labels >= len(names)), f"is not from 0 to {len(names) - 1}: classes have names")
     return labels.long() if labels.ndim == 1 else labels, tuple(names)

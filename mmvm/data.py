@@ -4,9 +4,8 @@ Images stay uint8 until they are on the device that trains, and a batch is an in
 samples: five modalities of 60,000 small colour images are 706 MB as bytes and 2.8 GB as floats.
 """
 
-import mmap
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch.utils.data import Dataset
 from mmvm import arrays
 from mmvm.errors import UserError
 from mmvm.files import read_array
-from mmvm.modality import Modality
+from mmvm.modality import Modality, check_units as check_units  # where there are data
 
 __all__ = ["Batch", "MultimodalData", "Repeated"]
 
@@ -109,18 +108,6 @@ class Batch:
                      trust=None if self.trust is None else change(self.trust))
 
 
-def check_units(model: Any, data: "MultimodalData") -> None:
-    """Raises `UserError` where `data` has other modalities than a model, or was standardised by other numbers."""
-    ours, theirs = ({m.name: tuple(m.shape) for m in specs} for specs in (model.modalities, data.specs))
-    if [*ours.items()] != [*theirs.items()]:
-        raise UserError(f"the data's modalities are {theirs}, the model's {ours}: give data of the same names and "
-                        "shapes in the same order")
-    for m, given in zip(model.modalities, data.specs):
-        if (m.centre, m.spread) != (given.centre, given.spread):
-            raise UserError(f"modality {m.name!r} was standardised by other numbers than the model's: describe "
-                            "these data as the training data, MultimodalData(arrays, model.modalities)")
-
-
 @dataclass
 class MultimodalData(Dataset):
     """N samples of M modalities; a data set of PyTorch, `data[i]` being one sample.
@@ -164,8 +151,13 @@ class MultimodalData(Dataset):
                      trust: Any = None) -> None: ...
 
     def __post_init__(self) -> None:
-        self.specs = tuple(self.specs)
-        names = [spec.name for spec in self.specs]
+        if not isinstance(self.modalities, Mapping):
+            raise UserError(f"the arrays are in a {type(self.modalities).__name__}: give a dictionary, name -> array")
+        specs, self.specs = self.specs, tuple(self.specs if isinstance(self.specs, Iterable) else ())
+        names = [spec.name if isinstance(spec, Modality) else None for spec in self.specs]
+        if isinstance(specs, Modality) or None in names:
+            raise UserError(f"the descriptions are no list of Modality but a {type(specs).__name__}: give one Modality "
+                            "for each array, [Modality(...), ...], in the order of the arrays")
         if list(self.modalities) != names:
             raise UserError(f"the arrays are named {list(self.modalities)}, their descriptions {names}: "
                             "give both the same names in the same order")
@@ -185,9 +177,15 @@ class MultimodalData(Dataset):
             if self.labels.ndim == 1 and self.label_names and self.n_classes is None:
                 self.n_classes = len(self.label_names)
             arrays.check_classes(self.labels, self.n_classes)
-        self.ids = arrays.ids_of(index) if self.ids is None else list(map(str, self.ids))
+        own = arrays.ids_of(index)
+        self.ids = own if self.ids is None else list(map(str, self.ids))
         if self.ids is not None and len(self.ids) != len(self):
             raise UserError(f"{len(self.ids)} ids for {len(self)} samples: give one id per sample")
+        others = set(own or ())  # names of their own may replace an index, but not move its names to other rows
+        for i, (given, name) in enumerate(zip(self.ids or (), own or ())):
+            if given != name and given in others:
+                raise UserError(f"row {i} is {name} in the frames' index and {given} in `ids`: leave `ids` out, or "
+                                "reset the index of the frames if their rows are in the order of `ids`")
         self._set_observed()
         if self.trust is not None:
             self.trust = arrays.trust_of(self.trust, names, self.observed, self.ids)
@@ -217,9 +215,11 @@ class MultimodalData(Dataset):
             x, mask = self.modalities[spec.name], entries.get(spec.name)
             if mask is not None:
                 x = self.modalities[spec.name] = arrays.without(x[:], mask, spec)
-            if spec.missing:
-                some = torch.cat([(~x[i:i + PIECE].isnan()).flatten(1).any(1) for i in range(0, len(self), PIECE)])
-                self.observed = torch.cat([self.observed[:m], (self.observed[m] & some)[None], self.observed[m + 1:]])
+            pieces = [spec.known(x[i:i + PIECE]) for i in range(0, len(self), PIECE)]
+            some = [piece for piece in pieces if piece is not None]
+            if some:
+                here = self.observed[m] & torch.cat(some)
+                self.observed = torch.cat([self.observed[:m], here[None], self.observed[m + 1:]])
         absent = torch.nonzero(~self.observed.any(0))
         if len(absent):
             raise UserError(f"sample {self.ids[absent[0]] if self.ids else int(absent[0])} has no observed modality "
@@ -321,27 +321,15 @@ class MultimodalData(Dataset):
                      None if self.labels is None else self.labels.index_select(0, index),
                      None if self.trust is None else self.trust.index_select(1, index))
 
-    def announce(self, index: Tensor) -> None:
-        """Tells the system which samples are wanted next: it reads them from the disk while others are computed on."""
-        if not hasattr(mmap, "MADV_WILLNEED"):
-            return  # then they are read when they are wanted
-        for x, array in zip(self.modalities.values(), self.files):
-            rows = x.rows.index_select(0, index).unique() if isinstance(x, Repeated) else index.sort().values
-            size, start = array.strides[0], array.offset % mmap.ALLOCATIONGRANULARITY
-            for row in rows.tolist():
-                first = start + row * size
-                page = first - first % mmap.PAGESIZE
-                array._mmap.madvise(mmap.MADV_WILLNEED, page, first + size - page)  # type: ignore[attr-defined]
-
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All samples in their own order, `batch_size` at a time; the last batch may be smaller."""
         for index in torch.arange(len(self), device=self.device).split(batch_size):
             yield self.batch(index)
 
     def subset(self, index: Any) -> "MultimodalData":
-        """The samples of `index` (integers, a slice or a bool mask), copied; of files, looking into the same ones."""
-        index = index.to_numpy(copy=True) if hasattr(index, "iloc") else index.cpu() if hasattr(index, "cpu") else index
-        index = torch.arange(len(self))[index]
+        """The samples of `index` (integers, a slice or a bool mask), copied; of files, looking into the same ones.
+        Raises `UserError` for any other index."""
+        index = torch.arange(len(self))[index if isinstance(index, slice) else self._rows(index)]
         on_device = index.to(self.device)
         x = {name: (x.index_select(0, on_device) if not self.files else
                     x.select(on_device) if isinstance(x, Repeated) else Repeated(x, on_device))
@@ -350,6 +338,18 @@ class MultimodalData(Dataset):
                        labels=None if self.labels is None else self.labels.index_select(0, on_device),
                        ids=None if self.ids is None else [self.ids[i] for i in index.tolist()],
                        trust=None if self.trust is None else self.trust.index_select(1, on_device))
+
+    def _rows(self, index: Any) -> Tensor:
+        """Integers or a bool mask, for samples that there are."""
+        array, n = np.array(index.tolist() if hasattr(index, "tolist") else index), len(self)
+        if array.ndim != 1 or array.size and array.dtype.kind not in "biu":
+            raise UserError(f"an index of {array.dtype} and shape {array.shape}: give row numbers [3, 5], one as [3], "
+                            "a mask of bools, or a slice; of ids the rows, [data.ids.index(name) for name in some]")
+        if array.dtype.kind == "b" and len(array) != n:
+            raise UserError(f"a mask of {len(array)} bools for {n} samples: give one per sample")
+        if array.size and array.dtype.kind != "b" and not -n <= array.min() <= array.max() < n:
+            raise UserError(f"rows {array.min()} to {array.max()} are asked for, the {n} samples are 0 to {n - 1}")
+        return torch.from_numpy(array if array.dtype.kind == "b" else array.astype(np.int64))
 
     def to(self, device: torch.device | str) -> "MultimodalData":
         return replace(self, files=self.files if torch.device(device) == self.device else (),

@@ -16,6 +16,7 @@ from mmvm.likelihoods.base import Likelihood
 PIECE = 4_096    # rows looked at at once
 CLASSES = 50     # whole numbers below it, in one column, are taken for classes
 OUTLIER = 6.0    # standard deviations
+FEW = 20         # samples that may well have other whole numbers each, by chance
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Modality:
             raise UserError(f"modality {self.name!r}: missing must be 'nan' or None, got {self.missing!r}")
         if self.missing and self.likelihood.discrete:
             raise UserError(f"modality {self.name!r} holds tokens, of which none is NaN: store missing ones as the "
-                            "number that Categorical(ignore=...) names, and leave `missing` out")
+                            "number that Categorical(ignore=...) names, and leave `missing` out; a sample of these "
+                            "alone is not observed")
         if self.mask_input and not self.missing:
             raise UserError(f"modality {self.name!r}: mask_input shows encoders which entries are missing, so it needs "
                             "missing='nan'")
@@ -88,6 +90,9 @@ class Modality:
     def check_parameters(self, given: Tensor) -> None:
         """Raises `UserError` where a decoder's output (B, ...) is not what the likelihood takes; it would broadcast."""
         expected = self.likelihood.parameter_shape(tuple(self.shape))
+        if not isinstance(given, Tensor):
+            raise UserError(f"the decoder of modality {self.name!r} gives a {type(given).__name__}: it must return one "
+                            f"tensor (B, {', '.join(map(str, expected))}); widths belong into the likelihood")
         if given.ndim != 1 + len(expected) or any(n not in (m, "C") for m, n in zip(given.shape[1:], expected)):
             raise UserError(f"the decoder of modality {self.name!r} gives {tuple(given.shape)}, where samples of shape "
                             f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
@@ -113,6 +118,12 @@ class Modality:
     def seen(self, x: Tensor) -> Tensor | None:
         """Which entries of stored values (B, *shape) were observed, bool; None where nothing can be missing."""
         return ~x.isnan() if self.missing else None
+
+    def known(self, x: Tensor) -> Tensor | None:
+        """Which samples (B,) of stored values hold anything, not NaN or ignored tokens alone; None where all do."""
+        ignore = getattr(self.likelihood, "ignore", None)
+        seen = self.seen(x) if ignore is None else x != ignore
+        return None if seen is None else seen.flatten(1).any(1)
 
     def log_prob(self, parameters: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """log p(x | parameters) of prepared values (..., *shape): (...,) nats, of the entries that are `seen` (all)."""
@@ -147,6 +158,9 @@ class Modality:
         if not self.likelihood.discrete:
             return None
         known = x[:][present]
+        if known.is_floating_point() and not known.isfinite().all():
+            raise UserError(f"modality {self.name!r} holds NaN or infinity, and tokens are whole numbers: store "
+                            "missing ones as integers, -1 with Categorical(ignore=-1) for instance")
         ignore = getattr(self.likelihood, "ignore", None)
         known = known if ignore is None else known[known != ignore]
         return 1 + int(known.max()) if known.numel() else 1
@@ -199,6 +213,18 @@ class Modality:
         return modality
 
 
+def check_units(model: Any, data: Any) -> None:
+    """Raises `UserError` where `data` has other modalities than a model, or was standardised by other numbers."""
+    ours, theirs = ({m.name: tuple(m.shape) for m in specs} for specs in (model.modalities, data.specs))
+    if [*ours.items()] != [*theirs.items()]:
+        raise UserError(f"the data's modalities are {theirs}, the model's {ours}: give data of the same names and "
+                        "shapes in the same order")
+    for m, given in zip(model.modalities, data.specs):
+        if (m.centre, m.spread) != (given.centre, given.spread):
+            raise UserError(f"modality {m.name!r} was standardised by other numbers than the model's: describe "
+                            "these data as the training data, MultimodalData(arrays, model.modalities)")
+
+
 def _guessed(x: Tensor) -> tuple[dict, str]:
     """Fields of a `Modality` for values (N, *shape), and the reason."""
     shape = tuple(x.shape[1:])
@@ -214,6 +240,7 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
         return {"likelihood": Bernoulli()}, "only 0 and 1"
     if whole and 0 <= low and shape == (1,) and high < CLASSES and not x.is_floating_point():
         return {"likelihood": Categorical()}, f"one column of whole numbers, taken for {int(high) + 1} classes"
+    hint = _hint(x)
     if whole and 0 <= low:
         columns = x.double().flatten(1)
         mean = columns.nanmean(0)
@@ -222,14 +249,26 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
         kind = Poisson() if ratio < 1.5 else NegativeBinomial()
         grey = "; if they are grey values, divide by the largest and give (N, C, H, W)" if (
             len(shape) > 1 and high > CLASSES) else ""
-        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean{grey}"
+        grey += ", or bytes, x.astype('uint8')" * bool(grey and high < 256)
+        return {"likelihood": kind}, f"counts, whose variance is {ratio:.2g} times their mean{grey}{hint}"
     if 0 <= low and high <= 1:
         return {"likelihood": Beta()}, "fractions, between 0 and 1"
     outliers = (_columnwise(x).abs() > OUTLIER).double().mean().item()
     if outliers > 1e-3:
         return ({"likelihood": StudentT(), "standardise": True},
-                f"reals, {outliers:.1%} of them beyond {OUTLIER:g} standard deviations")
-    return {"likelihood": Normal(), "standardise": True}, f"reals from {low:.3g} to {high:.3g}"
+                f"reals, {outliers:.1%} of them beyond {OUTLIER:g} standard deviations{hint}")
+    return {"likelihood": Normal(), "standardise": True}, f"reals from {low:.3g} to {high:.3g}{hint}"
+
+
+def _hint(x: Tensor) -> str:
+    """What may be meant otherwise in values (N, *shape): ids among the columns, and which axis has units of its own."""
+    if x.ndim == 3:
+        return (f"; standardised by one mean for each of {x.shape[1]} rows of {x.shape[2]}: if these are time points, "
+                "give (N, units, T)")
+    if x.ndim != 2 or len(x) < FEW:
+        return ""
+    ids = [i for i, column in enumerate(x.T) if not (column % 1).any() and len(column.unique()) == len(x)]
+    return f"; column {ids[0]} is another whole number in every sample: leave it out if it is an id" if ids else ""
 
 
 def _columnwise(x: Tensor) -> Tensor:

@@ -18,12 +18,14 @@ from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.networks.default import default_networks
 from mmvm.networks.features import WithFeatures, feature_widths
+from mmvm.networks.given import check_networks, mean_and_logvar, networks_by_name
 from mmvm.networks.grouped import forward_grouped
 from mmvm.networks.modes import evaluating
 from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Posteriors, Schedule
+from mmvm.objectives.base import check_method
 from mmvm.objectives.spec import build
-from mmvm.schedule import at, bounds_of
+from mmvm.schedule import at, bounds_of, check_number
 from mmvm.sharing import fit_latent_density
 
 __all__ = ["MultimodalVAE", "Terms", "fit_latent_density"]
@@ -95,8 +97,10 @@ class MultimodalVAE(nn.Module):
         names = [m.name for m in modalities]
         if len(set(names)) < len(names):
             raise UserError(f"modalities {names}: a name occurs twice, give each its own")
-        if not all(value >= 0 for value in bounds_of(beta)):
-            raise UserError(f"beta must be at least 0, got {beta}")
+        for value in bounds_of(beta):
+            check_number("beta", value, positive=False)
+        check_method(objective)
+        check_networks(names, encoders, decoders)
         self.modalities = tuple(modalities)
         self.encoders = nn.ModuleList(encoders)
         self.decoders = nn.ModuleList(decoders)
@@ -114,10 +118,9 @@ class MultimodalVAE(nn.Module):
         """A model of `data` with usual networks (`mmvm.networks.default_networks`), D = `latent_dim`, and a method by
         its text (`python -m mmvm methods`). `encoders` and `decoders` replace those of the modalities they name; what
         was chosen is said, one line a modality. Raises `UserError`."""
-        own = {"encoders": dict(encoders or {}), "decoders": dict(decoders or {})}
-        for what, given in own.items():
-            if set(given) - set(data.names):
-                raise UserError(f"{what} for {sorted(set(given) - set(data.names))}: the modalities are {data.names}")
+        check_number("latent_dim", latent_dim, whole=True)
+        own = {"encoders": networks_by_name(encoders, data.names, "encoders"),
+               "decoders": networks_by_name(decoders, data.names, "decoders")}
         for spec, x, present in zip(data.specs, data.modalities.values(), data.observed):
             said = "as given"
             if not all(spec.name in given for given in own.values()):
@@ -136,6 +139,7 @@ class MultimodalVAE(nn.Module):
         """The training terms of a batch; `step` (updates so far) drives schedules."""
         batch = self._prepare(x, observed, trust)
         shared = self.objective(self._encode(batch), batch.observed, step)       # latents (S, M, B, D)
+        self.objective.check(shared, batch.observed)
         log_likelihood = self._log_likelihood(batch, shared.latents)             # (S, M, B)
         # number by number: a recorded update takes no tensor from the host
         weighted = torch.stack([m.weight * own for m, own in zip(self.modalities, log_likelihood.unbind(1))], 1)
@@ -167,6 +171,7 @@ class MultimodalVAE(nn.Module):
         """log p(x_m | z) for latents (S, M, B, D): (S, M, B) nats, unweighted, 0 where not observed."""
         return self._log_likelihood(self._prepare(x, observed), latents)
 
+    @torch.no_grad()
     def impute(self, x: Sequence | Mapping, observed: Any = None, targets: str | Sequence[str] | None = None,
                density: Any = None, trust: Any = None) -> dict[str, Tensor]:
         """Conditional generation from any subset: the means (B, *shape_m) of p(x_m | z_m) for the `targets`, names or
@@ -229,7 +234,8 @@ class MultimodalVAE(nn.Module):
 
     def _prepare(self, x: Any, observed: Any, trust: Any = None) -> Prepared:
         if isinstance(x, (Batch, MultimodalData)):
-            raise UserError("give the model the list of tensors and the mask: model(batch.x, batch.observed)")
+            raise UserError("give the model the list of tensors and the mask: model(batch.x, batch.observed), and of "
+                            "data model.impute(dict(data.modalities), data.observed)")
         trust = self._trust(x, trust)
         if isinstance(x, Mapping) or not all(isinstance(given, Tensor | None) for given in (*x, observed)):
             x, observed = self._in_order(x, observed)
@@ -238,7 +244,7 @@ class MultimodalVAE(nn.Module):
                             f"{[m.name for m in self.modalities]}, and mark absent ones in `observed`")
         seen = [modality.seen(x_m) for modality, x_m in zip(self.modalities, x)]
         x = [modality.prepare(x_m) for modality, x_m in zip(self.modalities, x)]
-        complete = observed is None and all(mask is None for mask in seen)
+        complete = observed is None
         if observed is None:
             observed = torch.ones(len(x), len(x[0]), dtype=torch.bool, device=x[0].device)
         if observed.shape != (len(x), len(x[0])) or observed.dtype != torch.bool:
@@ -251,9 +257,13 @@ class MultimodalVAE(nn.Module):
                                 "describes them")
         if trust is not None and trust.shape != observed.shape:
             raise UserError(f"`trust` must be of shape (M, B) = {tuple(observed.shape)}, it is {tuple(trust.shape)}")
-        if any(mask is not None for mask in seen):  # nothing but missing entries is an absent sample
-            observed = torch.stack([present if mask is None else present & mask.flatten(1).any(1)
-                                    for present, mask in zip(observed, seen)])
+        # nothing but missing entries is an absent sample; of tokens a training's data have said so before
+        known = [mask if mask is not None or self.training else modality.known(x_m)
+                 for mask, modality, x_m in zip(seen, self.modalities, x)]
+        if not all(mask is None for mask in known):
+            complete = False
+            observed = torch.stack([present if mask is None else present & mask.unsqueeze(-1).flatten(1).any(1)
+                                    for present, mask in zip(observed, known)])
         if not complete:
             # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
             x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
@@ -312,7 +322,8 @@ class MultimodalVAE(nn.Module):
         present = None if batch.complete else batch.observed
         shown = "features" in self.objective.needs
         outputs = self._run(self.encoders, inputs, present, shown)
-        posteriors = [DiagonalGaussian(*out[:2]) for out in outputs]
+        posteriors = [DiagonalGaussian(*mean_and_logvar(out, len(x_m), modality.name))
+                      for modality, x_m, out in zip(self.modalities, inputs, outputs)]
         if len({q.shape for q in posteriors}) > 1:
             sizes = ", ".join(f"{m.name} {q.shape[-1]}" for m, q in zip(self.modalities, posteriors))
             raise UserError(f"the encoders' latents are of unequal sizes ({sizes}): give all the same number of "

@@ -83,7 +83,8 @@ def parse(text: str, what: str, kinds: Mapping[str, Sequence[Option]]) -> tuple[
     """
     name, colon, rest = text.partition(":")
     if name not in kinds:
-        raise UserError(f"unknown {what} {name!r}: there are {', '.join(kinds)}")
+        own = "; one of your own has to be imported by the study (CONTRIBUTING.md)" * (what == "objective")
+        raise UserError(f"unknown {what} {name!r}: there are {', '.join(kinds)}{own}")
     options = {option.name: option for option in kinds[name]}
     values = {option.name: option.default for option in kinds[name]}
     given = set()

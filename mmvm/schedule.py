@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral, Real
+from typing import Any, Literal
 
 from mmvm.errors import UserError
 
@@ -52,3 +53,13 @@ def at(value: float | Schedule, step: int) -> float:
 def bounds_of(value: float | Schedule) -> tuple[float, ...]:
     """The values between which a number or a schedule moves, for checks."""
     return (value.start, value.end) if isinstance(value, Schedule) else (value,)
+
+
+def check_number(name: str, value: Any, positive: bool = True, whole: bool = False) -> None:
+    """Raises `UserError` for what is no number, as texts and bools, or not finite and positive, or at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        raise UserError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
+    number = float(value)
+    if number == math.inf or not (number > 0 or number == 0 and not positive):
+        range_ = "finite" if number == math.inf else "positive" if positive else "at least 0"
+        raise UserError(f"{name} must be {range_}, got {value}")

@@ -87,9 +87,6 @@ class _Job:
         except TrainingDiverged as error:
             return {"warnings": "\n".join(sentences(str(error)))}
         trained = history.epochs[-1]["epoch"]
-        if trained > self.training["epochs"]:
-            raise UserError(f"{folder} holds a run of {trained} epochs, {self.training['epochs']} are asked for: ask "
-                            "for as many, or choose another folder")
         best = history.best if self.training.get("patience") else trained
         row, wrong = measured(model, self.train, self.held)
         return {"epoch": best, "seconds": history.epochs[-1]["seconds"], **row,

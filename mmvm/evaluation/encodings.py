@@ -89,7 +89,8 @@ def labels_of(data: MultimodalData) -> Tensor:
 
 def check_class_labels(*sets: MultimodalData) -> None:
     if any(data.labels is None or data.labels.ndim != 1 for data in sets):
-        raise UserError("probe and coherence need one class number per sample in `labels`")
+        raise UserError("probe and coherence need one class number per sample in `labels`; of labels (N, C) use "
+                        "mmvm.evaluation.multilabel")
     _check_label_names(sets)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import forest
+from mmvm.evaluation import by_label
 from mmvm.evaluation.coherence import train_classifier as train_any_classifier
 from mmvm.evaluation.encodings import BATCH, check_binary_labels, evaluating, from_each_source, labels_of
 from mmvm.model import MultimodalVAE
@@ -112,8 +112,8 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     >>> mmvm.evaluation.multilabel.linear_probe(model, several, several)["auroc"].shape  # modality, label
     (2, 2)
     """
-    encodings = forest.encode(model, train, test, n, seed)
-    found = [scores(forest.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
+    encodings = by_label.encode(model, train, test, n, seed)
+    found = [scores(by_label.logistic(*encodings.of(m)), encodings.labels_test) for m in range(len(encodings.z))]
     return {name: np.stack([own[name] for own in found]) for name in METRICS}
 
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvm.networks.conv import ConvDecoder, ConvEncoder
-from mmvm.networks.mlp import MLPDecoder, MLPEncoder
+from mmvm.networks.mlp import Log1p, MLPDecoder, MLPEncoder
 from mmvm.networks.resnet import ResidualBlock, ResNetDecoder, ResNetEncoder
 
-ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.AvgPool2d, nn.Upsample)  # the same for all channels
+ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.AvgPool2d, nn.Upsample, Log1p)  # the same for all channels
 Networks = Sequence[nn.Module] | nn.ModuleList
 KNOWN = (*ELEMENTWISE, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Flatten, nn.Sequential, ResidualBlock, ConvEncoder,
          ResNetEncoder, MLPEncoder, ConvDecoder, ResNetDecoder, MLPDecoder)

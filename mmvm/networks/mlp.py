@@ -42,6 +42,13 @@ class MLPDecoder(nn.Module):
         return self.out(self.trunk(z)).view(-1, *self.shape)
 
 
+class Log1p(nn.Module):
+    """log(1 + x), of counts: what a network sees of thousands is then no further away than of tens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.log1p()
+
+
 def _mlp(n_in: int, widths: tuple[int, ...]) -> nn.Sequential:
     layers = []
     for width in widths:

@@ -7,9 +7,11 @@ class and touches neither.
 Letters: S sources, M modalities, B batch, D latent, N draws.
 """
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,10 @@ class Posteriors(DiagonalGaussian):
 
     def where(self, keep: Tensor) -> "Posteriors":
         return self.beside(super().where(keep), self.trust, self.features)
+
+
+# what an epoch's row of the history holds besides the parts of a regulariser
+TAKEN = {"epoch", "step", "seconds", "samples_per_second", "peak_memory_gb", "grad_norm", "loss", "regulariser"}
 
 
 @dataclass
@@ -111,6 +117,27 @@ class Objective(nn.Module):
         """Posteriors (M, B, D), `observed` (M, B) bool, number of updates made so far -> `Shared`."""
         raise NotImplementedError
 
+    def check(self, shared: Any, observed: Tensor) -> None:
+        """Raises `UserError` where what `forward` gave is not of the shapes that `Shared` says, for `observed` (M, B):
+        it would be broadcast, or modalities be left out, without a word."""
+        m, b = observed.shape
+        said = f"method {type(self).__name__}: forward gives"
+        if not isinstance(shared, Shared):
+            raise UserError(f"{said} a {type(shared).__name__}: return Shared(latents, regulariser, parts)")
+        latents, weights = (None if x is None else tuple(x.shape) for x in (shared.latents, shared.weights))
+        if latents is None or len(latents) != 4 or latents[1:3] != (m, b):
+            raise UserError(f"{said} latents {latents}, expected (S, M, B, D) with M = {m} and B = {b}: one z (B, D) "
+                            "for all is z.expand(1, M, -1, -1), one per modality z (M, B, D) is z.unsqueeze(0)")
+        if weights is not None and weights != latents[:3]:
+            raise UserError(f"{said} weights {weights}, expected (S, M, B) = {latents[:3]}: give one per term")
+        for name, values in (("regulariser", shared.regulariser), *shared.parts.items()):
+            if not isinstance(values, Tensor) or values.shape != (b,):
+                found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                raise UserError(f"{said} {name} {found}, expected ({b},), nats per sample: sum over modalities, not "
+                                "over samples")
+        if taken := TAKEN.intersection(shared.parts):
+            raise UserError(f"{said} a part named {min(taken)!r}, which the history has already: rename it")
+
     def effective_beta(self, beta: float, n_modalities: int) -> float:
         """What one nat of the regulariser costs against one nat of log-likelihood when the user says `beta`.
 
@@ -165,6 +192,17 @@ class Objective(nn.Module):
     def report(self, means: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         """From the means of `parts` over an epoch: what to add to the history, and warnings with advice."""
         return {}, []
+
+
+def check_method(objective: Any) -> None:
+    """Raises `UserError` for what is no objective, or one whose `forward` cannot be called."""
+    if not isinstance(objective, Objective):
+        kind = objective.__name__ if isinstance(objective, type) else type(objective).__name__
+        raise UserError(f"objective {kind} is no Objective: give an instance, as in {kind}(), or a text such as 'mmvm'")
+    try:
+        inspect.signature(objective.forward).bind(None, None, 0)
+    except TypeError:
+        raise UserError(f"method {type(objective).__name__}: forward must take (q, observed, step=0)") from None
 
 
 def log_normalised(weights: Tensor) -> Tensor:

@@ -82,7 +82,11 @@ def build(text: str, latent_dim: int, n_modalities: int) -> Objective:
     'soft'
     """
     name, values = parse(text, "objective", options_of())
-    built = METHODS[name].cls.from_options(values, latent_dim, n_modalities)
+    try:
+        built = METHODS[name].cls.from_options(values, latent_dim, n_modalities)
+    except TypeError as error:  # of a method of one's own
+        raise UserError(f"method {name!r}: {METHODS[name].cls.__name__} cannot be made of its options ({error}): let "
+                        f"its __init__ take {', '.join(values) or 'none'}, or override from_options") from error
     built.text = write(name, values, METHODS[name].options)
     return built
 

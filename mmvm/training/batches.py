@@ -1,12 +1,13 @@
 """The order in which a run meets its samples, and how a batch reaches the device that trains."""
 
+import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from mmvm.data import Batch, MultimodalData
+from mmvm.data import Batch, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.training.distributed import Ranks
 
@@ -56,8 +57,21 @@ def prefetched(data: MultimodalData, indices: list[Tensor], device: torch.device
         return
     for i, index in enumerate(indices):
         if data.files and i + 1 < len(indices):
-            data.announce(indices[i + 1])
+            announce(data, indices[i + 1])
         yield data.batch(index)
+
+
+def announce(data: MultimodalData, index: Tensor) -> None:
+    """Tells the system which samples are wanted next: it reads them from the disk while others are computed on."""
+    if not hasattr(mmap, "MADV_WILLNEED"):
+        return  # then they are read when they are wanted
+    for x, array in zip(data.modalities.values(), data.files):
+        rows = x.rows.index_select(0, index).unique() if isinstance(x, Repeated) else index.sort().values
+        size, start = array.strides[0], array.offset % mmap.ALLOCATIONGRANULARITY
+        for row in rows.tolist():
+            first = start + row * size
+            page = first - first % mmap.PAGESIZE
+            array._mmap.madvise(mmap.MADV_WILLNEED, page, first + size - page)  # type: ignore[attr-defined]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

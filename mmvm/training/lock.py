@@ -27,9 +27,12 @@ def held(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    file = _locked(path) if fcntl else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _locked(path) if fcntl else None
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be written ({error.strerror}): choose another one") from None
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from threading import Event
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -20,10 +21,11 @@ from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import seeded
-from mmvm.schedule import Schedule, at, bounds_of
+from mmvm.schedule import Schedule, at, bounds_of, check_number
 from mmvm.training import distributed
 from mmvm.training.batches import Batches
 from mmvm.training.device import resolve_device, resolve_precision
+from mmvm.training.explain import explained
 from mmvm.training.interrupt import stop_between_updates
 from mmvm.training.lock import held
 from mmvm.training.plan import Plan, measured_plan
@@ -66,8 +68,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     >>> history.epochs[-1]["step"]
     4
     """
-    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=bounds_of(learning_rate)[0],
-                    validate_every=validate_every, patience=1 if patience is None else patience)
+    _check_given(data, validation, learning_rate, max_grad_norm, seed, epochs=epochs, batch_size=batch_size,
+                 validate_every=validate_every, patience=1 if patience is None else patience)
     ranks, place = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, place)
     batches = Batches(data, batch_size, seed, place, ranks)
@@ -78,8 +80,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
     chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with seeded(seed, place), chosen.applied(model), held(None if ranks.rank else run.out):
-        run.start(seed)
+    with seeded(seed, place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
+        run.start(seed, epochs)
         update = Update(model, optimizer, data, precision, place, max_grad_norm, compile or chosen.compile,
                         chosen.graph, learning_rate)
         guard, watcher = Guard(run, place, data), Watch(model, batches)
@@ -124,14 +126,25 @@ def _add_validation(run: Run, data: MultimodalData, validation: MultimodalData |
         return
     run.history.watch = watch
     run.validation = rows = Validation(run, validation, batch_size, precision, every, patience)
-    rows.check(data, values=check == "on")
+    with explained(run.model, data):
+        rows.check(data, values=check == "on")
     run.config |= rows.settings()
 
 
-def _check_positive(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not value > 0:
-            raise UserError(f"{name} must be positive, got {value}")
+def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: Any, seed: Any,
+                 **counts: Any) -> None:
+    if not isinstance(data, MultimodalData):
+        raise UserError(f"data are a {type(data).__name__}: give MultimodalData(arrays, specs)")
+    if not len(data):
+        raise UserError("data have no sample: give some to train on")
+    if validation is not None and not isinstance(validation, MultimodalData):
+        raise UserError(f"validation takes rows, not {validation!r:.40}: train, rows = split(data, validation=0.1); "
+                        "fit(model, train, validation=rows, ...)")
+    for name, value in counts.items():
+        check_number(name, value, whole=True)
+    check_number("seed", seed, positive=False, whole=True)
+    check_number("learning_rate", bounds_of(learning_rate)[0])
+    check_number("max_grad_norm", max_grad_norm or 0, positive=False)
 
 
 def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:

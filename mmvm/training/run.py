@@ -146,8 +146,13 @@ class Run:
         self.ranks.wait()
         progress.set_postfix(epoch=self.epoch, loss=f"{means['loss']:.1f}", refresh=False)
         if self.out is not None and self.ranks.rank == 0:
+            try:
+                line = json.dumps(row)
+            except TypeError as error:
+                raise UserError(f"on_epoch returned what {HISTORY} cannot hold ({error}): return plain numbers, as "
+                                "float(x) and x.tolist() give") from None
             with open(self.out / HISTORY, "a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line + "\n")
             self.save()
 
     def over(self) -> bool:
@@ -193,9 +198,12 @@ class Run:
             "progress": json.dumps({"step": self.step, "epoch": self.epoch, "seconds": self.seconds})})
         self.saved = self.clock = time.monotonic()
 
-    def start(self, seed: int) -> None:
+    def start(self, seed: int, epochs: int) -> None:
         """Continues the run in `out`, if there is one. One process draws on from where it is, seeded before."""
         self._resume()
+        if self.epoch > epochs:
+            raise UserError(f"{self.out} holds a run of {self.epoch} epochs, {epochs} are asked for: ask for as many, "
+                            "or choose another folder")
         if self.ranks.size > 1:  # other draws in every process and after every start
             reseed = torch.manual_seed if self._cuda_devices() else torch.default_generator.manual_seed
             reseed(hash((seed, self.step, self.ranks.rank)) % 2**63)

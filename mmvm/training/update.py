@@ -11,6 +11,7 @@ from mmvm.model import MultimodalVAE, Terms
 from mmvm.networks.present import batch_statistics
 from mmvm.schedule import Schedule, at
 from mmvm.training import distributed
+from mmvm.training.explain import try_networks
 from mmvm.training.plan import autocast
 from mmvm.training.run import Run
 
@@ -146,6 +147,8 @@ class Guard:
         saved = self.run.out is not None and self.run.checkpoint.exists()
         kept = f" The last good state is in {self.run.checkpoint}." if saved else ""
         wrong, poor = findings(self.data)
+        if step == 0 and self.interval == 1 and not wrong:  # before the first update nothing is to blame but a network
+            try_networks(self.run.model, self.data)
         advice = "Try a smaller learning_rate, max_grad_norm=100, or precision='float32'"
         cure = wrong[0] if wrong else ". ".join([*poor[:1], advice])
         raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {said}. {cure}.{kept}")

@@ -2,6 +2,8 @@
 
 import json
 import math
+import operator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,15 +29,19 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
     seed        of the choice, which depends on nothing else but the groups' names and sizes: the first numbers of
                 PCG64(seed), so draw what else is random about the rows from another seed
 
-    Modalities that are standardised keep the numbers that `data` took from all rows. Raises `UserError` where a row has
-    no group, where the index of `by` is not that of the samples, or where there are too few.
+    Modalities that are standardised keep the numbers that `data` took from all rows. Rows without ids get their numbers
+    as ids, so that both parts know which of `data` they are: by[[int(i) for i in train.ids]] divides again.
+    Raises `UserError` where a row has no group, where the index of `by` is not that of the samples, or where there are
+    too few.
 
     >>> train, rows = split(data, by=np.arange(60) // 10, validation=0.2)
     >>> len(train), len(rows)
     (50, 10)
     """
     n = len(data)
-    if isinstance(validation, bool) or not 0 < validation < (n if isinstance(validation, int) else 1):
+    if not isinstance(validation, float | bool) and hasattr(validation, "__index__"):
+        validation = operator.index(validation)  # NumPy's too
+    if isinstance(validation, bool | str) or not 0 < validation < (n if isinstance(validation, int) else 1):
         raise UserError(f"validation must be a share between 0 and 1, or a number of rows below {n:,}, got "
                         f"{validation}")
     rows = data.ids or list(map(str, range(n)))
@@ -45,7 +51,8 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
                         "its rows are in that order by.to_numpy()")
     groups = np.arange(n) if by is None else np.asarray(by)
     if groups.shape != (n,):
-        raise UserError(f"`by` is of shape {groups.shape}: give one group for each of the {n:,} samples")
+        raise UserError(f"`by` is of shape {groups.shape}: give one group for each of the {n:,} samples; of rows that "
+                        "were divided before by[[int(i) for i in data.ids]], or of a series by.loc[data.ids]")
     nameless = [group is None or group != group for group in groups.tolist()]
     if any(nameless):
         raise UserError(f"{sum(nameless)} samples have no group in `by` (the first: sample {nameless.index(True)}): "
@@ -65,6 +72,7 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
         raise UserError(f"validation asks for {math.ceil(wanted):,} of {n:,} rows, but the smallest of the "
                         f"{len(names)} groups has {sizes.min():,}: ask for more, or divide by something finer")
     held = torch.from_numpy(np.isin(numbers.reshape(-1), chosen))
+    data = data if data.ids is not None else replace(data, ids=rows)
     return data.subset(~held), data.subset(held)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvm.errors import UserError
-from mmvm.evaluation import forest
+from mmvm.evaluation import by_label
 from mmvm.evaluation.multilabel import scores
 
 
-def label_efficiency(encodings: forest.Encodings, sizes: Sequence[int], seed: int = 0, repeats: int = 3) -> np.ndarray:
+def label_efficiency(encodings: by_label.Encodings, sizes: Sequence[int], seed: int = 0,
+                     repeats: int = 3) -> np.ndarray:
     """Mean AUROC over labels, (S, M), of the logistic probe of each modality fitted to as many training samples as each
     of `sizes` says, mean over `repeats` random choices of them.
 
@@ -32,13 +33,13 @@ def label_efficiency(encodings: forest.Encodings, sizes: Sequence[int], seed: in
             aurocs = []
             for _ in range(repeats if size < len(x) else 1):
                 chosen = random.permutation(len(x))[:size]
-                answers = forest.logistic(x[chosen], y[chosen][:, learnable], x_test)
+                answers = by_label.logistic(x[chosen], y[chosen][:, learnable], x_test)
                 aurocs.append(np.nan_to_num(scores(answers, y_test[:, learnable])["auroc"], nan=0.5).mean())
             found[s, m] = np.mean(aurocs)
     return found
 
 
-def learnable_labels(encodings: forest.Encodings, m: int) -> np.ndarray:
+def learnable_labels(encodings: by_label.Encodings, m: int) -> np.ndarray:
     """Which labels (C,) the curve of modality m is a mean over."""
     x, y, x_test = encodings.of(m)
     there, there_test = (~np.isnan(features).any(1) for features in (x, x_test))

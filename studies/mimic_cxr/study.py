@@ -11,7 +11,7 @@ from torch import nn
 from mmvm import evaluation, paths, training
 from mmvm.data import Repeated
 from mmvm.errors import UserError
-from mmvm.evaluation import forest as probes, multilabel
+from mmvm.evaluation import by_label, multilabel
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.options import Option
@@ -21,6 +21,7 @@ from mmvm.study.study import Metrics, Study
 from studies.mimic_cxr import calibration, data as mimic_cxr
 from studies.mimic_cxr.data import ChestXrays
 from studies.mimic_cxr.efficiency import label_efficiency, learnable_labels
+from studies.mimic_cxr.forest import forest
 from studies.mimic_cxr.networks import NETWORK_OPTIONS, SIZES, XrayClassifier, XrayDecoder, XrayEncoder
 from studies.mimic_cxr.supervised import Supervised, with_labels
 
@@ -200,17 +201,17 @@ class MimicCXR(Study):
             self._add_probe(metrics, "", logits, _sigmoid(logits), labels, test.names)
             return metrics
         self._add_imagination(metrics, model, train, test, classifiers)
-        encodings = probes.encode(model, train, test, self.n_probe or None, self.data_seed)
+        encodings = by_label.encode(model, train, test, self.n_probe or None, self.data_seed)
         options = self.choice("probes")[1]
         settings = {"seed": self.data_seed, **{name: options[name] for name in ("trees", "depth", "n_jobs")}}
         views = [(m,) for m in range(len(test.specs))]
-        forests = np.stack([probes.forest(*encodings.of(*view), **settings) for view in views])     # (M, N, C)
-        logits = np.stack([probes.logistic(*encodings.of(*view)) for view in views])
+        forests = np.stack([forest(*encodings.of(*view), **settings) for view in views])     # (M, N, C)
+        logits = np.stack([by_label.logistic(*encodings.of(*view)) for view in views])
         self._add_probe(metrics, "", forests - 0.5, forests, labels, test.names)
         self._add_probe(metrics, "_logistic", logits, _sigmoid(logits), labels, test.names)
         both = encodings.of(*range(len(test.specs)))
-        self._add_auroc(metrics, "auroc_both", probes.forest(*both, **settings), labels)
-        self._add_auroc(metrics, "auroc_both_logistic", probes.logistic(*both), labels)
+        self._add_auroc(metrics, "auroc_both", forest(*both, **settings), labels)
+        self._add_auroc(metrics, "auroc_both_logistic", by_label.logistic(*both), labels)
         sizes = self._label_sizes(int((~np.isnan(encodings.z[..., 0])).sum(1).min()))
         efficiency = label_efficiency(encodings, sizes, self.data_seed)
         metrics["label_efficiency"] = [

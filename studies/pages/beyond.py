@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths
+from mmvm import fit_latent_density, fit_latent_diffusion, paths
 from mmvm.data import MultimodalData
 from mmvm.model import MultimodalVAE
 from mmvm.pretrained import pretrained
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES
+from studies.polymnist.generation import generation
 from studies.polymnist.study import PolyMNIST
 from studies.polymnist.variety import READABLE
 
@@ -134,7 +135,7 @@ def pools_table(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def generated(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a method, beta and density of `evaluation.generation`'s rows: seeds, and mean and standard deviation
+    """One line a method, beta and density of `generation`'s rows: seeds, and mean and standard deviation
     ("<measure> sd") of `GENERATED`; of strokes, ink and slant, the spread over the data's, and how well the worse of
     them can be read."""
     lines = []
@@ -330,8 +331,8 @@ class Live:
 
     def measured(self, n: int = 500) -> pd.DataFrame:
         """`GENERATED`, means over modalities, of n draws of each density; a line each, as of `generated`."""
-        found = {name: evaluation.generation(self.models[method], density, self.train, self.test, self.classifiers, n,
-                                             2_000, self.seed)
+        found = {name: generation(self.models[method], density, self.train, self.test, self.classifiers, n, 2_000,
+                                  self.seed)
                  for name, (method, density) in self.densities.items()}
         board = pd.DataFrame({name: {measure: float(np.mean(values[measure])) for measure in GENERATED}
                               for name, values in found.items()}).T

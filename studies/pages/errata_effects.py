@@ -14,10 +14,10 @@ from torch import nn
 
 from mmvm import Aggregated, DiagonalGaussian, MultimodalData, MultimodalVAE, evaluation, fit
 from mmvm.evaluation import multilabel
-from mmvm.evaluation.forest import forest
 from mmvm.evaluation.probe import logistic_regression
 from mmvm.pretrained import pretrained
 from mmvm.study import results
+from studies.mimic_cxr.forest import forest
 from studies.pages import decoder
 from studies.pages.diagnostics import halves
 from studies.pages.intervals import half_of_students

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, evaluating
-from mmvm.evaluation.frechet import WIDEST, real_images
 from mmvm.model import MultimodalVAE
+from studies.polymnist.cross_modal import real_images
+from studies.polymnist.frechet import WIDEST
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"  # torch-fidelity publishes the same bytes as weights-inception-...
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -51,7 +52,7 @@ class FIDResult:
 @torch.no_grad()
 def fid(model: MultimodalVAE, data: MultimodalData, feature: nn.Module | str | os.PathLike, seed: int = 0,
         batch_size: int = 50, antialias: bool = True) -> FIDResult:
-    """The Frechet inception distance of torchmetrics, entries [source, target] as in `frechet.cross_modal`.
+    """The Frechet inception distance of torchmetrics, entries [source, target] as in `cross_modal`.
 
     feature     local weights of Inception (2,048 features), or a network: uint8 images (B, 3, H, W) -> (B, F)
     batch_size  images at a time through the feature network

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mmvm import evaluation, fit_latent_density, fit_latent_diffusion, paths, training
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import frechet
 from mmvm.evaluation.encodings import BATCH, some_rows
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
@@ -24,7 +23,9 @@ from mmvm.study.parameters import parameter
 from mmvm.study.study import Metrics, Study
 from studies.polymnist import data as polymnist
 from studies.polymnist.corrupted import KINDS, clean, corrupt, corrupted_modality, trusted
+from studies.polymnist.cross_modal import cross_modal
 from studies.polymnist.fid import fid, joint_fid
+from studies.polymnist.generation import generation
 from studies.polymnist.mnist import N_CLASSES
 from studies.polymnist.networks import NETWORK_OPTIONS, NETWORKS, DigitClassifier
 from studies.polymnist.released import is_released
@@ -231,18 +232,18 @@ class PolyMNIST(Study):
         (M, M). Where one picture of each tuple is `corrupted`, what asks one modality at a time also of the others
         alone, probe_clean, coherence_clean and so on, and a gate for the share of the tuples in which the expert with
         the largest weight lies, gate_first_lies. With `information` the rows of `evaluation.kept`, of what is not
-        corrupted; of each `density` those of `evaluation.generation`, named prior_..., mixture_... and diffusion_...,
+        corrupted; of each `density` those of `generation.generation`, named prior_..., mixture_... and diffusion_...,
         those of `variety.factor_spread`, and joint_fid, (M,), where an `inception` is given."""
         rates = evaluation.diagnostics(model, test)
         metrics = Metrics({"probe": evaluation.linear_probe(model, train, test, n=self.n_probe, seed=self.data_seed),
                            "reconstruction": evaluation.reconstruction_error(model, test),
                            "latent_information": np.array([rates[f"rate/{name}"] for name in test.names]),
-                           **frechet.cross_modal(model, test, classifiers),
+                           **cross_modal(model, test, classifiers),
                            "effective_beta": np.array(model.objective.effective_beta(self.beta, len(test.specs)))})
         if self.corrupted != "none":
             honest = [clean(data, self.data_seed) for data in (train, test)]
             probe = evaluation.linear_probe(model, *honest, n=self.n_probe, seed=self.data_seed)
-            found = {"probe": probe, **frechet.cross_modal(model, honest[1], classifiers)}
+            found = {"probe": probe, **cross_modal(model, honest[1], classifiers)}
             metrics.update({f"{name}_clean": value for name, value in found.items()})
             if isinstance(model.objective, MMVM) and model.objective.gate is not None:
                 lies = torch.from_numpy(corrupted_modality(test, self.data_seed))
@@ -266,7 +267,7 @@ class PolyMNIST(Study):
     def _generated(self, metrics: Metrics, name: str, model: MultimodalVAE, density: typing.Any,
                    train: MultimodalData, test: MultimodalData, classifiers: list[nn.Module]) -> None:
         """Adds what is measured of a density's draws, and how they vary in what is known of the pictures' making."""
-        found = evaluation.generation(model, density, train, test, classifiers, seed=self.data_seed)
+        found = generation(model, density, train, test, classifiers, seed=self.data_seed)
         notes = dict.fromkeys(found, f"density={self.density}; trunk={self.trunk}")
         own = {factor: both for factor, both in self._known(train, test).items() if factor != "digit"}
         if own and not self.missing:

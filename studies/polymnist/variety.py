@@ -11,8 +11,8 @@ from torch.nn.functional import avg_pool2d
 
 from mmvm.data import MultimodalData
 from mmvm.evaluation.encodings import evaluating, labels_of, some_rows
-from mmvm.evaluation.frechet import features_of
 from mmvm.model import MultimodalVAE
+from studies.polymnist.frechet import features_of
 
 POOL = 4            # pixels of a side that are averaged, beside the classifier's features
 HIDDEN = 64         # units of the network that reads a factor

@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -162,6 +164,64 @@ def test_absent_entries_may_hold_anything():
     data = make(modalities={**make().modalities, "counts": counts}, observed=torch.tensor([[True], [False], [True]])
                 .expand(3, N))
     assert data.batch(torch.arange(3)).x[1].isnan().all()
+
+
+SECRET = 71_077.25
+
+
+def secret(n: int = 3) -> tuple:
+    """Arrays that hold a number that no error may show, and their descriptions."""
+    return ([torch.full((n, 5), SECRET).numpy(), torch.full((n, 4), SECRET).numpy()],
+            (Modality("x", (5,), Normal()), Modality("y", (4,), Normal())))
+
+
+@pytest.mark.parametrize("given, message", [
+    (lambda arrays, specs: (arrays, specs), "in a list: give a dictionary, name -> array"),
+    (lambda arrays, specs: (arrays[0], specs), "in a ndarray: give a dictionary"),
+    (lambda arrays, specs: (dict(zip("xy", arrays)), arrays), "no list of Modality but a list"),
+    (lambda arrays, specs: ({"x": arrays[0]}, specs[0]), "no list of Modality but a Modality"),
+    (lambda arrays, specs: (dict(zip("xy", arrays)), dict(zip("xy", specs))), "no list of Modality but a dict"),
+    (lambda arrays, specs: (dict(zip("xy", arrays)), specs[::-1]), r"named \['x', 'y'\], their descriptions"),
+])
+def test_what_is_no_dictionary_of_arrays_is_refused_without_a_value(given, message):
+    with pytest.raises(UserError, match=message) as raised:
+        MultimodalData(*given(*secret()))
+    assert "71077" not in str(raised.value)
+
+
+@pytest.mark.parametrize("index, message", [
+    (torch.ones(5, dtype=torch.bool), "a mask of 5 bools for 12 samples: give one per sample"),
+    ([0, 500], "rows 0 to 500 are asked for, the 12 samples are 0 to 11"), ([-13], "rows -13 to -13 are asked for"),
+    (5, r"one as \[3\]"), (["row 1"], r"of ids the rows, \[data.ids.index"), ([0.0, 1.0], "float64 and shape"),
+    (torch.zeros(2, 2).long(), r"shape \(2, 2\)"),
+])
+def test_an_index_that_names_no_rows_is_refused(index, message):
+    with pytest.raises(UserError, match=message):
+        make().subset(index)
+
+
+def test_ids_that_contradict_a_frame_are_refused():
+    frame = pd.DataFrame(np.zeros((3, 5)), index=["p1", "p2", "p3"])
+    spec = [Modality("x", (5,), Normal())]
+    with pytest.raises(UserError, match="row 0 is p1 in the frames' index and p3 in `ids`: leave `ids` out"):
+        MultimodalData({"x": frame}, spec, ids=["p3", "p2", "p1"])
+    for ids in (["p1", "p2", "p3"], ["a", "b", "c"]):  # names of their own may replace an index
+        assert MultimodalData({"x": frame}, spec, ids=ids).ids == ids
+    assert MultimodalData({"x": frame.reset_index(drop=True)}, spec, ids=["a", "a", "b"]).ids == ["a", "a", "b"]
+
+
+def test_a_sample_of_ignored_tokens_alone_is_not_observed():
+    specs = (Modality("x", (5,), Normal()), Modality("k", (2,), Categorical(ignore=-1)))
+    x, tokens = torch.randn(4, 5), torch.tensor([[0, 1], [-1, -1], [2, -1], [-1, -1]])
+    data = MultimodalData({"x": x, "k": tokens}, specs)
+    assert data.observed.tolist() == [[True] * 4, [True, False, True, False]]
+    model = MultimodalVAE.for_data(data, latent_dim=2, say=None).eval()
+    whole, masked = model.encode([x, tokens]), model.encode([x, tokens], data.observed)
+    assert torch.equal(whole.mean, masked.mean) and (whole.mean[1, 1] == 0).all()
+    with pytest.raises(UserError, match="row|sample"):
+        model.impute({"k": torch.full((1, 2), -1)}, targets="x")
+    with pytest.raises(UserError, match=r"'k' holds NaN or infinity, and tokens are whole numbers.*ignore=-1"):
+        MultimodalVAE.for_data(MultimodalData({"x": x, "k": tokens / 0.0}, specs), say=None)
 
 
 def test_an_inventory_counts_what_is_there_and_what_is_not():

@@ -27,7 +27,7 @@ from mmvm import (
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.networks.grouped import can_group, forward_grouped
 from mmvm.objectives import METHODS, mixture_kl_pairwise
-from mmvm.training import loop, plan as speed
+from mmvm.training import batches, loop, plan as speed
 from mmvm.training.batches import prefetched
 from mmvm.training.plan import Plan
 from mmvm.training.run import TrainingWarning
@@ -343,9 +343,9 @@ def test_files_train_to_the_same_weights(mapped):
 
 
 def test_every_batch_is_announced_before_it_is_read(mapped, monkeypatch):
-    events, announce, batch = [], MultimodalData.announce, MultimodalData.batch
-    monkeypatch.setattr(MultimodalData, "announce", lambda self, index: (events.append(("announced", index.tolist())),
-                                                                         announce(self, index)))
+    events, announce, batch = [], batches.announce, MultimodalData.batch
+    monkeypatch.setattr(batches, "announce", lambda data, index: (events.append(("announced", index.tolist())),
+                                                                  announce(data, index)))
     monkeypatch.setattr(MultimodalData, "batch", lambda self, index: (events.append(("read", index.tolist())),
                                                                       batch(self, index))[1])
     found = list(prefetched(mapped, list(torch.arange(24).flip(0).split(10)), torch.device("cpu")))

@@ -29,6 +29,7 @@ from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM
+from mmvm.training.batches import announce
 from mmvm.training.loop import fit
 from studies.mimic_cxr import data as mimic_cxr, image as mimic_cxr_image, store as mimic_cxr_store
 from studies.mimic_cxr.index import FILES, LABELS, default_root, pairs, read_index, split_of
@@ -315,7 +316,7 @@ def test_a_system_that_refuses_a_private_mapping_gets_a_read_only_one(files, mon
     found = mimic_cxr.load("train", files, size=SIZE)
     assert not found.files[0].flags.writeable and not recwarn.list
     assert all(torch.equal(a, b) for a, b in zip(found.batch(torch.arange(5)).x, expected))
-    found.announce(torch.arange(5))
+    announce(found, torch.arange(5))
 
 
 def test_the_pages_of_the_wanted_rows_are_announced(files):
@@ -330,7 +331,7 @@ def test_the_pages_of_the_wanted_rows_are_announced(files):
         def madvise(self, option, start, length):
             self.said.append((start, length))
     data.files = tuple(Recording(file, asked[view]) for file, view in zip(data.files, data.names))
-    data.announce(index)
+    announce(data, index)
     for view, said in asked.items():
         rows = data.modalities[view].rows[index].unique().tolist()
         assert len(said) == len(rows)

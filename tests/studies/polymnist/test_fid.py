@@ -14,15 +14,14 @@ from torch import nn
 
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation import frechet
 from mmvm.evaluation.coherence import coherence
 from mmvm.evaluation.errors import imputation_error
-from mmvm.evaluation.frechet import RunningMoments, cross_modal, features_of, frechet_distance
 from mmvm.likelihoods import Laplace
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Independent
-from studies.polymnist import fid as fid_module
+from studies.polymnist import cross_modal as cross_modal_module, fid as fid_module
+from studies.polymnist.cross_modal import cross_modal
 from studies.polymnist.fid import (
     BytesTo,
     distance_matrix,
@@ -32,6 +31,7 @@ from studies.polymnist.fid import (
     sha256_of_state,
     to_bytes,
 )
+from studies.polymnist.frechet import RunningMoments, features_of, frechet_distance
 from studies.polymnist.networks import DigitClassifier
 
 SHAPE, M, N = (3, 4, 4), 3, 40
@@ -305,7 +305,7 @@ def test_one_walk_gives_what_three_give(monkeypatch):
     for classifier in classifiers:
         classifier.head = nn.Linear(1, 3)
         classifier.forward = lambda x, own=classifier: own.head(own.features(x))
-    monkeypatch.setattr(frechet, "BATCH", 7)
+    monkeypatch.setattr(cross_modal_module, "BATCH", 7)
     found = cross_modal(model, data, classifiers)
     np.testing.assert_array_equal(found["coherence"], coherence(model, data, classifiers))
     np.testing.assert_array_equal(found["imputation"], imputation_error(model, data))

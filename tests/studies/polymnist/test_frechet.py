@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from torch import nn
 
 from mmvm.errors import UserError
-from mmvm.evaluation.frechet import RunningMoments, features_of, frechet_distance
+from studies.polymnist.frechet import RunningMoments, features_of, frechet_distance
 from studies.polymnist.networks import DigitClassifier
 
 

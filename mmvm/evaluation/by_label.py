@@ -18,7 +18,7 @@ from mmvm.evaluation.encodings import check_binary_labels, encode_means, labels_
 from mmvm.evaluation.probe import logistic_regression
 from mmvm.model import MultimodalVAE
 
-__all__ = ["Encodings", "encode", "forest", "logistic"]
+__all__ = ["Encodings", "encode", "logistic"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Encodings:
     training and test samples.
 
     >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
-    >>> x, y, x_test = mmvm.evaluation.forest.encode(model, several, several).of(0, 1)  # both side by side
+    >>> x, y, x_test = mmvm.evaluation.by_label.encode(model, several, several).of(0, 1)  # both side by side
     >>> x.shape, y.shape
     ((60, 4), (60, 2))
     """
@@ -50,7 +50,7 @@ def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n:
     are not (N, C) zeros and ones.
 
     >>> several = MultimodalData({"a": a, "b": b}, specs, torch.stack([labels, 1 - labels], 1))
-    >>> mmvm.evaluation.forest.encode(model, several, several, n=40).z.shape
+    >>> mmvm.evaluation.by_label.encode(model, several, several, n=40).z.shape
     (2, 40, 2)
     """
     check_binary_labels(train, test)
@@ -63,37 +63,14 @@ def logistic(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarra
     """Logits (N', C) of a logistic regression per label on standardised features (scikit-learn's, C = 1). NaN for a
     label that all of the training samples have, or none.
 
-    >>> logits = mmvm.evaluation.forest.logistic(a.numpy(), labels[:, None].numpy(), a.numpy())
+    >>> logits = mmvm.evaluation.by_label.logistic(a.numpy(), labels[:, None].numpy(), a.numpy())
     >>> ((logits[:, 0] > 0) == labels.numpy()).mean() > 0.9
     np.True_
     """
-    return _by_label(lambda x, y: logistic_regression(x, y, max_iter=1_000).decision_function, x, labels, x_test)
+    return each_label(lambda x, y: logistic_regression(x, y, max_iter=1_000).decision_function, x, labels, x_test)
 
 
-def forest(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, *, trees: int = 5_000, depth: int = 30,
-           seed: int = 0, n_jobs: int = 1) -> np.ndarray:
-    """Probabilities (N', C) of a random forest per label (Breiman 2001; scikit-learn's), the probe of the paper's
-    clinical experiments: 5,000 trees of depth 30 at most, entropy, nodes of five samples or more are split, a leaf may
-    hold one, the square root of the features is tried at each split, bootstrap samples. The released code has five
-    trees by default and no seed. NaN for a label that all of the training samples have, or none.
-
-    `n_jobs`: processor cores, -1 for all; the result is the same but for rounding.
-
-    >>> found = mmvm.evaluation.forest.forest(a.numpy(), labels[:, None].numpy(), a.numpy(), trees=5)
-    >>> found.shape
-    (60, 1)
-    """
-    from sklearn.ensemble import RandomForestClassifier
-
-    def fitted(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        grown = RandomForestClassifier(trees, criterion="entropy", max_depth=depth, min_samples_split=5,
-                                       min_samples_leaf=1, max_features="sqrt", bootstrap=True, random_state=seed,
-                                       n_jobs=n_jobs).fit(x, y)
-        return lambda x_test: grown.predict_proba(x_test)[:, 1]
-    return _by_label(fitted, x, labels, x_test)
-
-
-def _by_label(fitted: Callable, x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+def each_label(fitted: Callable, x: np.ndarray, labels: np.ndarray, x_test: np.ndarray) -> np.ndarray:
     """What `fitted(x, y)`, a function of test features, says of each label, (N', C)."""
     from threadpoolctl import threadpool_limits
 

@@ -9,9 +9,10 @@ from conftest import SEED
 from torch import nn
 
 from mmvm.errors import UserError
-from mmvm.evaluation import forest as probes, multilabel
+from mmvm.evaluation import by_label, multilabel
 from studies.mimic_cxr import calibration
 from studies.mimic_cxr.efficiency import label_efficiency
+from studies.mimic_cxr.forest import forest
 
 # several labels, some of them not known ------------------------------------------------------------------------------
 
@@ -40,16 +41,16 @@ def test_the_loss_leaves_out_what_is_not_known():
     assert (logits.grad[:2] == 0).all() and (logits.grad[2:] != 0).all()
 
 
-def encodings(n: int = 300, d: int = 4, seed: int = 0) -> probes.Encodings:
+def encodings(n: int = 300, d: int = 4, seed: int = 0) -> by_label.Encodings:
     """Two views of the same latents; label c is the sign of latent c, with noise."""
     random = np.random.default_rng(SEED + seed)
     latent = random.normal(size=(2 * n, d)).astype(np.float32)
     z = np.stack([latent + random.normal(size=latent.shape).astype(np.float32) for _ in range(2)])
     labels = (latent[:, :3] > 0.3).astype(np.float32)
-    return probes.Encodings(z[:, :n], labels[:n], z[:, n:], labels[n:])
+    return by_label.Encodings(z[:, :n], labels[:n], z[:, n:], labels[n:])
 
 
-@pytest.mark.parametrize("probe", [probes.logistic, lambda *of: probes.forest(*of, trees=40)])
+@pytest.mark.parametrize("probe", [by_label.logistic, lambda *of: forest(*of, trees=40)])
 def test_probes_learn_every_label_and_both_views_know_more(probe):
     found = encodings()
     one, both = (multilabel.scores(probe(*found.of(*views)) - 0.5, found.labels_test)["auroc"]
@@ -58,7 +59,7 @@ def test_probes_learn_every_label_and_both_views_know_more(probe):
     assert one.min() > 0.65 and both.mean() - one.mean() > 0.02
 
 
-@pytest.mark.parametrize("probe", [probes.logistic, lambda *of: probes.forest(*of, trees=5)])
+@pytest.mark.parametrize("probe", [by_label.logistic, lambda *of: forest(*of, trees=5)])
 def test_probes_and_holes(probe):
     found = encodings()
     x, y, x_test = found.of(0)
@@ -80,9 +81,9 @@ def test_a_forest_is_the_papers_and_seeded(monkeypatch):
         return kind(*words, **settings)
     monkeypatch.setattr(sklearn.ensemble, "RandomForestClassifier", grown)
     found = encodings(60).of(0)
-    first = probes.forest(*found, trees=7, seed=3)
-    assert np.array_equal(first, probes.forest(*found, trees=7, seed=3))
-    assert not np.array_equal(first, probes.forest(*found, trees=7, seed=4))
+    first = forest(*found, trees=7, seed=3)
+    assert np.array_equal(first, forest(*found, trees=7, seed=3))
+    assert not np.array_equal(first, forest(*found, trees=7, seed=4))
     assert asked[0] == ((7,), dict(criterion="entropy", max_depth=30, min_samples_split=5, min_samples_leaf=1,
                                    max_features="sqrt", bootstrap=True, random_state=3, n_jobs=1))
     assert (first >= 0).all() and (first <= 1).all()
@@ -92,7 +93,7 @@ def test_label_efficiency_rises_and_ends_at_the_probe():
     found = encodings(400)
     curve = label_efficiency(found, [10, 100, 400])
     assert curve.shape == (3, 2) and (curve[1] - curve[0]).min() > 0 and (curve[2] - curve[1]).min() > -0.01
-    whole = multilabel.scores(probes.logistic(*found.of(1)), found.labels_test)["auroc"].mean()
+    whole = multilabel.scores(by_label.logistic(*found.of(1)), found.labels_test)["auroc"].mean()
     assert curve[2, 1] == pytest.approx(whole)
     rare = replace(found, labels=np.c_[found.labels, np.arange(400) == 399].astype(float),
                    labels_test=np.c_[found.labels_test, found.labels_test[:, 0]])

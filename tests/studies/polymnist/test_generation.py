@@ -9,8 +9,9 @@ from torch import nn
 
 from mmvm import Modality, MultimodalData, MultimodalVAE, Normal, fit_latent_density, fit_latent_diffusion
 from mmvm.errors import UserError
-from mmvm.evaluation import classifier_accuracy, coherence, generation
+from mmvm.evaluation import classifier_accuracy, coherence
 from mmvm.objectives import MMVM
+from studies.polymnist.generation import generation
 
 N, SPREAD = 300, 0.05
 PLACES = torch.tensor([-1.0, 0.0, 1.0])  # of the three classes

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import BATCH, check_class_labels, evaluating, labels_of, some_of
-from mmvm.evaluation.frechet import RunningMoments, features_of, frechet_distance
 from mmvm.model import MultimodalVAE
+from studies.polymnist.frechet import RunningMoments, features_of, frechet_distance
 
 
 @torch.no_grad()
@@ -32,12 +32,6 @@ def generation(model: MultimodalVAE, density: Any, train: MultimodalData, test: 
                                all such choices
 
     Samples that lack a modality are left out; one label a sample is needed. Raises `UserError`.
-
-    >>> classifiers = [torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)]
-    >>> for net in classifiers: net.features = lambda values: values
-    >>> found = mmvm.evaluation.generation(model, fit_latent_density(model, data, 2), data, data, classifiers, n=50)
-    >>> sorted(found)[0], found["joint_diversity"].shape
-    ('conditional_coherence_1', (2,))
     """
     check_class_labels(test)
     train, test = (data.subset(torch.nonzero(data.observed.all(0)).squeeze(1)) for data in (train, test))

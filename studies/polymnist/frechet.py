@@ -1,23 +1,15 @@
-"""The Frechet distance: of two Gaussians, and of real and imagined images in the features of a classifier.
+"""The Frechet distance of two Gaussians, and the moments of images in the features of a classifier, batch by batch."""
 
-Means and covariances are summed up batch by batch. `cross_modal` takes coherence and imputation error on the way.
-"""
-
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mmvm.data import MultimodalData
 from mmvm.errors import UserError
-from mmvm.evaluation.encodings import BATCH, evaluating, from_each_source, labels_of, mean_or_nan
-from mmvm.evaluation.errors import nats
-from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import evaluating
 
-__all__ = ["RunningMoments", "cross_modal", "features_of", "frechet_distance"]
+__all__ = ["RunningMoments", "features_of", "frechet_distance"]
 
 WIDEST = 2_048  # features that are used as they are; Inception's number
 
@@ -28,9 +20,6 @@ def frechet_distance(mean_1: ArrayLike, cov_1: ArrayLike, mean_2: ArrayLike, cov
     Means (F,) and covariances (F, F), arrays or tensors; computed in float64 on the CPU. Symmetric, never negative, in
     squared units of the features. Raises `UserError` where shapes do not fit, numbers are not finite or a covariance
     is none.
-
-    >>> mmvm.evaluation.frechet.frechet_distance([0.0], [[1.0]], [3.0], [[1.0]])
-    9.0
     """
     m1, c1, m2, c2 = (torch.as_tensor(a, dtype=torch.float64).detach().cpu() for a in (mean_1, cov_1, mean_2, cov_2))
     n = m1.numel()
@@ -62,11 +51,6 @@ class RunningMoments:
     a large mean.
 
     Raises `UserError` for batches of other shapes.
-
-    >>> moments = mmvm.evaluation.frechet.RunningMoments()
-    >>> for rows in a.split(20): moments.update(rows)
-    >>> torch.allclose(moments.cov, a.T.double().cov())
-    True
     """
 
     def __init__(self) -> None:
@@ -106,11 +90,6 @@ def features_of(classifier: Any, images: Tensor) -> Tensor:
     for the paper's ResNet: 10,000 images give 12,544 features a singular covariance of 1.3 GB.
 
     Raises `UserError` for a classifier without `features`.
-
-    >>> net = torch.nn.Flatten()
-    >>> net.features = lambda images: images.flatten(1)[:, :16]
-    >>> mmvm.evaluation.frechet.features_of(net, torch.zeros(5, 3, 28, 28)).shape
-    torch.Size([5, 16])
     """
     if not callable(getattr(classifier, "features", None)):
         raise UserError(f"{type(classifier).__name__} has no method `features`: give networks with a "
@@ -125,60 +104,3 @@ def pooled(classifier: nn.Module, features: Tensor) -> Tensor:
     if features.shape[1] > WIDEST and channels and features.shape[1] % channels[0] == 0:
         return features.unflatten(1, (channels[0], -1)).mean(-1)
     return features
-
-
-@torch.no_grad()
-def cross_modal(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[Any],
-                seed: int = 0) -> dict[str, np.ndarray]:
-    """`coherence`, `imputation` (error) and `classifier_distance` of images, each (M, M), in one pass per source: every
-    latent is decoded once and every image classified once, clamped to [0, 1]. NaN where nothing is observed.
-
-    `evaluation.coherence` classifies what the decoder says, unclamped, hence may differ in a few of 10,000 images.
-
-    classifier_distance is FID's formula on our own classifiers' features, no FID. Entry [s, t]: `frechet_distance` of
-    `features_of` classifier t between all real images of modality t and those generated from s; the diagonal is
-    self-reconstruction. Every classifier has a scale of its own: numbers, averages too, compare only between models
-    that the same classifiers judge. n images against F features: two samples of one distribution lie apart by up to
-    F / (2n) of their total variance, so take n >= 10 F and compare at one n only. For n <= F the covariances are
-    singular, which the formula bears, but then this bias is most of what is measured.
-
-    >>> net = torch.nn.Identity()
-    >>> net.features, net.head = (lambda x: x[:, :2]), torch.nn.Identity()
-    >>> inside = MultimodalData({"a": a.abs(), "b": b.abs()}, specs, labels)
-    >>> mmvm.evaluation.frechet.cross_modal(model, inside, [net, net])["classifier_distance"].shape
-    (2, 2)
-    """
-    m, known = len(data.specs), labels_of(data)
-    right, nll, both = np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
-    moments = [[RunningMoments() for _ in range(m)] for _ in range(m + 1)]  # the last row: real images
-    for target, classifier in enumerate(classifiers):
-        for images in real_images(data, target, next(model.parameters()).device):
-            moments[m][target].update(features_of(classifier, images))
-    with evaluating(nn.ModuleList(classifiers)):
-        for source, batch, index, parameters in from_each_source(model, data, seed):
-            labels = known.index_select(0, index).to(parameters[0].device)
-            for target, (spec, classifier, out) in enumerate(zip(data.specs, classifiers, parameters)):
-                total, n = nats(spec, out, batch.x[target], batch.observed[target])
-                nll[source, target] += total
-                both[source, target] += n
-                features = classifier.features(spec.likelihood.mean(out).float().clamp(0, 1))
-                right[source, target] += (classifier.head(features).argmax(-1) == labels).sum().item()
-                moments[source][target].update(pooled(classifier, features))
-    distance = np.full((m, m), np.nan)
-    for s, t in np.ndindex(m, m):
-        real, generated = moments[m][t], moments[s][t]
-        if real.n > 1 and generated.n > 1:
-            distance[s, t] = frechet_distance(real.mean, real.cov, generated.mean, generated.cov)
-    return {"coherence": mean_or_nan(right, data.observed.sum(1, keepdim=True).cpu().numpy()),
-            "imputation": mean_or_nan(nll, both), "classifier_distance": distance}
-
-
-def real_images(data: MultimodalData, target: int, device: torch.device) -> Iterator[Tensor]:
-    """Per batch, the observed images of a modality, as the networks see them."""
-    spec, rows = data.specs[target], torch.nonzero(data.observed[target]).squeeze(1)
-    for index in rows.split(BATCH):
-        images = spec.prepare(data.modalities[spec.name].index_select(0, index).to(device))
-        if not ((images >= 0) & (images <= 1)).all():
-            raise UserError(f"images of {spec.name!r} reach from {images.min():.3g} to {images.max():.3g} as the "
-                            "networks see them: describe them with a `scale` that brings them to [0, 1]")
-        yield images
