@@ -84,7 +84,9 @@ def build(text: str, latent_dim: int, n_modalities: int) -> Objective:
     name, values = parse(text, "objective", options_of())
     try:
         built = METHODS[name].cls.from_options(values, latent_dim, n_modalities)
-    except TypeError as error:  # of a method of one's own
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
         raise UserError(f"method {name!r}: {METHODS[name].cls.__name__} cannot be made of its options ({error}): let "
                         f"its __init__ take {', '.join(values) or 'none'}, or override from_options") from error
     built.text = write(name, values, METHODS[name].options)

@@ -32,7 +32,8 @@ def held(folder: Path | None) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _locked(path) if fcntl else None
     except OSError as error:
-        raise UserError(f"the folder {folder} cannot be written ({error.strerror}): choose another one") from None
+        raise UserError(f"the folder {folder} cannot be written ({error.strerror}): check the path and its rights, "
+                        "or choose another folder") from None
     try:
         yield
     finally:

@@ -202,8 +202,9 @@ class Run:
         """Continues the run in `out`, if there is one. One process draws on from where it is, seeded before."""
         self._resume()
         if self.epoch > epochs:
-            raise UserError(f"{self.out} holds a run of {self.epoch} epochs, {epochs} are asked for: ask for as many, "
-                            "or choose another folder")
+            assert self.out is not None, "a run that is kept nowhere begins at 0"
+            raise UserError(f"{self.out / HISTORY} ends at epoch {self.epoch}, the run asks for {epochs}: raise "
+                            "epochs, choose another folder, or start over (delete it; the command line: --fresh)")
         if self.ranks.size > 1:  # other draws in every process and after every start
             reseed = torch.manual_seed if self._cuda_devices() else torch.default_generator.manual_seed
             reseed(hash((seed, self.step, self.ranks.rank)) % 2**63)

@@ -173,14 +173,14 @@ def test_settings_that_are_none_are_refused(options, message):
 def test_fewer_epochs_than_a_folder_has_are_refused(tmp_path):
     train(epochs=np.int64(3), out=tmp_path)
     assert len(train(epochs=3, out=tmp_path).epochs) == 3
-    with pytest.raises(UserError, match="holds a run of 3 epochs, 2 are asked for"):
+    with pytest.raises(UserError, match="ends at epoch 3, the run asks for 2: raise epochs, choose another folder"):
         train(epochs=2, out=tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="file.* cannot be written .*: choose another one"):
+        with pytest.raises(UserError, match="file.* cannot be written .*: check the path and its rights, or choose"):
             train(out=out)
 
 

@@ -185,7 +185,7 @@ def test_other_data_and_fewer_epochs_are_no_continuation(tmp_path):
     with pytest.raises(UserError, match="belongs to another run: .*data"):
         moved = {name: x + 1 for name, x in DATA.modalities.items()}
         sweep(MultimodalData(moved, DATA.specs, DATA.labels), [0.1], build=build, out=tmp_path, **HOW)
-    with pytest.raises(UserError, match="run of 3 epochs, 2 are asked for"):
+    with pytest.raises(UserError, match="ends at epoch 3, the run asks for 2: raise epochs, choose another folder"):
         sweep(DATA, [0.1], build=build, out=tmp_path, **{**HOW, "epochs": 2})
 
 
