@@ -215,6 +215,8 @@ class MultimodalData(Dataset):
             x, mask = self.modalities[spec.name], entries.get(spec.name)
             if mask is not None:
                 x = self.modalities[spec.name] = arrays.without(x[:], mask, spec)
+            if not spec.missing and getattr(spec.likelihood, "ignore", None) is None:
+                continue  # nothing within says so, and rows in files are not read for it
             pieces = [spec.known(x[i:i + PIECE]) for i in range(0, len(self), PIECE)]
             some = [piece for piece in pieces if piece is not None]
             if some:

@@ -267,7 +267,12 @@ def _hint(x: Tensor) -> str:
                 "give (N, units, T)")
     if x.ndim != 2 or len(x) < FEW:
         return ""
-    ids = [i for i, column in enumerate(x.T) if not (column % 1).any() and len(column.unique()) == len(x)]
+    ids: list[int] = []
+    for i, column in enumerate(x.T):
+        if not (column % 1).any() and len(column.unique()) == len(x):
+            ids.append(i)
+        if len(ids) > 1:
+            return ""  # large counts
     return f"; column {ids[0]} is another whole number in every sample: leave it out if it is an id" if ids else ""
 
 

@@ -22,16 +22,17 @@ def networks_by_name(given: Any, names: Sequence[str], what: str) -> dict[str, n
 def check_networks(names: Sequence[str], encoders: Sequence[Any], decoders: Sequence[Any]) -> None:
     """Raises `UserError` for what is no module, and for layers that PyTorch does not see: they would be neither
     trained nor kept."""
+    known = {id(part) for network in (*encoders, *decoders) if isinstance(network, nn.Module)
+             for part in (*network.modules(), *network.parameters())}  # of all: one may refer to another's backbone
     for name, encoder, decoder in zip(names, encoders, decoders):
-        _check(encoder, f"encoder of {name!r}")
-        _check(decoder, f"decoder of {name!r}")
+        _check(encoder, f"encoder of {name!r}", known)
+        _check(decoder, f"decoder of {name!r}", known)
 
 
-def _check(network: Any, what: str) -> None:
+def _check(network: Any, what: str, known: set[int]) -> None:
     if not isinstance(network, nn.Module):
         made = f"give an instance, {network.__name__}(...)" if isinstance(network, type) else "give a torch.nn.Module"
         raise UserError(f"the {what} is a {type(network).__name__}: {made}")
-    known = {id(part) for part in (*network.modules(), *network.parameters())}
     for layer in network.modules():
         for name, value in vars(layer).items():
             if name[0] != "_" and any(id(part) not in known for part in _inside(value)):

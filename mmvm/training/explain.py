@@ -14,11 +14,14 @@ from mmvm.networks.modes import evaluating
 
 @contextmanager
 def explained(model: Any, data: MultimodalData) -> Iterator[None]:
-    """What fails inside becomes a `UserError` that names the network, where one fails on two samples of its own."""
+    """What fails before an update has changed the weights becomes a `UserError` that names the network, where one fails
+    on two samples of its own; later failures have other causes."""
+    before = [weights._version for weights in model.parameters()]
     try:
         yield
     except (RuntimeError, TypeError, AttributeError, IndexError):
-        try_networks(model, data)
+        if before == [weights._version for weights in model.parameters()]:
+            try_networks(model, data)
         raise
 
 

@@ -78,7 +78,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out,
               fingerprint(data))
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
-    chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
+    with explained(model, data):
+        chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
     with seeded(seed, place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
         run.start(seed, epochs)

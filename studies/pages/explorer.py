@@ -15,7 +15,8 @@ from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, ove
 from studies.pages.polymnist_search import UNTRAINED
 
 RUN = ["profile", "method", "beta", "seed", "date", "commit", "seconds"]  # of a run, before its measures
-HIDDEN = r"^(effective_beta|words|best_epoch|validation_.*|constant_.*)$"  # says little of a run
+# says little of a run, or is of those who judge it
+HIDDEN = r"^(effective_beta|words|best_epoch|validation_.*|constant_.*|classifier_accuracy|classifier_auroc)$"
 DIGITS = 6  # significant ones, as in the files
 COUNTS = r";? ?(n=\d+|trunk=\w+|measured at \w+)"  # of a note: how it was measured, not what was trained
 

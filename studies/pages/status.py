@@ -18,7 +18,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "errata_birds": ("errata",),
          "pools": ("beyond",), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
-         "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("polymnist",),
+         "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
          "polymnist_grid": ("intro", "polymnist"),
          "hippocampus_long": ("hippocampus",),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
