@@ -78,8 +78,7 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     run = Run(model, optimizer, {**(config or {}), **_settings(batches, learning_rate, precision, max_grad_norm)}, out,
               fingerprint(data))
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
-    with explained(model, data):
-        chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
+    chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
     with seeded(seed, place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
         run.start(seed, epochs)
@@ -171,6 +170,8 @@ def _chosen_plan(text: str, run: Run, batches: Batches, precision: str) -> Plan:
         return Plan.parse(text)
     found = run.recorded_plan()
     if found is None and run.ranks.rank == 0:
-        found = str(measured_plan(run.model, batches.any(), precision, say=lambda line: print(line, file=sys.stderr)))
+        with explained(run.model, batches.data):
+            found = str(measured_plan(run.model, batches.any(), precision,
+                                      say=lambda line: print(line, file=sys.stderr)))
     chosen = Plan.parse(run.ranks.told(found))
     return replace(chosen, graph=chosen.graph and run.ranks.size == 1)
