@@ -16,7 +16,8 @@ SET = """() => { const box = document.querySelector("#glossary-box"), count = wh
 
 
 def places(name: str) -> list[str]:
-    return [link["href"].partition("#")[2] for link in soup(name).select(TERMS)]
+    """A page's terms, each once: an excerpt may link a term that the text around it links as well."""
+    return list(dict.fromkeys(link["href"].partition("#")[2] for link in soup(name).select(TERMS)))
 
 
 LINKING = {name: found for name in PAGES if name.startswith("book/") and name != GLOSSARY and (found := places(name))}
