@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import notebooks  # noqa: E402
 
-ROLE = re.compile(r"\{term\}`([^`<]+?)(?: <([^>`]+)>)?`")
+ROLE = re.compile(r"\{term\}`([^`<]+?)(?:\s+<([^>`]+)>)?`")  # a role may go over a line
 LINK = re.compile("⟦(.*?)⟧⟦(.*?)⟧")  # what stands for it in `prose`: the text and the entry
 # the landing page has pictures and doors in place of explanations
 CHAPTERS = [name for name in notebooks.chapters() if name != "intro"]
@@ -71,5 +71,5 @@ def test_a_chapter_links_a_term_once_at_its_first_use(chapter):
 
 def test_the_check_finds_what_it_looks_for():
     assert used("probe", "two probes of") and not used("rate", "accurate") and not used("prior", "prior-free")
-    text = "# A probe\n| a probe |\n`probe` $probe$ [a probe](x) {doc}`probe`\n{term}`probes <probe>`"
+    text = "# A probe\n| a probe |\n`probe` $probe$ [a probe](x) {doc}`probe`\n{term}`probes\n<probe>`"
     assert plain(text).split() == ["⟦probes⟧⟦probe⟧"]
