@@ -1,0 +1,63 @@
+"""Learning rates beside those of the profiles (`learning_rates.csv`): what a method's place owes to its rate."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmvm.study.figures import INK, METHOD_NAMES, MUTED, SMALLEST, WIDTH
+from mmvm.study.results import PREFIX
+
+KEYS = ["method", "rate", "beta"]
+DASHES = ("--", ":", "-.")
+SHADES = ("#F3A683", "#E15759", "#9B1B30", "#4A0E17")  # from the highest rate to the lowest
+
+
+def with_rates(rows: pd.DataFrame, usual: float) -> pd.DataFrame:
+    """`rows` with a column `rate`, the learning rate that their notes say; `usual`, the profile's, where none."""
+    said = rows["note"].fillna("").astype(str).str.extract(r"learning_rate=([0-9.e-]+)")[0]
+    return rows.assign(rate=said.astype(float).fillna(usual))
+
+
+def board(rows: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
+    """A line per method, rate and beta: mean and standard deviation over seeds of `metrics` at `target`, and the number
+    of seeds."""
+    own = rows[rows["metric"].isin(metrics) & (rows["target"] == target) & (rows["source"] == "")]
+    values = own.groupby([*KEYS, "metric"])["value"]
+    found = values.mean().unstack().join(values.std().unstack().add_suffix(" sd"))
+    return found.join(own.groupby(KEYS)["seed"].nunique().rename("seeds"))
+
+
+def chosen(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Rate and beta of each method at which `by` is highest on the validation samples of the first seed: `KEYS` and the
+    score, a line per method."""
+    first = rows[rows["seed"] == rows["seed"].min()]
+    scores = board(first, [PREFIX + by])[PREFIX + by].rename("validated").reset_index()
+    return scores.loc[scores.groupby("method")["validated"].idxmax()].reset_index(drop=True)
+
+
+def at_chosen(rows: pd.DataFrame, picked: pd.DataFrame, metric: str, target: str = "mean") -> pd.DataFrame:
+    """A column per seed, a row per method, each at the rate and beta `picked` for it."""
+    own = rows[(rows["metric"] == metric) & (rows["target"] == target) & (rows["source"] == "")]
+    return own.merge(picked[KEYS], on=KEYS).pivot(index="method", columns="seed", values="value")
+
+
+def figure(lines: pd.DataFrame, metrics: dict[str, str], chance: dict[str, float], beside: tuple[str, ...],
+           usual: float, method: str = "mmvm") -> Figure:
+    """`metrics` (column -> label) of one method over beta, a line per rate with a standard deviation over seeds as bar;
+    the methods `beside` at their `usual` rate, thin; `chance` (column -> value) dotted."""
+    fig, (axes,) = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.9), sharex=True, squeeze=False)
+    rates = sorted(lines.loc[method].index.get_level_values("rate").unique(), reverse=True)
+    for ax, (metric, label) in zip(axes, metrics.items()):
+        for rate, colour in zip(rates, SHADES[-len(rates):], strict=True):
+            line = lines.loc[(method, rate)].sort_index()
+            ax.errorbar(line.index, line[metric], yerr=line[f"{metric} sd"], color=colour, marker="o", markersize=4,
+                        linewidth=1.3, elinewidth=0.8, capsize=1.5, label=f"{METHOD_NAMES[method]}, {rate:g}", zorder=3)
+        for other, dashes in zip(beside, DASHES[:len(beside)], strict=True):
+            line = lines.loc[(other, usual)].sort_index()
+            ax.plot(line.index, line[metric], color=INK, linewidth=0.9, linestyle=dashes,
+                    label=f"{METHOD_NAMES[other]}, {usual:g}")
+        if metric in chance:
+            ax.axhline(chance[metric], color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+        ax.set(xscale="log", xlabel=r"$\beta$", ylabel=label)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=SMALLEST)
+    return fig

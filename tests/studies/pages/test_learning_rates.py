@@ -1,0 +1,48 @@
+"""Learning rates on the pages: read from notes, chosen on validation samples of the first seed, drawn a line each."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from studies.pages import learning_rates as rates
+
+
+def row(method: str, rate: float | None, beta: float, value: float, metric: str = "probe", seed: int = 0) -> dict:
+    note = "" if rate is None else f"learning_rate={rate:g}; 95th percentile"
+    return {"method": method, "beta": beta, "metric": metric, "seed": seed, "target": "mean", "source": "",
+            "value": value, "note": note}
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    lines = [row("mmvm", None, 1, 0.3), row("mmvm", 2e-3, 1, 0.6), row("mmvm", 2e-3, 1, 0.4, seed=1),
+             row("mmvm", 2e-3, 4, 0.9), row("moe", None, 1, 0.7), row("moe", 2e-3, 1, 0.8)]
+    judged = [{**line, "metric": "validation_probe", "value": value} for line, value in zip(
+        lines, (0.2, 0.5, 0.99, 0.4, 0.9, 0.1), strict=True)]
+    return rates.with_rates(pd.DataFrame([*lines, *judged]), usual=5e-3)
+
+
+def test_a_note_says_the_rate_and_none_is_the_profiles(rows):
+    assert rows["rate"].tolist()[:6] == [5e-3, 2e-3, 2e-3, 2e-3, 5e-3, 2e-3]
+    assert rates.with_rates(pd.DataFrame({"note": [float("nan"), "n=3;learning_rate=0.0003125"]}),
+                            1.0)["rate"].tolist() == [1.0, 0.0003125]
+
+
+def test_validation_samples_of_the_first_seed_choose_rate_and_beta(rows):
+    picked = rates.chosen(rows, "probe").set_index("method")
+    assert picked.loc["mmvm", ["rate", "beta", "validated"]].tolist() == [2e-3, 1, 0.5]  # not the .99 of seed 1
+    assert picked.loc["moe", ["rate", "beta"]].tolist() == [5e-3, 1]  # not the better score on test samples
+    table = rates.at_chosen(rows, picked.reset_index(), "probe")
+    assert table.loc["mmvm"].tolist() == [0.6, 0.4] and table.loc["moe", 0] == 0.7 and table.loc["moe"].isna()[1]
+
+
+def test_a_board_is_means_and_spreads_over_seeds(rows):
+    line = rates.board(rows, ["probe"]).loc[("mmvm", 2e-3, 1)]
+    assert line["probe"] == pytest.approx(0.5) and line["probe sd"] == pytest.approx(0.02**0.5) and line["seeds"] == 2
+
+
+def test_the_figure_has_a_line_per_rate_and_one_for_each_other_method(rows):
+    fig = rates.figure(rates.board(rows, ["probe"]), {"probe": "probe"}, {"probe": 0.1}, ("moe",), usual=5e-3)
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert sorted(labels) == ["MMVM, 0.002", "MMVM, 0.005", "MoE, 0.005"]
+    plt.close(fig)
