@@ -1,7 +1,9 @@
 """Runs of the page `diagnostics`: the two halves of handwritten digits, trained well, and badly in four ways."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -39,6 +41,11 @@ def trained(data: MultimodalData, epochs: int, beta: float = 1.0, objective: str
         history = fit(model, data, epochs=epochs, batch_size=32, learning_rate=1e-3, seed=seed, device="cpu",
                       precision="float32", on_epoch=lambda model, epoch: diagnostics(model, data))
     return history, [str(warning.message) for warning in said if issubclass(warning.category, TrainingWarning)]
+
+
+def lines(said: Sequence[str], width: int = 84) -> str:
+    """Sentences in lines that a page shows whole."""
+    return "\n".join(fill(one, width) for one in said)
 
 
 # what fails -> data and run that fail, data and run that do not

@@ -62,7 +62,7 @@ class YourData(Parameters):
     objective: str = parameter("mmvm", "method and its options; python -m mmvm methods lists them")
     beta: float = parameter(0.5, "weight of the regulariser", at_least=0)
     latent_dim: int = parameter(16, "D, per modality", at_least=1)
-    epochs: int = parameter(150, "passes over the training samples, at most", at_least=1)
+    epochs: int = parameter(200, "passes over the training samples, at most", at_least=1)
     patience: int = parameter(8, "epochs without a better validation after which a training ends", at_least=1)
     seed: int = parameter(0, "seed of splits, weights, order and draws")
 

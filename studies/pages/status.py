@@ -19,7 +19,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "pools": ("beyond",), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
-         "polymnist_grid": ("intro", "polymnist"),
+         "polymnist_grid": ("intro", "polymnist", "ablations"),
          "hippocampus_long": ("hippocampus",),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
          "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),
@@ -73,10 +73,10 @@ def hours(board: pd.DataFrame) -> plt.Figure:
 
 
 def table(board: pd.DataFrame) -> pd.DataFrame:
-    """`runs` in words, with the chapters that show them."""
+    """`runs` in words, with the pages that read their file."""
     chapters = [", ".join(f'<a href="{name}.html">{name}</a>' for name in SHOWN.get(file, ())) or "none yet"
                 for file in board["file"]]
-    return pd.DataFrame({"rows": named(board), "shown in": chapters, "runs": board["runs"],
+    return pd.DataFrame({"rows": named(board), "pages that read the file": chapters, "runs": board["runs"],
                          "seeds": board["seeds"], "minutes a run": board["minutes"].map("{:.1f}".format),
                          "on": board["device"] + ", torch " + board["torch"], "newest": board["last"].map(DAY.format)})
 
