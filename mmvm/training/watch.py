@@ -75,8 +75,8 @@ class Watch:
         if self.model.objective.anchored(step) or distance <= before or distance < ADRIFT * spread:
             return {}
         return {"adrift": "the latents drift: their centre is more than "
-                f"{ADRIFT:g} times their spread away from 0 and moves on, because with alpha 0 nothing holds them. Try "
-                "standard_normal_weight=0.1 (in a study objective='mmvm:alpha=0.1'), or centre the data"}
+                f"{ADRIFT:g} times their spread away from 0 and moves on, because with alpha 0 nothing holds them. Centre "
+                "the data (standardise=True where they are numbers); alpha > 0 (objective='mmvm:alpha=0.1') slows it"}
 
     def _drowning(self, means: dict[str, float]) -> dict[str, str]:
         """One modality that makes all of the gain in weighted log-likelihood, since the start and since the last look:
