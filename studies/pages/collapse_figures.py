@@ -66,7 +66,8 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":")
     last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
     last.text(p[-1], 1.08, "pairwise and\nindependent", ha="right", va="bottom", fontsize=SMALLEST)
-    last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="kept below $\\beta$, in $\\lambda / \\sigma^2$")
+    last.set(xscale="log", yscale="log", xlabel="private factors $P$",
+             ylabel="kept below $\\beta$, in $\\lambda / \\sigma^2$")
     last.set_title("several private factors", loc="left")
     handles = [(Patch(facecolor=tint, edgecolor=MUTED), plt.Line2D([], [], color=INK, marker=marker, linestyle="",
                                                                   markerfacecolor="none", markersize=4))

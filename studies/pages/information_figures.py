@@ -213,7 +213,8 @@ def rate_against_error(board: pd.DataFrame) -> Figure:
         low, high = ax.get_ylim()
         ax.set_ylim(low, high + 0.08 * (high - low) * len(beyond))
         for i, (text, colour) in enumerate(beyond.items()):
-            ax.annotate(text, (0.03, 1 - 0.065 * i), xycoords="axes fraction", va="top", fontsize=SMALLEST, color=colour)
+            ax.annotate(text, (0.03, 1 - 0.065 * i), xycoords="axes fraction", va="top", fontsize=SMALLEST,
+                        color=colour)
     label_panels(axes, ["(a) Shared", "(b) Private, least to most"])
     legend(figure, board)
     return figure
