@@ -66,8 +66,9 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     last.plot(p, np.ones(len(p)), color=METHOD_COLOURS["independent"], linestyle=":")
     last.text(p[0], max(keeps_below.values()) / 3, "exact mixture", color=METHOD_COLOURS["mmvm"], fontsize=SMALLEST)
     last.text(p[-1], 1.08, "pairwise and\nindependent", ha="right", va="bottom", fontsize=SMALLEST)
-    last.set(xscale="log", yscale="log", xlabel="private factors $P$", ylabel="$\\beta^*\\, \\sigma^2 / \\lambda$")
-    last.set_title("kept at least below", loc="left")
+    last.set(xscale="log", yscale="log", xlabel="private factors $P$",
+             ylabel="kept below $\\beta$, in $\\lambda / \\sigma^2$")
+    last.set_title("several private factors", loc="left")
     handles = [(Patch(facecolor=tint, edgecolor=MUTED), plt.Line2D([], [], color=INK, marker=marker, linestyle="",
                                                                   markerfacecolor="none", markersize=4))
                for tint, marker in zip(TINTS, MARKERS)]
@@ -78,7 +79,7 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
 
 
 def digits(runs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
-    """Probe, share of private factors kept and own error of committed runs over beta, a line a method through the mean
+    """Probe, share of private factors read and own error of committed runs over beta, a line a method through the mean
     of its seeds, which are dots. `kept` is the board of `studies.pages.information`."""
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
     for method in (name for name in METHOD_NAMES if name in set(runs["method"])):
@@ -91,12 +92,12 @@ def digits(runs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     exact = kept[kept["method"] == EXACT].groupby("beta")["private"].mean()
     axes[1].plot(exact.index, exact, "--", color=METHOD_COLOURS["mmvm"], marker=METHOD_MARKERS["mmvm"],
                  markersize=4.5, markerfacecolor="white")
-    for ax, label in zip(axes, ("linear probe", "private factors, share", "own error, nats a tuple")):
+    for ax, label in zip(axes, ("linear probe", "private factors, share read", "own error, nats a tuple")):
         ax.set(xlabel="$\\beta$", ylabel=label)
         ax.set_xscale("log", base=2)
     for ax in axes[:2]:
         ax.set_ylim(0, 1)
     axes[0].axhline(0.1, color=MUTED, linewidth=0.9, linestyle=":")
     label_lines(axes[2])
-    label_panels(axes, ["(a) Class", "(b) Private kept", "(c) Lost of the rest"])
+    label_panels(axes, ["(a) Class", "(b) Private, read", "(c) Lost of the rest"])
     return figure

@@ -279,14 +279,14 @@ def table_of_nats(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_claim(board: pd.DataFrame, by_modality: pd.Series) -> pd.DataFrame:
-    """The private share kept with its deviation over seeds and its range over modalities and seeds, its ratio to that
+    """The private share read with its deviation over seeds and its range over modalities and seeds, its ratio to that
     of independent VAEs at the same beta, and what is shared beside it."""
     ends = by_modality.groupby(["method", "beta"]).agg(["min", "max"])
     keys = list(zip(board["method"], board["beta"]))
     alone = board[board["method"] == "independent"].set_index("beta")["private"]
     ratio = board["private"] / board["beta"].map(alone)
     return labelled(board).assign(**{
-        "private kept": with_spread(board, "private", 2),
+        "private read": with_spread(board, "private", 2),
         "lowest, highest": [f"{ends.loc[key, 'min']:.2f}, {ends.loc[key, 'max']:.2f}" for key in keys],
         "of independent": ratio.map(lambda x: "" if pd.isna(x) else f"{100 * x:.0f} %"),
         "digit": board["digit nonlinear"].map("{:.2f}".format),

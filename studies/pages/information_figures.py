@@ -64,22 +64,30 @@ def legend(figure: Figure, board: pd.DataFrame) -> None:
 
 
 def kept_and_shared(board: pd.DataFrame) -> Figure:
-    """What is private that a latent keeps, against the digit in the same latent and the nats that another's tells."""
+    """What is private that probes read, against the digit in the same latent and the nats that another's tells, in a
+    frame around the marks of beta up to 1: of others the lines leave it."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     for ax, column, label in zip(axes, ("digit nonlinear", "shared"),
                                  ("digit, accuracy of the probe", "told by another's latent, nats")):
         over_beta(ax, board, "private", column)
-        ax.set(xlabel="private factors, share kept", ylabel=label)
-        ax.set_xlim(max(0.0, board["private"].min() - 0.1), None)
-    axes[0].axhline(1 / CLASSES, color=MUTED, linewidth=0.9, linestyle=":")
-    axes[0].text(0.02, 1 / CLASSES, "chance", color=MUTED, fontsize=SMALLEST, va="bottom",
-                 transform=axes[0].get_yaxis_transform())
-    axes[0].set_ylim(0, 1)
-    dotted(axes[1], math.log(CLASSES), "log 10, all that is shared")
-    axes[1].set_ylim(min(0, board["shared"].min() - 0.1), 1.12 * math.log(CLASSES))
+        ax.set(xlabel="private factors, share read", ylabel=label, xlim=around(board, "private"),
+               ylim=around(board, column))
     label_panels(axes, ["(a) Private against the digit", "(b) Private against shared"])
     legend(figure, board)
     return figure
+
+
+def up_to_one(board: pd.DataFrame) -> pd.DataFrame:
+    """The lines of beta up to 1, all where there is none."""
+    near = board[board["beta"] <= 1]
+    return near if len(near) else board
+
+
+def around(board: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Limits of an axis that shows the marks of beta up to 1."""
+    near = up_to_one(board)[column]
+    edge = 0.05 * max(float(near.max() - near.min()), 0.02)
+    return float(near.min() - edge), float(near.max() + edge)
 
 
 def dotted(ax: Any, y: float, text: str) -> None:
@@ -176,9 +184,9 @@ def log_ticks(ax: Any, low: float, high: float) -> None:
 
 def rate_against_error(board: pd.DataFrame) -> Figure:
     """Shared nats against the error from another's latent, private ones, from least to most, against that from the own
-    one. Methods with errors beyond the axis are named."""
+    one, whose axis is for beta up to 1. What lies beyond an axis is named."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8))
-    cut = {y: within(board[y]) for y in ("other's error", "own error")}
+    cut = {"other's error": within(board["other's error"]), "own error": crowded(up_to_one(board)["own error"])}
     shown = board.assign(**{y: board[y].where(board[y] <= limit) for y, limit in cut.items()})
     over_beta(axes[0], shown, "shared", "other's error")
     sizes = size_of(shown)
@@ -192,15 +200,21 @@ def rate_against_error(board: pd.DataFrame) -> Figure:
             axes[1].plot(one["rest most"], one["own error"], MARKERS[method], color=COLOURS[method],
                          markersize=sizes[one["beta"]], markeredgecolor="white", markeredgewidth=0.5)
     axes[0].axvline(math.log(CLASSES), color=MUTED, linewidth=0.9, linestyle=":")
-    log_ticks(axes[1], shown["rest least"].clip(lower=1).min(), shown["rest most"].max())
+    seen = shown.dropna(subset=["own error"])
+    log_ticks(axes[1], seen["rest least"].clip(lower=1).min(), seen["rest most"].max())
     for ax, x, y in zip(axes, ("told by another's latent, nats", "told by no other, nats"), cut):
         ax.set(xlabel=x, ylabel=f"error from {'another' if ax is axes[0] else 'the own one'}, nats")
-        beyond = sorted(set(board.loc[board[y] > cut[y], "method"]))
+        beyond = {f"{NAMES[method]}: above the axis": COLOURS[method] for method in methods_of(board) if (
+            (up_to_one(board)["method"] == method) & (up_to_one(board)[y] > cut[y])).any()}
+        large = board[board["beta"] > 1]
+        if (large[y] > cut[y]).sum() > 1:
+            inside = [NAMES[method] for method in methods_of(large[large[y] <= cut[y]])]
+            beyond[rf"$\beta$ > 1: above{', but ' * bool(inside)}{' and '.join(inside)}"] = INK
         low, high = ax.get_ylim()
         ax.set_ylim(low, high + 0.08 * (high - low) * len(beyond))
-        for i, method in enumerate(beyond):
-            ax.annotate(f"{NAMES[method]}: above the axis", (0.03, 1 - 0.065 * i), xycoords="axes fraction", va="top",
-                        fontsize=SMALLEST, color=COLOURS[method])
+        for i, (text, colour) in enumerate(beyond.items()):
+            ax.annotate(text, (0.03, 1 - 0.065 * i), xycoords="axes fraction", va="top", fontsize=SMALLEST,
+                        color=colour)
     label_panels(axes, ["(a) Shared", "(b) Private, least to most"])
     legend(figure, board)
     return figure
@@ -210,6 +224,11 @@ def within(errors: pd.Series) -> float:
     """Where an axis ends: above all errors but those that are further from the median than twice the median."""
     calm = errors[errors < 3 * errors.median()]
     return float(calm.max() + 0.08 * max(calm.max() - calm.min(), 1.0))
+
+
+def crowded(errors: pd.Series) -> float:
+    """Where an axis ends that spreads most errors: as far above their median as that is above the least."""
+    return float(2 * errors.median() - errors.min() + 0.01 * max(errors.median() - errors.min(), 1.0))
 
 
 def one_model(values: pd.DataFrame, pixels: pd.DataFrame, floors: Mapping[str, float],

@@ -70,7 +70,7 @@ def test_the_deviation_is_over_seeds_not_over_modalities():
     assert by_seed[1] > by_seed[0] + 0.01
     assert board["private sd"].tolist() == pytest.approx([abs(by_seed[1] - by_seed[0]) / 2**0.5])
     claims = information.table_of_claim(board, information.private_by_modality(table, {}))
-    assert claims["private kept"].tolist() == [f"{board['private'][0]:.2f} ± {board['private sd'][0]:.2f}"]
+    assert claims["private read"].tolist() == [f"{board['private'][0]:.2f} ± {board['private sd'][0]:.2f}"]
 
 
 def test_private_nats_lie_between_what_the_data_share_and_what_is_told():
@@ -258,6 +258,19 @@ def test_an_error_beyond_the_axis_is_named_and_not_drawn():
     ax = figures.rate_against_error(information.board(table, {}, H)).axes[1]
     assert ax.get_ylim()[1] < 1e5
     assert "PoE: above the axis" in [text.get_text() for text in ax.texts]
+    plt.close("all")
+
+
+def test_axes_are_for_betas_up_to_one():
+    table = pd.concat([table_of("mmvm", "poe", "moe", betas=(0.0625, 1.0)),
+                       *(rows_of(method, beta=16.0, own_error=1200.0, **{f"factor_{name}_nonlinear": -0.4 for name in (
+                           "ink", "slant", "crop_y")}) for method in ("mmvm", "poe")), rows_of("moe", beta=16.0)])
+    board = information.board(table, {}, H)
+    low, high = figures.around(board, "private")
+    inside = board["private"].between(low, high)
+    assert list(inside) == list((board["beta"] <= 1) | (board["method"] == "moe"))
+    ax = figures.rate_against_error(board).axes[1]
+    assert [text.get_text() for text in ax.texts] == ["$\\beta$ > 1: above, but MoE"]
     plt.close("all")
 
 
