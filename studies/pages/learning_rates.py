@@ -4,10 +4,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmvm.study import results
 from mmvm.study.figures import INK, METHOD_NAMES, MUTED, SMALLEST, WIDTH
 from mmvm.study.results import PREFIX
 
 KEYS = ["method", "rate", "beta"]
+USUAL = 0.005  # of the profiles `long` and `mice`
+MICE_RATE, MICE_EPOCHS = 0.00125, 200  # with which all methods have been run on mice
 DASHES = ("--", ":", "-.")
 SHADES = ("#F3A683", "#E15759", "#9B1B30", "#4A0E17")  # from the highest rate to the lowest
 
@@ -16,6 +19,21 @@ def with_rates(rows: pd.DataFrame, usual: float) -> pd.DataFrame:
     """`rows` with a column `rate`, the learning rate that their notes say; `usual`, the profile's, where none."""
     said = rows["note"].fillna("").astype(str).str.extract(r"learning_rate=([0-9.e-]+)")[0]
     return rows.assign(rate=said.astype(float).fillna(usual))
+
+
+def rats() -> pd.DataFrame:
+    """The rows of the long runs on simulated rats, of all learning rates."""
+    return with_rates(pd.concat([results.read("hippocampus_long"), _of("long")]), USUAL)
+
+
+def mice() -> pd.DataFrame:
+    """The rows of mice with `MICE_EPOCHS` epochs, of all learning rates."""
+    return with_rates(_of("mice"), USUAL)
+
+
+def _of(profile: str) -> pd.DataFrame:
+    rows = results.read("learning_rates")
+    return rows[(rows["experiment"] == "hippocampus") & (rows["profile"] == profile)]
 
 
 def board(rows: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
@@ -27,11 +45,11 @@ def board(rows: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.Da
     return found.join(own.groupby(KEYS)["seed"].nunique().rename("seeds"))
 
 
-def chosen(rows: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Rate and beta of each method at which `by` is highest on the validation samples of the first seed: `KEYS` and the
-    score, a line per method."""
+def chosen(rows: pd.DataFrame, by: str, prefix: str = PREFIX) -> pd.DataFrame:
+    """Rate and beta of each method at which `by` is highest with the first seed, on validation samples or with the
+    `prefix` "" on test samples: `KEYS` and the score, a line per method."""
     first = rows[rows["seed"] == rows["seed"].min()]
-    scores = board(first, [PREFIX + by])[PREFIX + by].rename("validated").reset_index()
+    scores = board(first, [prefix + by])[prefix + by].rename("validated").reset_index()
     return scores.loc[scores.groupby("method")["validated"].idxmax()].reset_index(drop=True)
 
 
