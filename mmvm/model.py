@@ -25,7 +25,7 @@ from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Posteriors, Schedule
 from mmvm.objectives.base import check_method
 from mmvm.objectives.spec import build
-from mmvm.schedule import at, bounds_of, check_number
+from mmvm.schedule import at, bounds_of, check_number, plain
 from mmvm.sharing import fit_latent_density
 
 __all__ = ["MultimodalVAE", "Terms", "fit_latent_density"]
@@ -105,7 +105,7 @@ class MultimodalVAE(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.decoders = nn.ModuleList(decoders)
         self.objective = objective
-        self.beta = beta
+        self.beta = plain(beta)
         if "features" in objective.needs:
             objective.meet(feature_widths(self.modalities, encoders))
         self.grouped = False  # run the M networks as one; set by `mmvm.training.plan.Plan`

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
 
+import numpy as np
+
 from mmvm.errors import UserError
 
 
@@ -28,6 +30,8 @@ class Schedule:
     form: Literal["exponential", "linear", "cosine"] = "exponential"
 
     def __post_init__(self) -> None:
+        for name in ("start", "end", "steps"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if self.form not in ("exponential", "linear", "cosine"):
             raise UserError(f"unknown schedule form {self.form!r}: use 'exponential', 'linear' or 'cosine'")
         if self.steps < 1:
@@ -53,6 +57,11 @@ def at(value: float | Schedule, step: int) -> float:
 def bounds_of(value: float | Schedule) -> tuple[float, ...]:
     """The values between which a number or a schedule moves, for checks."""
     return (value.start, value.end) if isinstance(value, Schedule) else (value,)
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, which a file can hold; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_number(name: str, value: Any, positive: bool = True, whole: bool = False) -> None:

@@ -21,9 +21,10 @@ from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import seeded
-from mmvm.schedule import Schedule, at, bounds_of, check_number
+from mmvm.schedule import Schedule, at, bounds_of, check_number, plain
 from mmvm.training import distributed
 from mmvm.training.batches import Batches
+from mmvm.training.checkpoint import check_config
 from mmvm.training.device import resolve_device, resolve_precision
 from mmvm.training.explain import explained
 from mmvm.training.interrupt import stop_between_updates
@@ -68,7 +69,7 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     >>> history.epochs[-1]["step"]
     4
     """
-    _check_given(data, validation, learning_rate, max_grad_norm, seed, epochs=epochs, batch_size=batch_size,
+    _check_given(data, validation, learning_rate, max_grad_norm, seed, config, epochs=epochs, batch_size=batch_size,
                  validate_every=validate_every, patience=1 if patience is None else patience)
     ranks, place = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, place)
@@ -80,8 +81,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
     chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with seeded(seed, place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
-        run.start(seed, epochs)
+    with seeded(int(seed), place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
+        run.start(batches.seed, epochs)
         update = Update(model, optimizer, data, precision, place, max_grad_norm, compile or chosen.compile,
                         chosen.graph, learning_rate)
         guard, watcher = Guard(run, place, data), Watch(model, batches)
@@ -132,7 +133,7 @@ def _add_validation(run: Run, data: MultimodalData, validation: MultimodalData |
 
 
 def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: Any, seed: Any,
-                 **counts: Any) -> None:
+                 config: Any, **counts: Any) -> None:
     if not isinstance(data, MultimodalData):
         raise UserError(f"data are a {type(data).__name__}: give MultimodalData(arrays, specs)")
     if not len(data):
@@ -145,6 +146,7 @@ def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: 
     check_number("seed", seed, positive=False, whole=True)
     check_number("learning_rate", bounds_of(learning_rate)[0])
     check_number("max_grad_norm", max_grad_norm or 0, positive=False)
+    check_config(config)
 
 
 def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:
@@ -157,8 +159,8 @@ def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:
 
 def _settings(batches: Batches, learning_rate: float | Schedule, precision: str, max_grad_norm: float | None) -> dict:
     """What a continued run must agree on, besides the caller's `config`."""
-    settings = {"n_train": len(batches.data), "batch_size": batches.size, "learning_rate": at(learning_rate, 0),
-                "seed": batches.seed, "precision": precision, "max_grad_norm": max_grad_norm}
+    settings = {"n_train": len(batches.data), "batch_size": batches.size, "learning_rate": plain(at(learning_rate, 0)),
+                "seed": batches.seed, "precision": precision, "max_grad_norm": plain(max_grad_norm)}
     if isinstance(learning_rate, Schedule):
         settings["learning_rate_schedule"] = asdict(learning_rate)
     return settings

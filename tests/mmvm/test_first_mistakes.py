@@ -9,10 +9,11 @@ from torch import nn
 from mmvm import evaluation
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
+from mmvm.identity import architecture, differences
 from mmvm.likelihoods import Categorical, Normal
 from mmvm.modality import Modality
 from mmvm.model import MultimodalVAE
-from mmvm.objectives import METHODS, MMVM, Objective, Shared, build, method
+from mmvm.objectives import METHODS, MMVM, Objective, Schedule, Shared, build, method
 from mmvm.training import fit, split
 
 N, D = 40, 3
@@ -182,6 +183,45 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match="file.* cannot be written .*: check the path and its rights, or choose"):
             train(out=out)
+
+
+@pytest.mark.parametrize("config, message", [
+    ({"at": 1, "rate": np.float32(0.5)}, r"config\['rate'\] cannot be kept in a checkpoint.*float32.*float\(x\)"),
+    ({"mask": torch.zeros(2)}, r"config\['mask'\] cannot.*Tensor"), ({"nested": {"of": [{1}]}}, r"\['nested'\].*set"),
+    ({(1, 2): 3}, r"config\[\(1, 2\)\] cannot be kept.*under names"), ([("at", 1)], "config is a list: give a dict"),
+])
+def test_what_a_checkpoint_cannot_hold_is_refused_before_the_training(config, message, tmp_path):
+    model = model_of()
+    before = [x.clone() for x in model.parameters()]
+    with pytest.raises(UserError, match=message):
+        train(model, config=config, out=tmp_path / "run")
+    assert all(map(torch.equal, before, model.parameters())) and not (tmp_path / "run").exists()
+    train(config={"text": "a", "list": [1, 2.5, None, True], "in it": {"a": (1,)}}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("given", [
+    {"learning_rate": np.float32(1e-3)}, {"learning_rate": Schedule(np.float32(1e-3), np.float64(0), np.int64(4))},
+    {"max_grad_norm": np.float32(1)}, {"seed": np.int64(1)}, {"batch_size": np.int64(20)}, {"epochs": np.int64(2)},
+    {"validation": make_data(), "patience": np.int64(5), "validate_every": np.int64(1)},
+])
+def test_settings_may_be_numbers_of_numpys(given, tmp_path):
+    """As they come from an array of what is to be tried; a run of the same Python numbers is the same run."""
+    train(**given, out=tmp_path)
+    train(**{**{name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()},
+             "epochs": 2}, out=tmp_path)
+
+
+def test_models_that_differ_by_a_number_of_numpys_are_different(tmp_path):
+    train(model_of(beta=np.float32(1)), out=tmp_path)
+    train(model_of(beta=1.0), out=tmp_path)
+    with pytest.raises(UserError, match=r"another run: beta \(there 1.0, here 2.0\)"):
+        train(model_of(beta=np.float32(2)), out=tmp_path)
+    narrow, wide = (architecture(MultimodalVAE.for_data(MultimodalData(dict(make_data().modalities), (
+        Modality("x", (5,), Normal(np.float32(scale)), weight=np.float32(scale)), SPECS[1])), say=None))
+        for scale in (1, 2))
+    assert narrow["x's weight"] == 1.0 and narrow["x's likelihood"] == "Normal(scale=1.0)"
+    assert {"x's weight", "x's likelihood"} <= differences(narrow, wide).keys()
+    train(model_of(objective=MMVM(standard_normal_weight=np.float32(0.1))))
 
 
 def test_what_on_epoch_returns_has_to_be_plain(tmp_path):
