@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmvm.data import Batch, MultimodalData, Repeated
 from mmvm.errors import UserError
-from mmvm.schedule import plain
 from mmvm.training.distributed import Ranks
 
 
@@ -18,8 +17,8 @@ class Batches:
     `size` samples and others in every epoch, is left out. Each process gets its share of every batch."""
 
     def __init__(self, data: MultimodalData, size: int, seed: int, device: torch.device, ranks: Ranks):
-        self.data, self.seed, self.device, self.ranks = on_gpu_if_it_fits(data, device), plain(seed), device, ranks
-        self.size = min(plain(size), len(data))
+        self.data, self.seed, self.device, self.ranks = on_gpu_if_it_fits(data, device), int(seed), device, ranks
+        self.size = min(int(size), len(data))
         if self.size % ranks.size:
             raise UserError(f"a batch of {self.size} samples cannot be shared by {ranks.size} processes: choose a "
                             "batch_size that is a multiple of their number")

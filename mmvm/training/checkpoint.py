@@ -108,8 +108,7 @@ def check_config(config: Any) -> None:
             json.dumps({name: value})
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"config[{name!r}] cannot be kept in a checkpoint ({error}): give numbers, texts, bools or "
-                            "None under names, or lists and dictionaries of them, as float(x) and x.tolist() give"
-                            ) from None
+                            "None under names, or lists and dictionaries, as float(x) and x.tolist()") from None
 
 
 def check_same_run(path: Path, metadata: Mapping[str, str], config: dict, data: str, architecture: dict) -> None:

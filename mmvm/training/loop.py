@@ -26,7 +26,7 @@ from mmvm.training import distributed
 from mmvm.training.batches import Batches
 from mmvm.training.checkpoint import check_config
 from mmvm.training.device import resolve_device, resolve_precision
-from mmvm.training.explain import explained
+from mmvm.training.explain import check_sized, explained
 from mmvm.training.interrupt import stop_between_updates
 from mmvm.training.lock import held
 from mmvm.training.plan import Plan, measured_plan
@@ -69,8 +69,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     >>> history.epochs[-1]["step"]
     4
     """
-    _check_given(data, validation, learning_rate, max_grad_norm, seed, config, epochs=epochs, batch_size=batch_size,
-                 validate_every=validate_every, patience=1 if patience is None else patience)
+    _check_given(model, data, validation, learning_rate, max_grad_norm, seed, config, epochs=epochs,
+                 batch_size=batch_size, validate_every=validate_every, patience=1 if patience is None else patience)
     ranks, place = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, place)
     batches = Batches(data, batch_size, seed, place, ranks)
@@ -132,8 +132,8 @@ def _add_validation(run: Run, data: MultimodalData, validation: MultimodalData |
     run.config |= rows.settings()
 
 
-def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: Any, seed: Any,
-                 config: Any, **counts: Any) -> None:
+def _check_given(model: Any, data: Any, validation: Any, learning_rate: Any, max_grad_norm: Any, seed: Any, config: Any,
+                 **counts: Any) -> None:
     if not isinstance(data, MultimodalData):
         raise UserError(f"data are a {type(data).__name__}: give MultimodalData(arrays, specs)")
     if not len(data):
@@ -147,6 +147,7 @@ def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: 
     check_number("learning_rate", bounds_of(learning_rate)[0])
     check_number("max_grad_norm", max_grad_norm or 0, positive=False)
     check_config(config)
+    check_sized(model)
 
 
 def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:

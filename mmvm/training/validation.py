@@ -14,7 +14,6 @@ from mmvm.data import MultimodalData, check_units
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.networks.modes import evaluating
-from mmvm.schedule import plain
 from mmvm.training.batches import on_gpu_if_it_fits, prefetched
 from mmvm.training.plan import autocast
 from mmvm.training.run import PREFIX, Run
@@ -88,7 +87,7 @@ class Validation:
         device = next(run.model.parameters()).device
         self.data, self.fingerprint = on_gpu_if_it_fits(data, device), fingerprint(data)
         self.run, self.batch_size, self.precision = run, batch_size, precision
-        self.every, self.patience = plain(every), plain(patience)
+        self.every, self.patience = int(every), patience and int(patience)
 
     def look(self, epoch: int) -> dict[str, float]:
         """The means, by the names that they have in the history; empty in epochs without a look."""

@@ -52,6 +52,14 @@ class Decoder(Encoder):
         self.layer = nn.Linear(n_in, 5)
 
 
+class Lazy(Encoder):
+    """Its layer gets its size from the first batch."""
+
+    def __init__(self, layer):
+        super().__init__(lambda h: (h, h * 0))
+        self.layer = layer
+
+
 class InAList(Encoder):
     def __init__(self, kind=list):
         super().__init__()
@@ -81,6 +89,20 @@ def test_an_encoder_of_another_form_is_named(form, given):
 def test_a_network_that_fails_is_named(networks, message, validated):
     with pytest.raises(UserError, match=message):
         train(model_of(**networks), **({"validation": make_data()} if validated and "NaN" not in message else {}))
+
+
+@pytest.mark.parametrize("what, network, message", [
+    ("encoders", lambda: Lazy(nn.LazyLinear(D)),
+     r"encoder of 'x' has no size yet, encoders.0.layer.weight is of a lazy.*model.encode\(x\).*as nn.Linear\("),
+    ("encoders", lambda: Lazy(nn.Sequential(nn.LazyBatchNorm1d(affine=False), nn.Linear(5, D))), "0.running_mean is"),
+    ("decoders", lambda: nn.LazyLinear(5), r"decoder of 'x' has no size yet, decoders.0.weight"),
+])
+def test_a_lazy_layer_that_was_never_run_is_named(what, network, message):
+    with pytest.raises(UserError, match=message):
+        train(model_of(**{what: {"x": network()}}))
+    model = model_of(**{what: {"x": network()}})
+    (model.encode if what == "encoders" else model.impute)(dict(make_data().modalities))
+    train(model)  # it has a size now
 
 
 @pytest.mark.parametrize("kind, cure", [(list, "nn.ModuleList"), (tuple, "nn.ModuleList"), (dict, "nn.ModuleDict")])
