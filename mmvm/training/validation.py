@@ -24,7 +24,8 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
           seed: int = 0) -> tuple[MultimodalData, MultimodalData]:
     """Training and validation rows of `data`, each in the order that they had; no group of rows is in both.
 
-    by          (N,) names or numbers of the groups that stay together: people, families, days; None: every row alone
+    by          (N,) names or numbers of the groups that stay together: people, families, days; None: every row alone;
+            a `ValueWarning` where rows of one id are then in both parts
     validation  share of the rows, between 0 and 1, or their number, an integer; met as nearly as the groups let it
     seed        of the choice, which depends on nothing else but the groups' names and sizes: the first numbers of
                 PCG64(seed), so draw what else is random about the rows from another seed
@@ -73,7 +74,10 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
                         f"{len(names)} groups has {sizes.min():,}: ask for more, or divide by something finer")
     held = torch.from_numpy(np.isin(numbers.reshape(-1), chosen))
     data = data if data.ids is not None else replace(data, ids=rows)
-    return data.subset(~held), data.subset(held)
+    parts = data.subset(~held), data.subset(held)
+    if by is None:  # nobody said what belongs together, and rows of one id do: visits of a person
+        check_split(*parts, "validation")
+    return parts
 
 
 class Validation:

@@ -1,5 +1,7 @@
 """What somebody with data, networks or a method of their own gets wrong first is one line that names the cure."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch import nn
 
 from mmvm import evaluation
+from mmvm.checks import ValueWarning
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.identity import architecture, differences
@@ -263,6 +266,19 @@ def test_rows_without_ids_are_divided_again_by_their_numbers():
     train_rows, rows = split(rest, by=own, validation=8)
     assert not {by[int(i)] for i in train_rows.ids} & {by[int(i)] for i in rows.ids}
     assert torch.equal(rows.modalities["x"], make_data().modalities["x"][[int(i) for i in rows.ids]])
+
+
+def test_rows_of_one_name_on_both_sides_of_a_split_are_named():
+    data = make_data(ids=[f"p{i // 2}" for i in range(N)])  # two visits of each person
+    with pytest.warns(ValueWarning, match=r"samples are also training .*first: p\d+\).*split\(data, by=data.ids"):
+        split(data, validation=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rest, held = split(data, by=data.ids, validation=8)
+        assert len(held) == 8 and not set(rest.ids) & set(held.ids)
+        split(data, by=np.arange(N), validation=8)              # as it was asked for
+        split(make_data(ids=[f"p{i}" for i in range(N)]), validation=8)
+        split(make_data(), validation=8)
 
 
 def test_what_is_imputed_goes_to_numpy_and_data_are_told_the_call():
