@@ -30,8 +30,6 @@ class Schedule:
     form: Literal["exponential", "linear", "cosine"] = "exponential"
 
     def __post_init__(self) -> None:
-        for name in ("start", "end", "steps"):
-            object.__setattr__(self, name, plain(getattr(self, name)))
         if self.form not in ("exponential", "linear", "cosine"):
             raise UserError(f"unknown schedule form {self.form!r}: use 'exponential', 'linear' or 'cosine'")
         if self.steps < 1:

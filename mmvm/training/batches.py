@@ -26,9 +26,13 @@ class Batches:
 
     def of_epoch(self, epoch: int, done: int) -> Iterator[Batch]:
         """This process's share of the batches of an epoch of which `done` were seen before."""
+        batches = self.order(epoch).split(self.size)[done:]
+        return prefetched(self.data, [self.ranks.share(index) for index in batches], self.device)
+
+    def order(self, epoch: int) -> Tensor:
+        """The samples of an epoch, of all processes."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.data), generator=generator)[:self.per_epoch * self.size].to(self.data.device)
-        return prefetched(self.data, [self.ranks.share(index) for index in order.split(self.size)[done:]], self.device)
+        return torch.randperm(len(self.data), generator=generator)[:self.per_epoch * self.size].to(self.data.device)
 
     def any(self) -> Batch:
         """A batch to measure with: the first samples, as many as a process gets."""

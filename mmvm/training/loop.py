@@ -163,7 +163,7 @@ def _settings(batches: Batches, learning_rate: float | Schedule, precision: str,
     settings = {"n_train": len(batches.data), "batch_size": batches.size, "learning_rate": plain(at(learning_rate, 0)),
                 "seed": batches.seed, "precision": precision, "max_grad_norm": plain(max_grad_norm)}
     if isinstance(learning_rate, Schedule):
-        settings["learning_rate_schedule"] = asdict(learning_rate)
+        settings["learning_rate_schedule"] = {key: plain(x) for key, x in asdict(learning_rate).items()}
     return settings
 
 

@@ -16,7 +16,7 @@ from mmvm.identity import fingerprint
 from mmvm.networks.modes import evaluating
 from mmvm.training.batches import on_gpu_if_it_fits, prefetched
 from mmvm.training.plan import autocast
-from mmvm.training.run import PREFIX, Run
+from mmvm.training.run import PREFIX, Run, over_observed
 from mmvm.training.update import batch_means
 
 
@@ -116,7 +116,8 @@ class Validation:
                 terms = model(batch.x, batch.observed, step, **batch.told)
                 names, means = batch_means(terms.loss.new_zeros(()), terms, self.data.names)
                 totals = totals + means * len(terms.loss)
-        return dict(zip(names[1:], (totals[1:] / len(index)).tolist()))  # without the gradient's norm
+        found = dict(zip(names[1:], (totals[1:] / len(index)).tolist()))  # without the gradient's norm
+        return over_observed(found, self.data, index)
 
     def check(self, train: MultimodalData, values: bool) -> None:
         """Raises `UserError` where these rows are not like those of `train`, or the name to watch is none."""
