@@ -124,9 +124,9 @@ class MultimodalVAE(nn.Module):
         for spec, x, present in zip(data.specs, data.modalities.values(), data.observed):
             said = "as given"
             if not all(spec.name in given for given in own.values()):
-                encoder, decoder, said = default_networks(spec, latent_dim, spec.n_tokens(x, present))
-                said += ", its encoder as given" * (spec.name in own["encoders"])
-                said += ", its decoder as given" * (spec.name in own["decoders"])
+                encoder, decoder, said = default_networks(spec, latent_dim, spec.n_tokens(x, present),
+                                                          spec.log_rates(x, present))
+                said += "".join(f", its {what[:-1]} as given" for what, given in own.items() if spec.name in given)
                 own["encoders"].setdefault(spec.name, encoder), own["decoders"].setdefault(spec.name, decoder)
             if say is not None:
                 say(f"{spec.name}: {said}, {spec.likelihood}, weight {spec.weight:g}")
@@ -193,8 +193,7 @@ class MultimodalVAE(nn.Module):
         density.check(self)
         return self._means(density.sample_given(q.sample(), batch.observed).to(q.mean), targets)
 
-    def generate(self, n: int, density: Any = None,
-                 targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+    def generate(self, n: int, density: Any = None, targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
         """n joint samples: from the method's own p(z), or from a `density`, one z through every decoder
         (`fit_latent_density`) or one z_m of each modality through its own (`fit_latent_diffusion`).
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
 
-import numpy as np
-
 from mmvm.errors import UserError
 
 
@@ -59,7 +57,7 @@ def bounds_of(value: float | Schedule) -> tuple[float, ...]:
 
 def plain(value: Any) -> Any:
     """A number of NumPy's as Python's, which a file can hold; anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, Real) and hasattr(value, "item") else value
 
 
 def check_number(name: str, value: Any, positive: bool = True, whole: bool = False) -> None:

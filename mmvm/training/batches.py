@@ -26,8 +26,7 @@ class Batches:
 
     def of_epoch(self, epoch: int, done: int) -> Iterator[Batch]:
         """This process's share of the batches of an epoch of which `done` were seen before."""
-        batches = self.order(epoch).split(self.size)[done:]
-        return prefetched(self.data, [self.ranks.share(index) for index in batches], self.device)
+        return prefetched(self.data, [*map(self.ranks.share, self.order(epoch).split(self.size)[done:])], self.device)
 
     def order(self, epoch: int) -> Tensor:
         """The samples of an epoch, of all processes."""

@@ -174,7 +174,6 @@ def _chosen_plan(text: str, run: Run, batches: Batches, precision: str) -> Plan:
     found = run.recorded_plan()
     if found is None and run.ranks.rank == 0:
         with explained(run.model, batches.data):
-            found = str(measured_plan(run.model, batches.any(), precision,
-                                      say=lambda line: print(line, file=sys.stderr)))
+            found = str(measured_plan(run.model, batches.any(), precision, say=lambda it: print(it, file=sys.stderr)))
     chosen = Plan.parse(run.ranks.told(found))
     return replace(chosen, graph=chosen.graph and run.ranks.size == 1)

@@ -55,9 +55,8 @@ PREFIX = "validation_"
 class History:
     """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
     parts, and log_likelihood/<modality>; means over the epoch's samples, of a log-likelihood over those that have the
-    modality (in the loss the others count 0), nats. `seconds` is training time alone, added up over resumed pieces;
-    `peak_memory_gb` the most this process held, or allocated on its GPU. `plan` is how the updates were computed,
-    `data` the fingerprint of what was trained on.
+    modality, nats. `seconds` is training time alone, also of resumed pieces; `peak_memory_gb` the most this process
+    held, or allocated on its GPU. `plan` is how the updates were computed, `data` the fingerprint of the training data.
 
     With validation rows also validation_loss, ..., of the weights at an epoch's end (the others are means along its
     way); `watch` is the name of the one, without "validation_", that `best` is chosen by.

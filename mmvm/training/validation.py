@@ -106,7 +106,7 @@ class Validation:
 
     @torch.no_grad()
     def _means(self, most: int | None = None) -> dict[str, float]:
-        """Over the first `most` rows, or all."""
+        """Over the first `most` rows, or all; without the gradient's norm."""
         model, device = self.run.model, next(self.run.model.parameters()).device
         index = torch.arange(len(self.data), device=self.data.device)[:most]
         step = max(self.run.step, getattr(model, "settled_at", 0))
@@ -116,8 +116,7 @@ class Validation:
                 terms = model(batch.x, batch.observed, step, **batch.told)
                 names, means = batch_means(terms.loss.new_zeros(()), terms, self.data.names)
                 totals = totals + means * len(terms.loss)
-        found = dict(zip(names[1:], (totals[1:] / len(index)).tolist()))  # without the gradient's norm
-        return over_observed(found, self.data, index)
+        return over_observed(dict(zip(names[1:], (totals[1:] / len(index)).tolist())), self.data, index)
 
     def check(self, train: MultimodalData, values: bool) -> None:
         """Raises `UserError` where these rows are not like those of `train`, or the name to watch is none."""
