@@ -62,8 +62,8 @@ def check_split(train: MultimodalData, test: MultimodalData, what: str = "test")
     both = [name for name in others if name in there]
     if both:
         warnings.warn(f"{len(both)} of {len(test)} {what} samples are also training samples (the first: {both[0]}): "
-                      "take them out of one of the two, the numbers would say how well they are remembered",
-                      ValueWarning, stacklevel=2)
+                      "take them out of one of the two, as split(data, by=data.ids) keeps rows of one name together; "
+                      "the numbers would say how well they are remembered", ValueWarning, stacklevel=2)
 
 
 def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[list[str], list[str]]:

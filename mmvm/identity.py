@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmvm.data import MultimodalData, Repeated
 from mmvm.files import digest
 from mmvm.model import MultimodalVAE
+from mmvm.schedule import plain
 
 WHOLE = 2**28   # bytes of a memory-mapped array up to which all of it is read, 268 MB
 SAMPLED = 1_000  # rows that are read of a larger one, evenly spread
@@ -76,7 +77,7 @@ def _layer(part: nn.Module) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str)) or is_dataclass(value) or (
+    return value is None or isinstance(plain(value), (bool, int, float, str)) or is_dataclass(value) or (
         isinstance(value, (list, tuple)) and all(map(_is_plain, value)))
 
 
@@ -88,13 +89,12 @@ def _plain(value: object) -> Any:
         own = ", ".join(f"{name}={_plain(part)!r}" for name, part in getattr(value, "__dict__", {}).items()
                         if _is_plain(part))
         return f"{type(value).__qualname__}({own})"
-    return value
+    return plain(value)
 
 
 def differences(theirs: Mapping, ours: Mapping) -> dict[str, str]:
     """Name -> "name (there ..., here ...)" of all that is not equal; long values cut."""
     def shown(value: object) -> str:
-        text = repr(value)
-        return text if len(text) <= 100 else text[:97] + "..."
+        return text if len(text := repr(value)) <= 100 else text[:97] + "..."
     return {name: f"{name} (there {shown(theirs.get(name))}, here {shown(ours.get(name))})"
             for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)}

@@ -165,6 +165,13 @@ class Modality:
         known = known if ignore is None else known[known != ignore]
         return 1 + int(known.max()) if known.numel() else 1
 
+    def log_rates(self, x: Any, present: Tensor) -> Tensor | None:
+        """Logarithms (F,) of a Poisson's mean counts, of each column, by up to 1,000 stored x (N, *shape); or None."""
+        if not isinstance(self.likelihood, Poisson):
+            return None
+        some = x.index_select(0, torch.nonzero(present)[::1 + len(x) // 1_000, 0]).double().transpose(0, 1).flatten(1)
+        return (some * self.scale).nanmean(1).nan_to_num(1.0, 1.0, 1.0).clamp(min=1e-3).log()
+
     def fitted(self, x: Any, present: Tensor) -> "Modality":
         """This modality with `centre` and `spread` of the stored x (N, *shape) where `present` (N,), NaN left out; as
         it is where it has them or does not want them. A column that does not vary has spread 1."""

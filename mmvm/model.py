@@ -25,7 +25,7 @@ from mmvm.networks.present import run_on_present
 from mmvm.objectives import Objective, Posteriors, Schedule
 from mmvm.objectives.base import check_method
 from mmvm.objectives.spec import build
-from mmvm.schedule import at, bounds_of, check_number
+from mmvm.schedule import at, bounds_of, check_number, plain
 from mmvm.sharing import fit_latent_density
 
 __all__ = ["MultimodalVAE", "Terms", "fit_latent_density"]
@@ -105,7 +105,7 @@ class MultimodalVAE(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.decoders = nn.ModuleList(decoders)
         self.objective = objective
-        self.beta = beta
+        self.beta = plain(beta)
         if "features" in objective.needs:
             objective.meet(feature_widths(self.modalities, encoders))
         self.grouped = False  # run the M networks as one; set by `mmvm.training.plan.Plan`
@@ -124,9 +124,9 @@ class MultimodalVAE(nn.Module):
         for spec, x, present in zip(data.specs, data.modalities.values(), data.observed):
             said = "as given"
             if not all(spec.name in given for given in own.values()):
-                encoder, decoder, said = default_networks(spec, latent_dim, spec.n_tokens(x, present))
-                said += ", its encoder as given" * (spec.name in own["encoders"])
-                said += ", its decoder as given" * (spec.name in own["decoders"])
+                encoder, decoder, said = default_networks(spec, latent_dim, spec.n_tokens(x, present),
+                                                          spec.log_rates(x, present))
+                said += "".join(f", its {what[:-1]} as given" for what, given in own.items() if spec.name in given)
                 own["encoders"].setdefault(spec.name, encoder), own["decoders"].setdefault(spec.name, decoder)
             if say is not None:
                 say(f"{spec.name}: {said}, {spec.likelihood}, weight {spec.weight:g}")
@@ -193,8 +193,7 @@ class MultimodalVAE(nn.Module):
         density.check(self)
         return self._means(density.sample_given(q.sample(), batch.observed).to(q.mean), targets)
 
-    def generate(self, n: int, density: Any = None,
-                 targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+    def generate(self, n: int, density: Any = None, targets: str | Sequence[str] | None = None) -> dict[str, Tensor]:
         """n joint samples: from the method's own p(z), or from a `density`, one z through every decoder
         (`fit_latent_density`) or one z_m of each modality through its own (`fit_latent_diffusion`).
 

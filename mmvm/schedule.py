@@ -55,6 +55,11 @@ def bounds_of(value: float | Schedule) -> tuple[float, ...]:
     return (value.start, value.end) if isinstance(value, Schedule) else (value,)
 
 
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, which a file can hold; anything else as it is."""
+    return value.item() if isinstance(value, Real) and hasattr(value, "item") else value
+
+
 def check_number(name: str, value: Any, positive: bool = True, whole: bool = False) -> None:
     """Raises `UserError` for what is no number, as texts and bools, or not finite and positive, or at least 0."""
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):

@@ -12,10 +12,10 @@ from mmvm.networks.tokens import TokenDecoder, TokenEncoder
 
 
 def default_networks(modality: Any, latent_dim: int,
-                     n_tokens: int | None = None) -> tuple[nn.Module, nn.Module, str]:
+                     n_tokens: int | None = None, log_rates: Any = None) -> tuple[nn.Module, nn.Module, str]:
     """Encoder, decoder and a word on both, for a `Modality` and D = `latent_dim`: dense layers of vectors,
     convolutions of pictures (C, H, W), embeddings of `n_tokens` tokens. Of counts without bound, as of a Poisson,
-    encoders see log(1 + x). Raises `UserError` for all else.
+    encoders see log(1 + x), and decoders begin at `log_rates`, where there are some. Raises `UserError` for all else.
 
     >>> mmvm.networks.default_networks(specs[0], latent_dim=8)[2]
     'dense layers of 3 numbers, 128 and 128 wide'
@@ -29,18 +29,21 @@ def default_networks(modality: Any, latent_dim: int,
     counts = modality.likelihood.whole and modality.likelihood.highest == math.inf
     said = ", of log(1 + x)" * counts
     if len(shape) == 1 and not modality.likelihood.discrete:
-        return (_of_logarithms(MLPEncoder(shape, latent_dim), counts), MLPDecoder(out, latent_dim),
+        return (*_of_counts(MLPEncoder(shape, latent_dim), MLPDecoder(out, latent_dim), counts, log_rates),
                 f"dense layers of {shape[0]} numbers{said}, 128 and 128 wide")
     if len(shape) == 3 and not modality.likelihood.discrete:
-        return (_of_logarithms(ImageEncoder(shape, latent_dim), counts), ImageDecoder(out, latent_dim),
+        return (*_of_counts(ImageEncoder(shape, latent_dim), ImageDecoder(out, latent_dim), counts, log_rates),
                 f"convolutions of {shape[0]} channels of {shape[1]} x {shape[2]} pixels{said}")
     raise UserError(f"modality {modality.name!r} has samples of shape {tuple(modality.shape)}, for which there is no "
                     "usual network: give encoders={...} and decoders={...} of your own by its name, or reshape it to "
                     "(F,) or (C, H, W), recordings (N, C, T) as x[:, None]")
 
 
-def _of_logarithms(encoder: Any, counts: bool) -> nn.Module:
-    """The same encoder, which sees log(1 + x) of `counts`: their own size would decide the scale of its latents."""
+def _of_counts(encoder: Any, decoder: Any, counts: bool, log_rates: Any) -> tuple[nn.Module, nn.Module]:
+    """The same networks. The encoder sees log(1 + x) of `counts`: their own size would decide the scale of its latents.
+    The decoder begins at `log_rates`: on the way from rates of 1 to thousands the first updates overshoot, to e^88."""
     if counts:
         encoder.trunk.insert(0, Log1p())
-    return encoder
+    if log_rates is not None:
+        decoder.out.bias.data.copy_(log_rates)
+    return encoder, decoder

@@ -230,7 +230,7 @@ class MMVM(Objective):
         absent = ~observed
         kl_mixture = kl_mixture.masked_fill(absent, 0.0).sum(0)
         alpha = at(self.standard_normal_weight, step)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and alpha != 0):  # with 0 it is only watched
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(alpha)):  # with 0 it is only watched
             kl_standard_normal = q.kl_standard_normal().masked_fill(absent, 0.0).sum(0)
         # at both ends the other term is left out, not multiplied by zero: 0 * inf is NaN
         if alpha == 0:

@@ -17,8 +17,8 @@ class Batches:
     `size` samples and others in every epoch, is left out. Each process gets its share of every batch."""
 
     def __init__(self, data: MultimodalData, size: int, seed: int, device: torch.device, ranks: Ranks):
-        self.data, self.seed, self.device, self.ranks = on_gpu_if_it_fits(data, device), seed, device, ranks
-        self.size = min(size, len(data))
+        self.data, self.seed, self.device, self.ranks = on_gpu_if_it_fits(data, device), int(seed), device, ranks
+        self.size = min(int(size), len(data))
         if self.size % ranks.size:
             raise UserError(f"a batch of {self.size} samples cannot be shared by {ranks.size} processes: choose a "
                             "batch_size that is a multiple of their number")
@@ -26,9 +26,12 @@ class Batches:
 
     def of_epoch(self, epoch: int, done: int) -> Iterator[Batch]:
         """This process's share of the batches of an epoch of which `done` were seen before."""
+        return prefetched(self.data, [*map(self.ranks.share, self.order(epoch).split(self.size)[done:])], self.device)
+
+    def order(self, epoch: int) -> Tensor:
+        """The samples of an epoch, of all processes."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.data), generator=generator)[:self.per_epoch * self.size].to(self.data.device)
-        return prefetched(self.data, [self.ranks.share(index) for index in order.split(self.size)[done:]], self.device)
+        return torch.randperm(len(self.data), generator=generator)[:self.per_epoch * self.size].to(self.data.device)
 
     def any(self) -> Batch:
         """A batch to measure with: the first samples, as many as a process gets."""

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,6 +97,18 @@ def put_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Ten
                 value = torch.empty_like(parameters[int(i)], dtype=value.dtype).copy_(value)
             state.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def check_config(config: Any) -> None:
+    """Raises `UserError` for what a checkpoint could not hold: before the training, not where it is first written."""
+    if not isinstance(config, Mapping | None):
+        raise UserError(f"config is a {type(config).__name__}: give a dictionary, name -> value")
+    for name, value in (config or {}).items():
+        try:
+            json.dumps({name: value})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"config[{name!r}] cannot be kept in a checkpoint ({error}): give numbers, texts, bools or "
+                            "None under names, or lists and dictionaries, as float(x) and x.tolist()") from None
 
 
 def check_same_run(path: Path, metadata: Mapping[str, str], config: dict, data: str, architecture: dict) -> None:

@@ -1,12 +1,14 @@
-"""Why a training cannot begin: each network by itself on two samples, after something has failed, never before."""
+"""Why a training cannot begin: layers without a size; and, once something has failed, each network on two samples."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from mmvm.data import MultimodalData
+from mmvm.errors import UserError
 from mmvm.model import MultimodalVAE
 from mmvm.networks.given import applied, mean_and_logvar
 from mmvm.networks.modes import evaluating
@@ -23,6 +25,16 @@ def explained(model: Any, data: MultimodalData) -> Iterator[None]:
         if before == [weights._version for weights in model.parameters()]:
             try_networks(model, data)
         raise
+
+
+def check_sized(model: Any) -> None:
+    """Raises `UserError` for a lazy layer that nothing has gone through: its weights have no shape to be trained in."""
+    for path, weights in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(weights):
+            kind, m, *_ = f"{path}.".split(".")
+            what = f"{kind[:-1]} of {model.modalities[int(m)].name!r}" if m.isdigit() else kind
+            raise UserError(f"the {what} has no size yet, {path} is of a lazy layer: run it once on a batch before, "
+                            "as model.encode(x) and model.impute(x) do, or give the size, as nn.Linear(n_in, n_out)")
 
 
 @torch.no_grad()

@@ -21,11 +21,12 @@ from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import seeded
-from mmvm.schedule import Schedule, at, bounds_of, check_number
+from mmvm.schedule import Schedule, at, bounds_of, check_number, plain
 from mmvm.training import distributed
 from mmvm.training.batches import Batches
+from mmvm.training.checkpoint import check_config
 from mmvm.training.device import resolve_device, resolve_precision
-from mmvm.training.explain import explained
+from mmvm.training.explain import check_sized, explained
 from mmvm.training.interrupt import stop_between_updates
 from mmvm.training.lock import held
 from mmvm.training.plan import Plan, measured_plan
@@ -68,8 +69,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     >>> history.epochs[-1]["step"]
     4
     """
-    _check_given(data, validation, learning_rate, max_grad_norm, seed, epochs=epochs, batch_size=batch_size,
-                 validate_every=validate_every, patience=1 if patience is None else patience)
+    _check_given(model, data, validation, learning_rate, max_grad_norm, seed, config, epochs=epochs,
+                 batch_size=batch_size, validate_every=validate_every, patience=1 if patience is None else patience)
     ranks, place = distributed.ranks(), resolve_device(device)
     precision = resolve_precision(precision, place)
     batches = Batches(data, batch_size, seed, place, ranks)
@@ -80,8 +81,8 @@ def fit(model: MultimodalVAE, data: MultimodalData, *, epochs: int, batch_size: 
     _add_validation(run, data, validation, batches.size, precision, validate_every, patience, watch, check)
     chosen = run.history.plan = _chosen_plan(plan, run, batches, precision)
 
-    with seeded(seed, place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
-        run.start(seed, epochs)
+    with seeded(int(seed), place), chosen.applied(model), explained(model, data), held(None if ranks.rank else run.out):
+        run.start(batches.seed, epochs)
         update = Update(model, optimizer, data, precision, place, max_grad_norm, compile or chosen.compile,
                         chosen.graph, learning_rate)
         guard, watcher = Guard(run, place, data), Watch(model, batches)
@@ -131,7 +132,7 @@ def _add_validation(run: Run, data: MultimodalData, validation: MultimodalData |
     run.config |= rows.settings()
 
 
-def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: Any, seed: Any,
+def _check_given(model: Any, data: Any, validation: Any, learning_rate: Any, max_grad_norm: Any, seed: Any, config: Any,
                  **counts: Any) -> None:
     if not isinstance(data, MultimodalData):
         raise UserError(f"data are a {type(data).__name__}: give MultimodalData(arrays, specs)")
@@ -145,6 +146,8 @@ def _check_given(data: Any, validation: Any, learning_rate: Any, max_grad_norm: 
     check_number("seed", seed, positive=False, whole=True)
     check_number("learning_rate", bounds_of(learning_rate)[0])
     check_number("max_grad_norm", max_grad_norm or 0, positive=False)
+    check_config(config)
+    check_sized(model)
 
 
 def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:
@@ -157,10 +160,10 @@ def _check(check: str, data: MultimodalData, model: MultimodalVAE) -> None:
 
 def _settings(batches: Batches, learning_rate: float | Schedule, precision: str, max_grad_norm: float | None) -> dict:
     """What a continued run must agree on, besides the caller's `config`."""
-    settings = {"n_train": len(batches.data), "batch_size": batches.size, "learning_rate": at(learning_rate, 0),
-                "seed": batches.seed, "precision": precision, "max_grad_norm": max_grad_norm}
+    settings = {"n_train": len(batches.data), "batch_size": batches.size, "learning_rate": plain(at(learning_rate, 0)),
+                "seed": batches.seed, "precision": precision, "max_grad_norm": plain(max_grad_norm)}
     if isinstance(learning_rate, Schedule):
-        settings["learning_rate_schedule"] = asdict(learning_rate)
+        settings["learning_rate_schedule"] = {key: plain(x) for key, x in asdict(learning_rate).items()}
     return settings
 
 
@@ -171,7 +174,6 @@ def _chosen_plan(text: str, run: Run, batches: Batches, precision: str) -> Plan:
     found = run.recorded_plan()
     if found is None and run.ranks.rank == 0:
         with explained(run.model, batches.data):
-            found = str(measured_plan(run.model, batches.any(), precision,
-                                      say=lambda line: print(line, file=sys.stderr)))
+            found = str(measured_plan(run.model, batches.any(), precision, say=lambda it: print(it, file=sys.stderr)))
     chosen = Plan.parse(run.ranks.told(found))
     return replace(chosen, graph=chosen.graph and run.ranks.size == 1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.files import git_commit, versions, write_safetensors, write_text
 from mmvm.identity import architecture
@@ -53,9 +54,9 @@ PREFIX = "validation_"
 @dataclass
 class History:
     """One dictionary per finished epoch: epoch, step, seconds, samples_per_second, grad_norm, loss, regulariser, its
-    parts, and log_likelihood/<modality>; means over the epoch's samples, nats. `seconds` is training time alone,
-    added up over resumed pieces; `peak_memory_gb` the most this process held, or allocated on its GPU. `plan` is how
-    the updates were computed, `data` the fingerprint of what was trained on.
+    parts, and log_likelihood/<modality>; means over the epoch's samples, of a log-likelihood over those that have the
+    modality, nats. `seconds` is training time alone, also of resumed pieces; `peak_memory_gb` the most this process
+    held, or allocated on its GPU. `plan` is how the updates were computed, `data` the fingerprint of the training data.
 
     With validation rows also validation_loss, ..., of the weights at an epoch's end (the others are means along its
     way); `watch` is the name of the one, without "validation_", that `best` is chosen by.
@@ -130,7 +131,8 @@ class Run:
                 warnings.warn(sentence, TrainingWarning, stacklevel=3)
         row = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3),
                "samples_per_second": round(n_samples / max(self.seconds - before, 1e-9), 1),
-               **memory.peak(next(self.model.parameters()).device), **means, **reported}
+               **memory.peak(next(self.model.parameters()).device),
+               **over_observed(means, watch.batches.data, watch.batches.order(self.epoch - 1)), **reported}
         if self.validation is not None:
             row.update(self.validation.look(self.epoch))
         if on_epoch is not None and self.ranks.rank == 0:
@@ -256,6 +258,12 @@ class Run:
     def _cuda_devices(self) -> list[torch.device]:
         device = next(self.model.parameters()).device
         return [device] if device.type == "cuda" else []
+
+
+def over_observed(means: dict[str, float], data: MultimodalData, index: Tensor) -> dict[str, float]:
+    """Means over the samples of `index`; of a log-likelihood, 0 where a modality is absent, over those with it."""
+    shares = {f"log_likelihood/{m}": float(x[index].double().mean()) for m, x in zip(data.names, data.observed)}
+    return {name: value / (shares.get(name) or 1.0) for name, value in means.items()}
 
 
 def read_history(folder: str | os.PathLike) -> list[dict]:

@@ -16,7 +16,7 @@ from mmvm.identity import fingerprint
 from mmvm.networks.modes import evaluating
 from mmvm.training.batches import on_gpu_if_it_fits, prefetched
 from mmvm.training.plan import autocast
-from mmvm.training.run import PREFIX, Run
+from mmvm.training.run import PREFIX, Run, over_observed
 from mmvm.training.update import batch_means
 
 
@@ -24,7 +24,8 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
           seed: int = 0) -> tuple[MultimodalData, MultimodalData]:
     """Training and validation rows of `data`, each in the order that they had; no group of rows is in both.
 
-    by          (N,) names or numbers of the groups that stay together: people, families, days; None: every row alone
+    by          (N,) names or numbers of the groups that stay together: people, families, days; None: every row alone;
+            a `ValueWarning` where rows of one id are then in both parts
     validation  share of the rows, between 0 and 1, or their number, an integer; met as nearly as the groups let it
     seed        of the choice, which depends on nothing else but the groups' names and sizes: the first numbers of
                 PCG64(seed), so draw what else is random about the rows from another seed
@@ -73,7 +74,10 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
                         f"{len(names)} groups has {sizes.min():,}: ask for more, or divide by something finer")
     held = torch.from_numpy(np.isin(numbers.reshape(-1), chosen))
     data = data if data.ids is not None else replace(data, ids=rows)
-    return data.subset(~held), data.subset(held)
+    parts = data.subset(~held), data.subset(held)
+    if by is None:  # nobody said what belongs together, and rows of one id do: visits of a person
+        check_split(*parts, "validation")
+    return parts
 
 
 class Validation:
@@ -87,7 +91,7 @@ class Validation:
         device = next(run.model.parameters()).device
         self.data, self.fingerprint = on_gpu_if_it_fits(data, device), fingerprint(data)
         self.run, self.batch_size, self.precision = run, batch_size, precision
-        self.every, self.patience = every, patience
+        self.every, self.patience = int(every), patience and int(patience)
 
     def look(self, epoch: int) -> dict[str, float]:
         """The means, by the names that they have in the history; empty in epochs without a look."""
@@ -102,7 +106,7 @@ class Validation:
 
     @torch.no_grad()
     def _means(self, most: int | None = None) -> dict[str, float]:
-        """Over the first `most` rows, or all."""
+        """Over the first `most` rows, or all; without the gradient's norm."""
         model, device = self.run.model, next(self.run.model.parameters()).device
         index = torch.arange(len(self.data), device=self.data.device)[:most]
         step = max(self.run.step, getattr(model, "settled_at", 0))
@@ -112,7 +116,7 @@ class Validation:
                 terms = model(batch.x, batch.observed, step, **batch.told)
                 names, means = batch_means(terms.loss.new_zeros(()), terms, self.data.names)
                 totals = totals + means * len(terms.loss)
-        return dict(zip(names[1:], (totals[1:] / len(index)).tolist()))  # without the gradient's norm
+        return over_observed(dict(zip(names[1:], (totals[1:] / len(index)).tolist())), self.data, index)
 
     def check(self, train: MultimodalData, values: bool) -> None:
         """Raises `UserError` where these rows are not like those of `train`, or the name to watch is none."""

@@ -77,7 +77,7 @@ class TextEncoder(nn.Module):
         self.logvar = nn.Conv2d(4 * channels, latent_dim, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.trunk(self.embedding(x).unsqueeze(1))
+        h = self.trunk(_embedded(x, self.embedding, self.training).unsqueeze(1))
         return self.mean(h).flatten(1), self.logvar(h).flatten(1)
 
 
@@ -102,6 +102,19 @@ class TextDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = self.trunk(z[..., None, None]).squeeze(1)       # (B, 32, E)
         return self.words(h).transpose(1, 2)                # (B, V, 32)
+
+
+def _embedded(x: Tensor, words: nn.Embedding, training: bool) -> Tensor:
+    """Token numbers (B, 32) -> (B, 32, E). Raises `UserError` for what is no word; on a GPU, where each look is waited
+    for, not in a training, whose tokens are looked at before."""
+    if x.is_floating_point():
+        raise UserError("captions are stored as floats: give token numbers as integers, as in x.long()")
+    unknown = x[:0] if training and x.is_cuda else x[(x < 0) | (x >= words.num_embeddings)]
+    if unknown.numel():
+        raise UserError(f"token {int(unknown[0])} is no word: the vocabulary has {words.num_embeddings} words, 0 to "
+                        f"{words.num_embeddings - 1}; number captions by the vocabulary of the data that the network "
+                        "was made for")
+    return words(x)
 
 
 def _text_layers(channels: int, embedding_dim: int) -> list[tuple]:
@@ -154,7 +167,7 @@ class TextAttributeClassifier(nn.Module):
         x = x.long()
         ended = (x == EOS).cumsum(1) - (x == EOS).long() > 0  # a decoder never learns what stands after the end
         x = x.masked_fill(ended, PAD)
-        h = self.embedding(x).transpose(1, 2)                               # (B, E, 32)
+        h = _embedded(x, self.embedding, self.training).transpose(1, 2)          # (B, E, 32)
         h = F.relu(torch.cat([self.word(h), self.phrase(h)], 1))                 # (B, 2 x channels, 32), not negative
         return self.head(F.dropout(h.masked_fill((x == PAD).unsqueeze(1), 0.0).amax(-1), 0.2, self.training))
 

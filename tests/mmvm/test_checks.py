@@ -262,6 +262,16 @@ def test_fit_looks_once_per_data_and_model_and_not_when_it_is_told():
         train(data, check="never")
 
 
+def test_counts_that_diverge_are_told_where_their_rates_should_begin():
+    """Of networks of one's own, which begin at rates of 1."""
+    data = data_of(torch.full((N, 4), 3e4) + torch.arange(N)[:, None], Poisson())
+    for given, told in ((data, True), (data_of(1e30 * torch.randn(N, 4)), False)):
+        with pytest.raises(TrainingDiverged) as error:
+            fit(model_of(given), given, epochs=40, batch_size=8, learning_rate=10.0, device="cpu", precision="float32",
+                check="off")
+        assert ("begin a decoder of log rates at the logarithms of the mean counts" in str(error.value)) == told
+
+
 def test_divergence_by_values_is_explained_by_values():
     with pytest.raises(TrainingDiverged, match="modality 'a', sample 5, column 1 is nan"):
         train(data_of(changed(torch.randn(N, 4), (5, 1), float("nan"))), check="off")

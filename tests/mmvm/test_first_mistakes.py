@@ -1,5 +1,7 @@
 """What somebody with data, networks or a method of their own gets wrong first is one line that names the cure."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,14 @@ import torch
 from torch import nn
 
 from mmvm import evaluation
+from mmvm.checks import ValueWarning
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
+from mmvm.identity import architecture, differences
 from mmvm.likelihoods import Categorical, Normal
 from mmvm.modality import Modality
 from mmvm.model import MultimodalVAE
-from mmvm.objectives import METHODS, MMVM, Objective, Shared, build, method
+from mmvm.objectives import METHODS, MMVM, Objective, Schedule, Shared, build, method
 from mmvm.training import fit, split
 
 N, D = 40, 3
@@ -51,6 +55,14 @@ class Decoder(Encoder):
         self.layer = nn.Linear(n_in, 5)
 
 
+class Lazy(Encoder):
+    """Its layer gets its size from the first batch."""
+
+    def __init__(self, layer):
+        super().__init__(lambda h: (h, h * 0))
+        self.layer = layer
+
+
 class InAList(Encoder):
     def __init__(self, kind=list):
         super().__init__()
@@ -80,6 +92,20 @@ def test_an_encoder_of_another_form_is_named(form, given):
 def test_a_network_that_fails_is_named(networks, message, validated):
     with pytest.raises(UserError, match=message):
         train(model_of(**networks), **({"validation": make_data()} if validated and "NaN" not in message else {}))
+
+
+@pytest.mark.parametrize("what, network, message", [
+    ("encoders", lambda: Lazy(nn.LazyLinear(D)),
+     r"encoder of 'x' has no size yet, encoders.0.layer.weight is of a lazy.*model.encode\(x\).*as nn.Linear\("),
+    ("encoders", lambda: Lazy(nn.Sequential(nn.LazyBatchNorm1d(affine=False), nn.Linear(5, D))), "0.running_mean is"),
+    ("decoders", lambda: nn.LazyLinear(5), r"decoder of 'x' has no size yet, decoders.0.weight"),
+])
+def test_a_lazy_layer_that_was_never_run_is_named(what, network, message):
+    with pytest.raises(UserError, match=message):
+        train(model_of(**{what: {"x": network()}}))
+    model = model_of(**{what: {"x": network()}})
+    (model.encode if what == "encoders" else model.impute)(dict(make_data().modalities))
+    train(model)  # it has a size now
 
 
 @pytest.mark.parametrize("kind, cure", [(list, "nn.ModuleList"), (tuple, "nn.ModuleList"), (dict, "nn.ModuleDict")])
@@ -184,6 +210,45 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
             train(out=out)
 
 
+@pytest.mark.parametrize("config, message", [
+    ({"at": 1, "rate": np.float32(0.5)}, r"config\['rate'\] cannot be kept in a checkpoint.*float32.*float\(x\)"),
+    ({"mask": torch.zeros(2)}, r"config\['mask'\] cannot.*Tensor"), ({"nested": {"of": [{1}]}}, r"\['nested'\].*set"),
+    ({(1, 2): 3}, r"config\[\(1, 2\)\] cannot be kept.*under names"), ([("at", 1)], "config is a list: give a dict"),
+])
+def test_what_a_checkpoint_cannot_hold_is_refused_before_the_training(config, message, tmp_path):
+    model = model_of()
+    before = [x.clone() for x in model.parameters()]
+    with pytest.raises(UserError, match=message):
+        train(model, config=config, out=tmp_path / "run")
+    assert all(map(torch.equal, before, model.parameters())) and not (tmp_path / "run").exists()
+    train(config={"text": "a", "list": [1, 2.5, None, True], "in it": {"a": (1,)}}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("given", [
+    {"learning_rate": np.float32(1e-3)}, {"learning_rate": Schedule(np.float32(1e-3), np.float64(0), np.int64(4))},
+    {"max_grad_norm": np.float32(1)}, {"seed": np.int64(1)}, {"batch_size": np.int64(20)}, {"epochs": np.int64(2)},
+    {"validation": make_data(), "patience": np.int64(5), "validate_every": np.int64(1)},
+])
+def test_settings_may_be_numbers_of_numpys(given, tmp_path):
+    """As they come from an array of what is to be tried; a run of the same Python numbers is the same run."""
+    train(**given, out=tmp_path)
+    train(**{**{name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()},
+             "epochs": 2}, out=tmp_path)
+
+
+def test_models_that_differ_by_a_number_of_numpys_are_different(tmp_path):
+    train(model_of(beta=np.float32(1)), out=tmp_path)
+    train(model_of(beta=1.0), out=tmp_path)
+    with pytest.raises(UserError, match=r"another run: beta \(there 1.0, here 2.0\)"):
+        train(model_of(beta=np.float32(2)), out=tmp_path)
+    narrow, wide = (architecture(MultimodalVAE.for_data(MultimodalData(dict(make_data().modalities), (
+        Modality("x", (5,), Normal(np.float32(scale)), weight=np.float32(scale)), SPECS[1])), say=None))
+        for scale in (1, 2))
+    assert narrow["x's weight"] == 1.0 and narrow["x's likelihood"] == "Normal(scale=1.0)"
+    assert {"x's weight", "x's likelihood"} <= differences(narrow, wide).keys()
+    train(model_of(objective=MMVM(standard_normal_weight=np.float32(0.1))))
+
+
 def test_what_on_epoch_returns_has_to_be_plain(tmp_path):
     with pytest.raises(UserError, match=r"on_epoch returned what history.jsonl cannot hold.*float\(x\)"):
         train(out=tmp_path, on_epoch=lambda model, epoch: {"a": torch.zeros(())})
@@ -201,6 +266,19 @@ def test_rows_without_ids_are_divided_again_by_their_numbers():
     train_rows, rows = split(rest, by=own, validation=8)
     assert not {by[int(i)] for i in train_rows.ids} & {by[int(i)] for i in rows.ids}
     assert torch.equal(rows.modalities["x"], make_data().modalities["x"][[int(i) for i in rows.ids]])
+
+
+def test_rows_of_one_name_on_both_sides_of_a_split_are_named():
+    data = make_data(ids=[f"p{i // 2}" for i in range(N)])  # two visits of each person
+    with pytest.warns(ValueWarning, match=r"samples are also training .*first: p\d+\).*split\(data, by=data.ids"):
+        split(data, validation=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rest, held = split(data, by=data.ids, validation=8)
+        assert len(held) == 8 and not set(rest.ids) & set(held.ids)
+        split(data, by=np.arange(N), validation=8)              # as it was asked for
+        split(make_data(ids=[f"p{i}" for i in range(N)]), validation=8)
+        split(make_data(), validation=8)
 
 
 def test_what_is_imputed_goes_to_numpy_and_data_are_told_the_call():

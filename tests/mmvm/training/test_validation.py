@@ -67,6 +67,27 @@ def train(model=None, data=TRAIN, **options):
     return model, history
 
 
+def test_log_likelihoods_are_means_over_the_samples_that_have_the_modality(tmp_path):
+    """A modality that three in four samples lack does not look four times as good; the loss is that of all."""
+    observed = torch.ones(2, 68, dtype=torch.bool)
+    observed[0, torch.arange(68) % 4 > 0] = False
+    data, rows = split(make_data(observed=observed), validation=20)
+    model, seen = make_model(), {True: [], False: []}
+    model.register_forward_hook(lambda model, given, terms: seen[model.training].append((terms, given[1])))
+    history = train(model, data, epochs=1, validation=rows, out=tmp_path)[1]
+    for training_, prefix in ((True, ""), (False, "validation_")):
+        terms = seen[training_] if training_ else seen[False][-2:]  # of 20 rows in batches of 16; one look came before
+        ll = torch.cat([terms.log_likelihood.detach() for terms, _ in terms], 1).double()
+        there = torch.cat([mask for _, mask in terms], 1)
+        assert 0 < there[0].sum() < there.shape[1] / 2 and there[1].all()
+        for m, name in enumerate("ab"):
+            mean = float(ll[m, there[m]].mean())
+            assert history[f"{prefix}log_likelihood/{name}"][0] == pytest.approx(mean, rel=1e-6)
+        loss = torch.cat([terms.loss.detach() for terms, _ in terms])
+        assert history[f"{prefix}loss"][0] == pytest.approx(float(loss.mean()), rel=1e-6)
+    assert history.epochs == training.read_history(tmp_path)
+
+
 def columns(history, names=None):
     """The history without times, and without validation where `names` says so."""
     left_out = ("seconds", "samples_per_second", "peak_memory_gb")

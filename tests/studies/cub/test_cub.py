@@ -101,6 +101,22 @@ def test_text_networks_refuse_widths_that_cannot_be_halved(width):
         TextEncoder(9, 5, 2, width)
 
 
+@pytest.mark.parametrize("token", [9, -1, 4_000])
+@pytest.mark.parametrize("network", [lambda: TextEncoder(9, 5, 2, 32), lambda: TextAttributeClassifier(9, 6, 4, 8)])
+def test_a_token_that_is_no_word_is_named(token, network):
+    network, x = network(), torch.full((3, 32), 8)
+    network(x)
+    x[1, 1] = token
+    for mode in (True, False):
+        with pytest.raises(UserError, match=f"token {token} is no word: the vocabulary has 9 words, 0 to 8; number"):
+            network.train(mode)(x)
+
+
+def test_tokens_as_floats_are_named():
+    with pytest.raises(UserError, match=r"captions are stored as floats: .*x.long\(\)"):
+        TextEncoder(9, 5, 2, 32)(torch.zeros(3, 32))
+
+
 def test_padding_is_masked_in_the_likelihood_unless_asked_for(train):
     decoder = TextDecoder(len(train.vocabulary), 4, 2, 32).eval()
     text = train.modalities["text"][:5].long()
