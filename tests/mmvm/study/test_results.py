@@ -456,6 +456,8 @@ MODALITIES["errata_birds"], OWN_METRICS["errata_birds"] = MODALITIES["cub"], OWN
 MODALITIES["pools_birds"], OWN_METRICS["pools_birds"] = MODALITIES["cub"], OWN_METRICS["cub"]
 MODALITIES["pools"] = f"{MODALITIES['hippocampus']}|{MODALITIES['polymnist']}"
 OWN_METRICS["pools"] = {prefix + name for name in METRICS | OWN_METRICS["hippocampus"] for prefix in ("", PREFIX)}
+MODALITIES["learning_rates"] = "|".join(MODALITIES[name] for name in ("hippocampus", "mimic-cxr", "cub", "polymnist"))
+OWN_METRICS["learning_rates"] = OWN_METRICS["hippocampus_long"] | OWN_METRICS["validation"]
 MODALITIES["generation"] = MODALITIES["polymnist"]
 OWN_METRICS["generation"] = {f"{density}_{name}" for density in ("prior", "mixture", "diffusion") for name in (
     "joint_coherence", "joint_classes", "joint_distance", "joint_diversity", "joint_nearest", "joint_fid",
