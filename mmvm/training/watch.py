@@ -64,8 +64,8 @@ class Watch:
             if int(seen.sum()) >= FEWEST and float(q[m, seen].information().sum()) < COLLAPSED:
                 found[f"collapsed {spec.name}"] = (
                     f"the posterior of {spec.name!r} has collapsed: its latents hold less than {COLLAPSED:g} nats "
-                    "about the sample. Try a smaller beta, one that rises from 0 (beta=Schedule(0, ...)), or a larger "
-                    "weight of this modality")
+                    "about the sample. Try a smaller beta or learning rate, a beta that rises from 0, "
+                    "beta=Schedule(0, ...), or a larger weight of this modality")
         return found
 
     def _adrift(self, q: DiagonalGaussian, observed: Tensor, step: int) -> dict[str, str]:
@@ -75,8 +75,8 @@ class Watch:
         if self.model.objective.anchored(step) or distance <= before or distance < ADRIFT * spread:
             return {}
         return {"adrift": "the latents drift: their centre is more than "
-                f"{ADRIFT:g} times their spread away from 0 and moves on, because with alpha 0 nothing holds them. Centre "
-                "the data (standardise=True where they are numbers); alpha > 0 (objective='mmvm:alpha=0.1') slows it"}
+                f"{ADRIFT:g} times their spread away from 0 and moves on, because with alpha 0 nothing holds them. "
+                "Centre the data (standardise=True of numbers); alpha > 0 (objective='mmvm:alpha=0.1') slows it"}
 
     def _drowning(self, means: dict[str, float]) -> dict[str, str]:
         """One modality that makes all of the gain in weighted log-likelihood, since the start and since the last look:
