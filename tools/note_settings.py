@@ -10,9 +10,10 @@ between this reading and this writing would get its old value back.
 import sys
 
 from mmvm.study import results
+from mmvm.study.parameters import Parameters
 from workflow import lists
 
-OWN_COLUMNS = ("objective", "beta", "seed")
+OWN_COLUMNS = ("objective", "beta", "seed", *Parameters.not_hashed)  # or that no run is known by: a folder
 
 
 def words(run: lists.Run) -> str:
