@@ -161,8 +161,8 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     context["css_files"] = [style for style in context["css_files"] if "thebe" not in str(style).lower()]
     if doctree is None:
         return
-    # what is written says it: a doctree also holds what the page leaves out, and definitions of terms come on top
-    if "math notranslate" not in context["body"]:
+    # what is written says it: a doctree also holds what the page leaves out; definitions of terms load it when seen
+    if "math notranslate" not in context["body"].partition('id="glossary-definitions"')[0]:
         context["script_files"] = [script for script in context["script_files"] if COMPONENT not in str(script)]
     context["body"] = context["body"].replace(' role="doc-biblioentry"', "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">')

@@ -388,12 +388,14 @@ def number(value: float, unit: str, spread: float = math.nan) -> str:
 
 
 def beta_of(value: str | float) -> str:
-    if isinstance(value, str) and value in ("best", "") or not isinstance(value, str) and math.isnan(value):
-        return value if isinstance(value, str) else ""
+    """As it is written in tables: best, 4, 1/128, 0.0025."""
     try:
-        return f"{float(value):g}"
+        beta = float(value)
     except ValueError:
-        return value
+        return str(value)
+    if math.isnan(beta):
+        return ""
+    return f"1/{1 / beta:g}" if 0 < beta < 1 and math.log2(beta).is_integer() else f"{beta:g}"
 
 
 def as_html(lines: pd.DataFrame) -> str:
