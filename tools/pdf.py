@@ -31,7 +31,7 @@ MINUTES = 5  # formulas of all pages are set in one of them on two cores
 def pages(root: Path = ROOT) -> list[str]:
     """book/intro.html and so on, in the book's order."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    files = [toc["root"], *(entry["file"] for entry in toc["chapters"])]
+    files = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
     return [str(Path(file).with_suffix(".html")) for file in files]
 
 

@@ -6,7 +6,8 @@
 - A page without a formula does not load MathJax, and none the theme's script of all icons, 1.5 MB: the theme's fonts
   have them, too.
 - Long code is folded, one click away.
-- A table has the caption that its cell's metadata name, `mystnb: table: "..."`, and a number.
+- A table has the caption that its cell's metadata name, `mystnb: table: "..."`, in MyST, and a number; a line below
+  says how many rows a long one has, which scrolls in itself. No line breaks beside its "±".
 - The bibliography's roles, which today's standard no longer has, are left out.
 - Every page has a description, its address and a picture for those who link to it. The address is
   pyproject.toml's (tools/address.py), as are the buttons' and that of the API reference's sources.
@@ -21,6 +22,9 @@ from pathlib import Path
 import address as public
 import published
 from docutils import nodes
+from docutils.utils import new_document
+from myst_parser.mdit_to_docutils.sphinx_ import SphinxRenderer
+from myst_parser.parsers.mdit import create_md_parser
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -32,6 +36,7 @@ LOADED = ("a11y/*.js", "input/tex/extensions/*.js", "output/chtml/fonts/*.js", "
           "sre/mathmaps/base.json", "sre/mathmaps/en.json", "sre/mathmaps/nemeth.json")
 ICONS = re.compile(r'<script [^>]*src="[^"]*scripts/fontawesome\.js[^"]*"[^>]*></script>\s*')
 FOLDED = 10  # lines of code above which a cell is folded; parameters always are
+LONG = 24  # rows of a table of the scoreboard above which it scrolls in itself
 DESCRIPTION = 200  # characters; search engines show about 160
 
 
@@ -102,16 +107,33 @@ def close_caption(self: HTML5Translator, node: TableCaption) -> None:
     self.body.append("</span></p>\n</figcaption>\n")
 
 
+def inline(app: Sphinx, doctree: nodes.document, text: str) -> list[nodes.Node]:
+    """A line of MyST, as in the captions of figures."""
+    document = new_document(doctree["source"], doctree.settings)
+    parser = create_md_parser(app.env.myst_config, SphinxRenderer)
+    parser.options["document"] = document
+    parser.render(text)
+    return document[0].children
+
+
 def name_tables(app: Sphinx, doctree: nodes.document) -> None:
     for cell in list(doctree.findall(nodes.container)):
         text = cell.get("cell_metadata", {}).get("mystnb", {}).get("table")
         for bundle in list(cell.findall(nodes.container)) if text else []:
             if bundle.get("nb_element") == "mime_bundle" and "<table" in bundle.astext():
                 number = sum(1 for _ in doctree.findall(Table)) + 1
-                table = Table("", TableCaption("", text), ids=[f"table-{number}"])
+                table = Table("", TableCaption("", "", *inline(app, doctree, text)), ids=[f"table-{number}"])
                 bundle.replace_self(table)
                 # in a box of the class whose wide contents the theme makes reachable by keyboard
-                table.append(nodes.container("", bundle, classes=["cell_output"]))
+                box = nodes.container("", bundle, classes=["cell_output"])
+                table.append(box)
+                for html in list(bundle.findall(nodes.raw)):
+                    html.replace_self(nodes.raw("", html.astext().replace(" ± ", "\u00a0±\u00a0"), **html.attributes))
+                rows = bundle.astext().partition("<tbody")[2].count("<tr")
+                if "dataframe scoreboard" in bundle.astext() and rows > LONG:
+                    box["classes"].append("rows-many")
+                    table.append(nodes.paragraph("", f"{rows} rows; scroll in the table to see them all.",
+                                                 classes=["rows-note"]))
                 break
 
 
@@ -139,8 +161,8 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     context["css_files"] = [style for style in context["css_files"] if "thebe" not in str(style).lower()]
     if doctree is None:
         return
-    # what is written says it: a doctree also holds what the page leaves out, and definitions of terms come on top
-    if "math notranslate" not in context["body"]:
+    # what is written says it: a doctree also holds what the page leaves out; definitions of terms load it when seen
+    if "math notranslate" not in context["body"].partition('id="glossary-definitions"')[0]:
         context["script_files"] = [script for script in context["script_files"] if COMPONENT not in str(script)]
     context["body"] = context["body"].replace(' role="doc-biblioentry"', "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">')

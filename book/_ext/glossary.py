@@ -31,7 +31,8 @@ def carry(app: Sphinx, pagename: str, templatename: str, context: dict, doctree:
         return
     own = {place: item for place, item in definitions(app).items() if place in places}
     late = ""
-    if not app.env.get_domain("math").has_equations(pagename) and any(
+    # what is written says it: a doctree also holds what the page leaves out
+    if "math notranslate" not in context["body"] and any(
             True for item in own.values() for _ in item.findall(nodes.math)):
         late = f' data-mathjax="{context["pathto"]("_static/" + app.config.mathjax_path, resource=True)}"'
     # no "</" within: it would end the script

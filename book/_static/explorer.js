@@ -4,7 +4,16 @@
   "use strict";
   const SVG = "http://www.w3.org/2000/svg";
   const INK = "#333333", GRID = "#dddddd", FONT = 13;
-  const PLAIN = (file) => `${file}`.replaceAll("_", " ");
+  const PLAIN = (name) => `${name}`.replaceAll("_", " ").replace(/\bauroc\b/, "AUROC");
+  // what the files of rows are about; another one by its own name
+  const ABOUT = {
+    polymnist: "PolyMNIST", polymnist_grid: "PolyMNIST, translated: all methods", polymnist_search: "PolyMNIST, translated: the search",
+    cub: "CUB", hippocampus: "Hippocampus", hippocampus_long: "Hippocampus, long runs",
+    hippocampus_information: "Hippocampus, what a latent holds", "mimic-cxr": "MIMIC-CXR", ablations: "Ablations",
+    ablations_translated: "Ablations, translated", information: "Information", information_translated: "Information, translated",
+    errata: "Errata, digits", errata_birds: "Errata, birds", pools: "Other pools, rats", pools_birds: "Other pools, birds",
+    generation: "Generation",
+  };
   // matplotlib's markers as corners on the unit circle's square; "o" is a circle
   const star = (corners, inner, turn = -90) => Array.from({length: 2 * corners}, (_, i) => {
     const radius = i % 2 ? inner : 1.15, angle = (turn + 180 * i / corners) * Math.PI / 180;
@@ -22,6 +31,18 @@
       [-1.1, .4], [-1.1, -.4], [-.4, -.4]],
     X: [[-1.1, -.6], [-.6, -1.1], [0, -.5], [.6, -1.1], [1.1, -.6], [.5, 0], [1.1, .6], [.6, 1.1], [0, .5], [-.6, 1.1],
       [-1.1, .6], [-.5, 0]],
+  };
+
+  // variants of a method have its colour, and hollow marks of these shapes beside each other
+  const HOLLOW = ["o", "s", "^", "D", "v", "p", "P", "*", "X", "h"], BESIDE = 5;
+  const dress = (names, looks) => {
+    const seen = {};
+    return Object.fromEntries(names.map((name) => {
+      const look = looks[name], k = seen[look.colour] = (seen[look.colour] ?? -1) + 1;
+      const place = (k % 2 ? 1 : -1) * Math.min(Math.ceil(k / 2), 3) * BESIDE;
+      return [name, k ? {...look, hollow: true, marker: HOLLOW.filter((kind) => kind !== look.marker)[(k - 1) % (HOLLOW.length - 1)],
+        beside: place} : {...look, beside: 0}];
+    }));
   };
 
   const make = (name, attributes = {}, ...children) => {
@@ -57,6 +78,7 @@
   };
 
   const start = () => {
+    let looks = {};
     const root = document.getElementById("explorer"), rows = window.mmvmRows;
     if (!root || !rows) return;
     const at = Object.fromEntries(rows.run.map((name, i) => [name, i]));
@@ -75,7 +97,7 @@
       return box;
     };
     const controls = make("div", {class: "explorer-controls"});
-    const boxes = {file: select("file", "Rows"), profile: select("profile", "Profile"),
+    const boxes = {file: select("file", "Data set"), profile: select("profile", "Profile"),
       measure: select("measure", "Measure"), axis: select("axis", "Against")};
     const methods = make("fieldset", {class: "explorer-methods"}, make("legend", {}, "Methods"));
     const plot = make("div", {class: "explorer-plot"});
@@ -102,7 +124,7 @@
       state.measure = keep(state.measure, measures);
       const axes = ["beta", ...["reconstruction"].filter((name) => measures.includes(name) && name !== state.measure)];
       state.axis = keep(state.axis, axes);
-      fill(boxes.file, Object.keys(files).map((name) => [name, PLAIN(name)]), state.file);
+      fill(boxes.file, Object.keys(files).map((name) => [name, ABOUT[name] ?? PLAIN(name)]), state.file);
       fill(boxes.profile, profiles.map((name) => [name, name]), state.profile);
       fill(boxes.measure, measures.map((name) => [name, PLAIN(name)]), state.measure);
       fill(boxes.axis, axes.map((name) => [name, name === "beta" ? "beta" : "error (nats)"]), state.axis);
@@ -110,14 +132,14 @@
     };
 
     const marker = (look, x, y, size, attributes = {}) => {
-      const paint = {fill: look.colour, ...attributes};
+      const paint = {...(look.hollow ? {fill: "white", stroke: look.colour, "stroke-width": 1.6} : {fill: look.colour}), ...attributes};
       const corners = MARKERS[look.marker];
       return corners ? draw("polygon", {...paint, points: corners.map(([a, b]) => `${x + size * a},${y + size * b}`).join(" ")})
         : draw("circle", {...paint, cx: x, cy: y, r: size});
     };
 
     const tick = (name, present) => {
-      const look = rows.methods[name], id = `explorer-method-${present.indexOf(name)}`;
+      const look = looks[name], id = `explorer-method-${present.indexOf(name)}`;
       const box = make("input", {type: "checkbox", id, value: name});
       box.checked = !state.off.has(name);
       box.addEventListener("change", () => { state.off[box.checked ? "delete" : "add"](name); refresh(false); });
@@ -143,7 +165,7 @@
 
     const picture = (shown, names) => {
       const width = Math.max(Math.min(plot.clientWidth || 640, 800), 260), height = Math.max(width * .56, 260);
-      const left = 66, right = 14, top = 14, bottom = 46;
+      const left = 66, right = 14, top = 32, bottom = 46;
       const svg = draw("svg", {viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
         "aria-label": `${PLAIN(state.measure)} against ${state.axis === "beta" ? "beta" : "error"}: `
           + names.map((name) => rows.methods[name].label).join(", ") + ". The table below has the numbers."});
@@ -178,16 +200,17 @@
       }
       svg.append(draw("path", {d: `M${left},${top}V${height - bottom}H${width - right}`, fill: "none", stroke: INK}),
         text(state.axis === "beta" ? "beta" : "reconstruction error (nats)",
-          {x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle"}));
+          {x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle"}),
+        text(PLAIN(state.measure), {x: 8, y: 15, "font-weight": 600}));
       for (const name of names) {
-        const look = rows.methods[name], own = shown.filter((point) => point.method === name);
-        const group = draw("g", {"data-method": name});
-        group.append(draw("polyline", {points: own.map((point) => `${x(point.x)},${y(point.mean)}`).join(" "),
+        const look = looks[name], own = shown.filter((point) => point.method === name);
+        const group = draw("g", {"data-method": name}), place = (value) => x(value) + (state.axis === "beta" ? look.beside : 0);
+        group.append(draw("polyline", {points: own.map((point) => `${place(point.x)},${y(point.mean)}`).join(" "),
           fill: "none", stroke: look.colour, "stroke-width": 1.8, "stroke-dasharray": look.dashed ? "5 4" : "none"}));
         for (const point of own) {
           if (point.sd) group.append(draw("path", {stroke: look.colour,
-            d: `M${x(point.x)},${y(point.mean - point.sd)}V${y(point.mean + point.sd)}`}));
-          group.append(marker(look, x(point.x), y(point.mean), 4.5, {"data-beta": point.beta, "data-mean": point.mean,
+            d: `M${place(point.x)},${y(point.mean - point.sd)}V${y(point.mean + point.sd)}`}));
+          group.append(marker(look, place(point.x), y(point.mean), 4.5, {"data-beta": point.beta, "data-mean": point.mean,
             "data-sd": point.sd ?? "", "data-x": point.x, "data-seeds": point.seeds}));
           group.lastChild.append(draw("title", {}, `${look.label}, beta ${point.beta}: ${write(point.mean)}`));
         }
@@ -204,6 +227,7 @@
     const refresh = (rebuild = true) => {
       const here = choices();
       const present = Object.keys(rows.methods).filter((name) => here.some((run) => run.method === name));
+      looks = dress(present, rows.methods);
       if (rebuild) methods.replaceChildren(methods.firstChild, ...present.map((name) => tick(name, present)));
       const names = present.filter((name) => !state.off.has(name));
       const runs = here.filter((run) => names.includes(run.method)

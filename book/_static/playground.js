@@ -144,7 +144,8 @@ class Stage {
     this.axis = element("g", {class: "gs-axis"});
     this.curves = element("g");
     this.handles = element("g");
-    this.svg.append(this.axis, this.curves, this.handles);
+    this.names = element("g", {class: "gs-names"});
+    this.svg.append(this.axis, this.curves, this.handles, this.names);
     this.paths = {};
   }
   measure() {
@@ -163,6 +164,11 @@ class Stage {
   y(density) { return this.floor - density / this.top * (this.floor - 10); }
   z(x) { return this.range[0] + x / this.width * (this.range[1] - this.range[0]); }
   density(y) { return (this.floor - y) / (this.floor - 10) * this.top; }
+  highest(log) {
+    let found = 0;
+    for (let i = 0; i <= 500; i++) found = Math.max(found, Math.exp(log(this.range[0] + (this.range[1] - this.range[0]) * i / 500)));
+    return found;
+  }
   curve(key, classes, log, closed = false) {
     const path = this.paths[key] ??= this.curves.appendChild(element("path"));
     path.setAttribute("class", classes);
@@ -174,7 +180,17 @@ class Stage {
     path.setAttribute("d", `M${points.join("L")}${closed ? `L${this.width} ${this.floor}L0 ${this.floor}Z` : ""}`);
     path.style.display = "";
   }
-  hide(key) { if (this.paths[key]) this.paths[key].style.display = "none"; }
+  hide(key) { this.paths[key].style.display = "none"; }
+  /* names of curves, [text, class, x, y in pixels]: those beside each other moved apart */
+  name(names) {
+    const width = 24, placed = names.toSorted((one, other) => one[2] - other[2]);
+    for (let round = 0; round < 20; round++) for (let i = 1; i < placed.length; i++) {
+      const near = width - (placed[i][2] - placed[i - 1][2]);
+      if (near > 0 && Math.abs(placed[i][3] - placed[i - 1][3]) < 18) { placed[i - 1][2] -= near / 2; placed[i][2] += near / 2; }
+    }
+    this.names.replaceChildren(...placed.map(([text, kind, x, y]) => element("text",
+      {class: kind, x: Math.min(Math.max(x, 12), this.width - 12), y, "text-anchor": "middle"}, text)));
+  }
 }
 
 function place(root, body, caption) {
@@ -198,11 +214,13 @@ const PRESETS = {
   "two against one": [[-1.5, -1.1, 2.4], [0.6, 0.8, 0.6]],
   "far apart": [[-4, 0, 4], [0.5, 0.5, 0.5]],
 };
+const TOP = 1.02, SHARE = 1.1;  // densities at the upper edge: what Gaussians of the least width need, or SHARE of the highest
 const START = [[-1.4, 0.2, 1.8], [0.8, 0.6, 1]];
 
 function pool(root) {
   const state = {means: [...START[0]], sds: [...START[1]]}, shown = new Set(["mixture"]);
-  const stage = new Stage(290, [-6.3, 6.3], 0.95, "");
+  const stage = new Stage(290, [-6.3, 6.3], TOP, "");
+  let dragged = false;
   const {line, tell} = announcer();
   const controls = NAMES.map((name, m) => ({
     mean: slider(["mean", hidden(` of ${name}`)], `mean-${m}`, -5, 5, 0.05, state.means[m]),
@@ -216,7 +234,12 @@ function pool(root) {
     const handle = element("g", {class: `gs-handle gs-q${m}`}, element("circle", {r: 20, class: "gs-touch"}),
       element("circle", {r: 8}));
     stage.handles.append(handle);
-    handle.addEventListener("pointerdown", event => { handle.setPointerCapture(event.pointerId); event.preventDefault(); });
+    handle.addEventListener("pointerdown", event => {
+      handle.setPointerCapture(event.pointerId);
+      event.preventDefault();
+      dragged = true;  // the scale stays
+    });
+    handle.addEventListener("lostpointercapture", () => { dragged = false; draw(); });
     handle.addEventListener("pointermove", event => {
       if (!handle.hasPointerCapture(event.pointerId)) return;
       const box = stage.svg.getBoundingClientRect();
@@ -239,10 +262,14 @@ function pool(root) {
   function draw() {
     if (!stage.width) return;
     const {means, sds} = state, found = divergences(means, sds);
-    for (const {key, log} of POOLS) {
-      if (shown.has(key)) stage.curve(key, `gs-pool gs-${key}`, log(means, sds), key === "mixture");
-      else stage.hide(key);
+    const logs = Object.fromEntries(POOLS.map(({key, log}) => [key, log(means, sds)]));
+    if (!dragged) stage.top = Math.max(TOP, ...[...shown].map(key => SHARE * stage.highest(logs[key])));
+    for (const key of ["hellinger", "mixture", "product", "standard"]) {  // from below
+      stage.curve(key, `gs-pool gs-${key}`, logs[key], key === "mixture");
+      if (!shown.has(key)) stage.hide(key);
     }
+    stage.name(NAMES.map((name, m) => [name, `gs-q${m}`, stage.x(means[m]),
+      stage.y(1 / (sds[m] * Math.sqrt(2 * Math.PI))) - 13]));
     NAMES.forEach((_, m) => {
       stage.curve(`q${m}`, `gs-line gs-q${m}`, z => logNormal(z, means[m], sds[m]));
       const peak = 1 / (sds[m] * Math.sqrt(2 * Math.PI));
@@ -279,9 +306,11 @@ function pool(root) {
     box.checked = shown.has(key);
     box.addEventListener("change", () => { shown[box.checked ? "add" : "delete"](key); draw(); });
     return element("div", {class: "gs-choice"}, box, element("label", {for: id},
-      element("span", {class: `gs-key gs-${key}`}), label, element("small", {}, note)), costs[key]);
+      element("svg", {class: "gs-key", viewBox: "0 0 30 8", width: 30, height: 8, "aria-hidden": "true"},
+        element("path", {class: `gs-pool gs-${key}`, d: "M0 4H30"})), label, element("small", {}, note)), costs[key]);
   });
-  place(root, [stage.svg, line,
+  place(root, [element("p", {}, element("b", {class: "gs-title"}, "Drag the three Gaussians"), ": sideways moves one, down widens it."),
+    stage.svg, line,
     element("div", {class: "gs-buttons"}, ...presets),
     element("div", {class: "gs-columns"}, ...controls.map(({mean, sd, kl}, m) => element("div", {class: `gs-card gs-q${m}`},
       mean.row, sd.row, element("p", {}, sub(`KL(q_${m + 1} ‖ h) = `), kl, " nats")))),
@@ -292,16 +321,21 @@ function pool(root) {
         element("p", {}, "R = 3 JS, JS = ", js, `; the mark is at 3\u00a0log\u00a03\u00a0=\u00a0${CEILING.toFixed(3)}`)),
       element("div", {class: "gs-pools"}, element("p", {class: "gs-title"}, "Pools, and their cost as a prior (nats)"),
         ...choices))],
-  [element("b", {}, "Drag the three Gaussians: "), "sideways moves one, down widens it. Exact R levels off at its ceiling, "
-    + "the pairwise bound grows with the square of the distance. The cost of a pool is the sum of the three KLs to it; none is "
-    + "below that of the mixture. KLs without a closed form are integrated numerically."]);
+  ["Exact R levels off at its ceiling, the pairwise bound grows with the square of the distance. The cost of a pool is the sum of "
+    + "the three KLs to it; none is below that of the mixture. KLs without a closed form are integrated numerically."]);
   watch(stage, draw);
 }
 
 const PRIORS = {
-  mmvm: {label: "MMVM: their mixture", ceiling: CEILING, text: "Σ KL(q_m ‖ h)"},
-  independent: {label: "Independent VAEs: N(0, 1)", text: "Σ KL(q_m ‖ N(0, 1))"},
-  joint: {label: "Joint VAE: one for all", text: "KL(q ‖ N(0, 1))"},
+  mmvm: {label: "MMVM: their mixture", ceiling: CEILING, text: "Σ KL(q_m ‖ h)", prior: "h", title: "Pulled together, not made one.",
+    said: "Turn up β: three posteriors (solid) leave what their own modality wants (dashed) for their mixture h (shaded), which "
+      + "moves with them."},
+  independent: {label: "Independent VAEs: N(0, 1)", text: "Σ KL(q_m ‖ N(0, 1))", prior: "N(0, 1)",
+    title: "Each for itself.", said: "Turn up β: three posteriors (solid) leave what their own modality wants (dashed) for one "
+      + "fixed prior (shaded), wherever the others are."},
+  joint: {label: "Joint VAE: one for all", text: "KL(q ‖ N(0, 1))", prior: "N(0, 1)", title: "Made one.",
+    said: "One posterior q (solid) stands for all three modalities, between what each of them wants (dashed). Turn up β: it goes "
+      + "to the fixed prior (shaded)."},
 };
 const SWEEP = 3500, END = 66;  // milliseconds from beta 0 to the slider's place END
 const betaAt = place => place === 0 ? 0 : 2 ** ((place - 50) / 12.5);
@@ -322,6 +356,10 @@ function pull(root) {
     NAMES.forEach((_, m) => stage.curve(`t${m}`, `gs-target gs-q${m}`, z => logNormal(z, TARGETS.means[m], TARGETS.sds[m])));
     NAMES.forEach((_, m) => stage.curve(`q${m}`, `gs-line gs-${prior === "joint" ? "product" : `q${m}`}`,
       z => logNormal(z, means[m], sds[m])));
+    const peaks = means.map((mean, m) => [stage.x(mean), stage.y(1 / (sds[m] * Math.sqrt(2 * Math.PI))) - 7]);
+    stage.name([[PRIORS[prior].prior, prior === "mmvm" ? "gs-mixture" : "gs-standard",
+      stage.x(prior === "mmvm" ? sum(means) / M : 0), stage.floor - 8],
+    ...(prior === "joint" ? [["q", "gs-product", ...peaks[0]]] : NAMES.map((one, m) => [one, `gs-q${m}`, ...peaks[m]]))]);
     const kl = prior === "mmvm" ? means.map((mean, m) => klTo(z => logMean(z, means, sds, 1), mean, sds[m]))
       : means.map((mean, m) => klNormal(mean, sds[m], 0, 1));
     const total = prior === "joint" ? sum(kl) / M : sum(kl);
@@ -331,7 +369,8 @@ function pull(root) {
     beta.input.setAttribute("aria-valuetext", `beta ${beta.shown.textContent}`);
     stage.svg.dataset.means = means.join(" ");
     stage.svg.dataset.sds = sds.join(" ");
-    stage.svg.setAttribute("aria-label", `Three posteriors over z with means ${means.map(v => v.toFixed(1)).join(", ")} and, `
+    stage.svg.setAttribute("aria-label", `${prior === "joint" ? "One posterior over z with mean "
+      + means[0].toFixed(1) : `Three posteriors over z with means ${means.map(v => v.toFixed(1)).join(", ")}`} and, `
       + `shaded, ${prior === "mmvm" ? "their mixture, which is the prior of each" : "the fixed prior N(0, 1)"}.`);
   }
   function advance() {
@@ -382,7 +421,11 @@ function pull(root) {
     box.addEventListener("change", () => { prior = key; head(); run(); });
     return element("div", {class: "gs-radio"}, box, element("label", {for: id}, label));
   });
+  const caption = element("span");
   function head() {
+    caption.replaceChildren(element("b", {}, PRIORS[prior].title), ` ${PRIORS[prior].said} A toy: each likelihood is replaced by a `
+      + "pull towards a Gaussian, and mean and width follow the gradient of Σ ", sub(prior === "joint" ? "KL(q" : "KL(q_m"),
+    " ‖ dashed) + β · the term above.");
     term.replaceChildren(sub(`${PRIORS[prior].text} = `));
     most.textContent = PRIORS[prior].ceiling ? ` nats, at most 3\u00a0log\u00a03\u00a0=\u00a0${CEILING.toFixed(2)}` : " nats, without a ceiling";
   }
@@ -396,9 +439,7 @@ function pull(root) {
     stage.svg, line,
     element("div", {class: "gs-controls"}, button, beta.row),
     element("p", {class: "gs-said"}, term, cost, most), element("div", {class: "gs-track gs-wide"}, gauge)],
-  [element("b", {}, "Pulled together, not made one. "), "Turn up β: three posteriors (solid) leave what their own modality "
-    + "wants (dashed) for their common prior (shaded). A toy: each likelihood is replaced by a pull towards a Gaussian, and "
-    + "means and widths follow the gradient of Σ KL(q", element("sub", {}, "m"), " ‖ dashed) + β · the term above."]);
+  [caption]);
   watch(stage, draw);
   new IntersectionObserver((entries, observer) => {
     if (!entries.some(entry => entry.isIntersecting)) return;

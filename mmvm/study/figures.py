@@ -158,7 +158,7 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
         if name not in known:
             choices = ", ".join(known) or "none, there is no epoch: train first"
             raise UserError(f"the history has no column {name!r} to draw: choose from {choices}")
-    columns = min(len(names), 3)
+    columns = 2 if len(names) == 4 else min(len(names), 3)
     rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.2 * rows + 0.5), squeeze=False)
     for ax, name in zip(axes.flat, names):
@@ -169,7 +169,7 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
                 ax.plot(*zip(*points), color=colour, label=label, marker="." if len(points) < 30 else "")
         if history.best is not None:
             ax.axvline(history.best, color=MUTED, linestyle=":", label=f"best epoch, {history.best}")
-        ax.set(xlabel="epoch", ylabel=name)
+        ax.set(xlabel="epoch", ylabel=name.replace("log_likelihood/", "log-likelihood, "))
     for ax in axes.flat[len(names):]:
         ax.remove()
     fig.supylabel("nats per sample", fontsize="medium")

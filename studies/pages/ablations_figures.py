@@ -226,11 +226,15 @@ def signatures(table: pd.DataFrame) -> Figure:
             last = own.loc[own[y].idxmax()]
             ax.annotate(name.split(":")[0], (last[x], last[y]), xytext=offset, ha=side, textcoords="offset points",
                         fontsize=SMALLEST)
-    axes[0].set(yscale="log", xlabel="weight of the most used expert", ylabel="margin of log-weights, nats",
-                xlim=(0.3, 1.03))
-    axes[0].set_yticks(ticks := (10, 30, 50, 100, 300, 1_000), [f"{tick:,}" for tick in ticks])
-    axes[0].minorticks_off()
-    axes[0].set_ylim(0.8 * gates["margin"].min() if len(gates) else 10, None)
-    axes[1].set(xlabel="nats of a latent", ylabel="digit probe", xlim=(0, None), ylim=(0, 1))
+    # linear below 10 and below 1: little happens there
+    axes[0].set_yscale("symlog", linthresh=10, linscale=0.35)
+    axes[0].set(xlabel="weight of the most used expert", ylabel="margin of log-weights, nats", xlim=(0.25, 1.03),
+                ylim=(0, None))
+    axes[0].set_yticks(ticks := (0, 10, 30, 50, 100, 300, 1_000), [f"{tick:,}" for tick in ticks])
+    axes[1].set_xscale("symlog", linthresh=1, linscale=0.5)
+    axes[1].set(xlabel="nats of a latent", ylabel="digit probe", xlim=(-0.08, None), ylim=(0, 1))
+    axes[1].set_xticks(ticks := (0, 1, 3, 10, 30, 100, 300), [str(tick) for tick in ticks])
+    for ax in axes:
+        ax.minorticks_off()
     label_panels(axes, ["(a) Gates", "(b) Latents"])
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, MUTED, SMALLEST, WIDTH, label_panels, show_image
@@ -64,23 +65,26 @@ def over_exponent(board: pd.DataFrame, chance: float) -> Figure:
 
 def frontier(board: pd.DataFrame, chance: float) -> Figure:
     """`board` of `beyond.frontier`: shared probe against the own state's R^2, a thin line a method over beta, larger
-    marks for larger betas, coloured by what its pull does with the distance."""
+    marks for larger betas, coloured by what its pull does with the distance; those without a name are pale."""
     figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
     sizes = {beta: float(size) for beta, size in zip(sorted(board["beta"].unique()), np.linspace(
         3, 8, board["beta"].nunique()))}
     for group, (colour, marker) in PULLS.items():
-        for _, own in board[board["group"] == group].groupby("method"):
+        for name, own in board[board["group"] == group].groupby("method"):
             own = own.sort_values("beta")
-            ax.plot(own["state_recovery"], own["probe_shared"], color=colour, linewidth=0.8, alpha=0.6, zorder=1)
+            clear = 1.0 if name in NAMED or group == "independent" else 0.4
+            ax.plot(own["state_recovery"], own["probe_shared"], color=colour, linewidth=0.8, alpha=0.7 * clear,
+                    zorder=1)
             for beta, x, y in zip(own["beta"], own["state_recovery"], own["probe_shared"]):
                 ax.plot(x, y, marker, color=colour, markersize=sizes[beta], markeredgecolor="white",
-                        markeredgewidth=0.5, zorder=2)
+                        markeredgewidth=0.5, alpha=clear, zorder=2)
     for text, (name, above) in NAMED.items():
         own = board[board["method"] == text]
         if len(own):
             point = own.loc[own["state_recovery"].idxmax()] if text in PEERS else own.loc[own["probe_shared"].idxmax()]
             ax.annotate(name, (point["state_recovery"], point["probe_shared"]), (5, above), textcoords="offset points",
-                        fontsize=SMALLEST, color=INK)
+                        fontsize=SMALLEST, color=INK, zorder=4,
+                        path_effects=[withStroke(linewidth=2.5, foreground="white")])
     ax.axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
     ax.set(xlabel=PANELS["state_recovery"], ylabel=PANELS["probe_shared"])
     marks = [plt.Line2D([], [], marker=marker, linestyle="", color=colour, markersize=6)

@@ -388,33 +388,44 @@ def number(value: float, unit: str, spread: float = math.nan) -> str:
 
 
 def beta_of(value: str | float) -> str:
-    if isinstance(value, str) and value in ("best", "") or not isinstance(value, str) and math.isnan(value):
-        return value if isinstance(value, str) else ""
+    """As it is written in tables: best, 4, 1/128, 0.0025."""
     try:
-        return f"{float(value):g}"
+        beta = float(value)
     except ValueError:
-        return value
+        return str(value)
+    if math.isnan(beta):
+        return ""
+    return f"1/{1 / beta:g}" if 0 < beta < 1 and math.log2(beta).is_integer() else f"{beta:g}"
 
 
 def as_html(lines: pd.DataFrame) -> str:
     """Lines of the scoreboard as a table of HTML, every text escaped."""
-    head = ["where", "method", "measure", "beta", "paper", "here", "seeds", "state", "why", "profile", "date",
-            "command"]
+    head = ["method", "measure", "beta", "paper", "here", "state, and why"]
     cells = []
     for _, line in lines.iterrows():
         where = {"both": "both views", "": ""}.get(line["view"], line["view"])
-        measure = ", ".join(filter(None, (line["measure"].replace("_", " "), where, line["label"])))
+        name = {"auroc": "AUROC"}.get(line["measure"], line["measure"].replace("_", " "))
+        measure = ", ".join(filter(None, (name, where, line["label"])))
         sign = "≈ " if line["kind"] == "read" else ""
         method = METHOD_NAMES[line["method"]] if line["method"] in METHOD_NAMES else line["method"]
         stated, ours = beta_of(line["beta"]), beta_of(line["our beta"])
-        note = "" if line["same hash"] or not line["run"] else " (with the parameters of its day)"
-        cells.append([escape(line["source"].replace("Figure", "Fig.").replace(" and ", ", ")), escape(method),
-                      escape(measure), escape(stated + (f" (here {ours})" if ours not in ("", stated) else "")),
+        cells.append([escape(method), escape(measure),
+                      escape(stated + (f" (here {ours})" if ours not in ("", stated) else "")),
                       sign + number(line["value"], line["unit"], line["spread"]),
-                      number(line["ours"], line["unit"], line["our spread"]), str(line["seeds"] or ""), line["state"],
-                      escape(line["reason"]), link(line["dataset"], line["profile"]), line["date"],
-                      line["command"] and f"<code>{escape(line['command'])}</code>{note}"])
+                      number(line["ours"], line["unit"], line["our spread"]),
+                      f"<details><summary>{line['state']}</summary>{details(line)}</details>"])
     return _table(head, cells)
+
+
+def details(line: pd.Series) -> str:
+    """Where a line is from, why it has its state and, where it has a number of ours, which runs that is: HTML."""
+    text = escape("; ".join(filter(None, (line["source"].replace("Figure", "Fig."), line["reason"]))))
+    if not line["run"]:
+        return text
+    runs = f"{line['seeds']} seed" + "s" * (line["seeds"] > 1)
+    note = "" if line["same hash"] else " (with the parameters of its day)"
+    return (f"{text}; {runs}, profile {link(line['dataset'], line['profile'])}, {line['date']}"
+            + f'<span class="command">; <code>{escape(line["command"])}</code>{note}</span>')
 
 
 def claims_as_html(lines: pd.DataFrame) -> str:

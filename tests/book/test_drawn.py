@@ -1,4 +1,4 @@
-"""Which figures get a dark ground in dark: drawings do, pictures of the data keep their colours."""
+"""Which figures get a dark ground in dark: drawings and bars do, pictures of the data keep their colours."""
 
 import base64
 import sys
@@ -17,7 +17,10 @@ import drawn  # noqa: E402  (book/_ext is not a package)
     ("polymnist", "fig-polymnist-tradeoff", True), ("method", "fig-method-pools", True),
     ("hippocampus", "fig-hippocampus-beta", True), ("intro", "fig-intro-bird", False),
     ("cub", "fig-cub-captions", False), ("cub", "fig-cub-data", False), ("polymnist", "fig-polymnist-data", False),
-    ("mimic-cxr", "fig-mimic-cxr-imagined", False), ("polymnist", "fig-polymnist-coherence", False)])
+    ("mimic-cxr", "fig-mimic-cxr-imagined", False), ("polymnist", "fig-polymnist-coherence", False),
+    ("cost", "fig-cost-steps", True), ("trust", "fig-trust-outcomes", True), ("collapse", "fig-collapse-diagram", True),
+    ("mimic-cxr", "fig-mimic-cxr-second-view", True), ("beyond", "fig-beyond-hundred", False),
+    ("hippocampus", "fig-hippocampus-transfer", False), ("your-data", "fig-your-halves", False)])
 def test_drawings_are_told_from_pictures(page, figure, expected, tmp_path):
     cells = nbformat.read(ROOT / "book" / f"{page}.ipynb", as_version=4).cells
     cell = next(cell for cell in cells if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == figure)

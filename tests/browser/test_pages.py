@@ -188,6 +188,13 @@ def test_every_figure_and_table_says_what_to_see(name):
                                  f"{element.get_text(' ', strip=True)[:80]}" for element in bare])
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_captions_are_set(name):
+    captions = [caption.get_text(" ", strip=True) for caption in soup(name).select("figcaption")]
+    raw = [text for text in captions if re.search(r"(?<!\w)\*\w|`|\{\w+\}|(?<!\w)_\w+_(?!\w)", text)]
+    assert not raw, said(name, [f"markup in a caption: {text[:160]}" for text in raw])
+
+
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("book/")])
 def test_a_page_says_what_it_is(name):
     head = soup(name).head

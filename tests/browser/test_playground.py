@@ -113,7 +113,7 @@ def test_a_gaussian_is_moved_by_keyboard(method):
     assert method.evaluate(NUMBERS)["R"] < R
     method.get_by_label("Hellinger pool").focus()
     method.keyboard.press("Space")
-    assert method.locator("path.gs-hellinger").is_visible()
+    assert method.locator("svg[role=img] path.gs-hellinger").is_visible()
 
 
 @pytest.mark.parametrize("prior", ["mmvm", "independent", "joint"])

@@ -352,12 +352,13 @@ def test_a_split_of_files_copies_nothing(tmp_path):
 def test_the_figure_shows_both_curves_and_the_best_epoch(whole):
     history = whole[1]
     fig = figures.history(history)
-    assert [ax.get_ylabel() for ax in fig.axes] == ["loss", "regulariser", "log_likelihood/a", "log_likelihood/b"]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["loss", "regulariser", "log-likelihood, a", "log-likelihood, b"]
     assert "nats per sample" in fig.get_supylabel() and {ax.get_xlabel() for ax in fig.axes} == {"epoch"}
     for ax in fig.axes:
         shown = {line.get_label(): line for line in ax.lines}
         assert list(shown) == ["training", "validation", f"best epoch, {history.best}"]
-        assert list(shown["validation"].get_ydata()) == history[f"validation_{ax.get_ylabel()}"]
+        assert list(shown["validation"].get_ydata()) == history[
+            "validation_" + ax.get_ylabel().replace("log-likelihood, ", "log_likelihood/")]
         assert list(shown[f"best epoch, {history.best}"].get_xdata()) == [history.best] * 2
     plt.close(fig)
 
