@@ -9,7 +9,7 @@ from mmvm.study.figures import INK, METHOD_NAMES, MUTED, SMALLEST, WIDTH
 from mmvm.study.results import PREFIX
 
 KEYS = ["method", "rate", "beta"]
-USUAL = 0.005  # of the profiles `long` and `mice`
+USUAL, PHANTOMS_USUAL = 0.005, 0.002  # of the profiles `long` and `mice`, and of the phantoms' `laptop`
 MICE_RATE, MICE_EPOCHS = 0.00125, 200  # with which all methods have been run on mice
 DASHES = ("--", ":", "-.")
 SHADES = ("#F3A683", "#E15759", "#9B1B30", "#4A0E17")  # from the highest rate to the lowest
@@ -31,9 +31,14 @@ def mice() -> pd.DataFrame:
     return with_rates(_of("mice"), USUAL)
 
 
-def _of(profile: str) -> pd.DataFrame:
+def phantoms() -> pd.DataFrame:
+    """The rows of phantom X-rays that keep validation patients out, of all learning rates."""
+    return with_rates(pd.concat([results.validated("mimic-cxr"), _of("laptop", "mimic-cxr")]), PHANTOMS_USUAL)
+
+
+def _of(profile: str, study: str = "hippocampus") -> pd.DataFrame:
     rows = results.read("learning_rates")
-    return rows[(rows["experiment"] == "hippocampus") & (rows["profile"] == profile)]
+    return rows[(rows["experiment"] == study) & (rows["profile"] == profile)]
 
 
 def board(rows: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import SEED
@@ -362,7 +364,11 @@ def test_kept_latents_are_whole_or_as_they_were(tmp_path, monkeypatch):
     path = tmp_path / "hippocampus_latents.npz"
     monkeypatch.setattr(hippocampus_latents.paths, "results_root", lambda: tmp_path)
     monkeypatch.setattr(hippocampus_latents.paths, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(hippocampus_latents, "latents", lambda profile, root: {"mmvm": np.zeros((3, 4, 2), np.float16)})
+    monkeypatch.setattr(hippocampus_latents, "Hippocampus", SimpleNamespace(from_profile=lambda name: Hippocampus()))
+    monkeypatch.setattr(hippocampus_latents.learning_rates, "rats", lambda: None)
+    monkeypatch.setattr(hippocampus_latents.learning_rates, "chosen",
+                        lambda rows, by: pd.DataFrame({"method": ["mmvm"]}))
+    monkeypatch.setattr(hippocampus_latents, "latents", lambda p, best: {"mmvm": np.zeros((3, 4, 2), np.float16)})
     monkeypatch.setattr("sys.argv", ["hippocampus_latents.py"])
     hippocampus_latents.main()
     assert dict(np.load(path))["rats/mmvm"].shape == (3, 4, 2)
