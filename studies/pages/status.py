@@ -20,7 +20,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
          "polymnist_grid": ("intro", "polymnist", "ablations"),
-         "hippocampus_long": ("hippocampus",), "learning_rates": ("hippocampus", "mimic-cxr"),
+         "hippocampus_long": ("hippocampus",), "learning_rates": ("hippocampus", "intro", "mimic-cxr"),
          "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
          "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),
          "information_translated": ("information",),
