@@ -28,7 +28,8 @@ def rats() -> pd.DataFrame:
 
 def mice() -> pd.DataFrame:
     """The rows of mice with `MICE_EPOCHS` epochs, of all learning rates."""
-    return with_rates(_of("mice"), USUAL)
+    rows = _of("mice")
+    return with_rates(rows[rows["epochs"] == MICE_EPOCHS], USUAL)
 
 
 def phantoms() -> pd.DataFrame:
@@ -41,10 +42,10 @@ def _of(profile: str, study: str = "hippocampus") -> pd.DataFrame:
     return rows[(rows["experiment"] == study) & (rows["profile"] == profile)]
 
 
-def board(rows: pd.DataFrame, metrics: list[str], target: str = "mean") -> pd.DataFrame:
-    """A line per method, rate and beta: mean and standard deviation over seeds of `metrics` at `target`, and the number
-    of seeds."""
-    own = rows[rows["metric"].isin(metrics) & (rows["target"] == target) & (rows["source"] == "")]
+def board(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """A line per method, rate and beta: mean and standard deviation over seeds of the averages of `metrics`, and the
+    number of seeds."""
+    own = rows[rows["metric"].isin(metrics) & (rows["target"] == "mean") & (rows["source"] == "")]
     values = own.groupby([*KEYS, "metric"])["value"]
     found = values.mean().unstack().join(values.std().unstack().add_suffix(" sd"))
     return found.join(own.groupby(KEYS)["seed"].nunique().rename("seeds"))
@@ -65,16 +66,16 @@ def at_chosen(rows: pd.DataFrame, picked: pd.DataFrame, metric: str, target: str
 
 
 def figure(lines: pd.DataFrame, metrics: dict[str, str], chance: dict[str, float], beside: tuple[str, ...],
-           usual: float, method: str = "mmvm") -> Figure:
-    """`metrics` (column -> label) of one method over beta, a line per rate with a standard deviation over seeds as bar;
+           usual: float) -> Figure:
+    """`metrics` (column -> label) of MMVM over beta, a line per rate with a standard deviation over seeds as bar;
     the methods `beside` at their `usual` rate, thin; `chance` (column -> value) dotted."""
     fig, (axes,) = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.9), sharex=True, squeeze=False)
-    rates = sorted(lines.loc[method].index.get_level_values("rate").unique(), reverse=True)
+    rates = sorted(lines.loc["mmvm"].index.get_level_values("rate").unique(), reverse=True)
     for ax, (metric, label) in zip(axes, metrics.items()):
         for rate, colour in zip(rates, SHADES[-len(rates):], strict=True):
-            line = lines.loc[(method, rate)].sort_index()
+            line = lines.loc[("mmvm", rate)].sort_index()
             ax.errorbar(line.index, line[metric], yerr=line[f"{metric} sd"], color=colour, marker="o", markersize=4,
-                        linewidth=1.3, elinewidth=0.8, capsize=1.5, label=f"{METHOD_NAMES[method]}, {rate:g}", zorder=3)
+                        linewidth=1.3, elinewidth=0.8, capsize=1.5, label=f"MMVM, {rate:g}", zorder=3)
         for other, dashes in zip(beside, DASHES[:len(beside)], strict=True):
             line = lines.loc[(other, usual)].sort_index()
             ax.plot(line.index, line[metric], color=INK, linewidth=0.9, linestyle=dashes,

@@ -41,6 +41,13 @@ def test_a_board_is_means_and_spreads_over_seeds(rows):
     assert line["probe"] == pytest.approx(0.5) and line["probe sd"] == pytest.approx(0.02**0.5) and line["seeds"] == 2
 
 
+@pytest.mark.parametrize("of", [rates.rats, rates.mice, rates.phantoms])
+def test_committed_runs_are_one_at_each_point(of):
+    rows = of()
+    points = rows.drop_duplicates("run").groupby(["method", "rate", "beta", "seed"]).size()
+    assert len(points) > 20 and points.max() == 1
+
+
 def test_the_figure_has_a_line_per_rate_and_one_for_each_other_method(rows):
     fig = rates.figure(rates.board(rows, ["probe"]), {"probe": "probe"}, {"probe": 0.1}, ("moe",), usual=5e-3)
     labels = [text.get_text() for text in fig.legends[0].get_texts()]
