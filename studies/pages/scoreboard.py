@@ -51,7 +51,7 @@ DATA = {
     "cub": Ours("CUB", "laptop", "painted birds, no photographs", 2, {
         "reconstruction": ("reconstruction_weighted", "mean", "padding left out"),
         "probe": ("probe_auroc_hard", "mean", ""), "coherence": ("coherence_auroc_hard", "mean", "")}),
-    "hippocampus": Ours("Hippocampus", "laptop", "simulated rats", 5, {
+    "hippocampus": Ours("Hippocampus", "laptop", "simulated rats, a larger learning rate", 5, {
         "reconstruction": ("squared_error", "mean", "other trials than those trained on"),
         "probe": ("probe", "mean", "other trials than those trained on"),
         "coherence": ("coherence", "mean", "other trials than those trained on")}),
