@@ -9,7 +9,6 @@
   const ABOUT = {
     polymnist: "PolyMNIST", polymnist_grid: "PolyMNIST, translated: all methods", polymnist_search: "PolyMNIST, translated: the search",
     cub: "CUB", hippocampus: "Hippocampus", hippocampus_long: "Hippocampus, long runs",
-    learning_rates: "Hippocampus, learning rates",
     hippocampus_information: "Hippocampus, what a latent holds", "mimic-cxr": "MIMIC-CXR", ablations: "Ablations",
     ablations_translated: "Ablations, translated", information: "Information", information_translated: "Information, translated",
     errata: "Errata, digits", errata_birds: "Errata, birds", pools: "Other pools, rats", pools_birds: "Other pools, birds",

@@ -16,9 +16,9 @@ from studies.pages.polymnist_search import UNTRAINED
 
 RUN = ["profile", "method", "beta", "seed", "date", "commit", "seconds"]  # of a run, before its measures
 # says little of a run, or is of those who judge it
-HIDDEN = (r"^(effective_beta|words|best_epoch|validation_.*|constant_.*|classifier_accuracy|classifier_auroc"
-          r"|.*_chance|deviance_label)$")
-DIGITS = 5  # significant ones; the files have six
+HIDDEN = r"^(effective_beta|words|best_epoch|validation_.*|constant_.*|classifier_accuracy|classifier_auroc)$"
+DIGITS = 6  # significant ones, as in the files
+CHOOSING = {results.VALIDATION, "learning_rates"}  # files of runs that choose betas and rates on validation samples
 COUNTS = r";? ?(n=\d+|trunk=\w+|measured at \w+)"  # of a note: how it was measured, not what was trained
 
 
@@ -41,22 +41,15 @@ def settings_of(table: pd.DataFrame, wide: pd.DataFrame) -> pd.Series:
     return (notes + "; " + updates).str.strip("; ")
 
 
-def of_runs(name: str) -> pd.DataFrame:
-    """The rows of a file's runs that are shown."""
-    table = results.read(name)
-    if name == "learning_rates":  # its other runs look at validation samples, as those of VALIDATION
-        table = table[table["experiment"] == "hippocampus"]
-    return table[table["method"] != UNTRAINED]
-
-
 def payload() -> dict:
     """name of the file -> measures and runs: a list of `RUN` and of the measures' averages, null where there is none;
     and the appearance of the methods, a variant counting as one."""
     files, methods = {}, {}
     for name in results.available():
-        if name == results.VALIDATION:  # chooses betas, its runs hardly look at test samples
+        if name in CHOOSING:
             continue
-        table = of_runs(name)
+        table = results.read(name)
+        table = table[table["method"] != UNTRAINED]
         wide = results.per_run(table)
         columns = [column for column in wide if column not in {*RUN, "run", "epochs", "updates"}]
         measures = [column for column in columns if not re.match(HIDDEN, column)]
