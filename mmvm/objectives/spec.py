@@ -6,6 +6,7 @@ the list of methods then know it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from mmvm.errors import UserError
 from mmvm.objectives.base import Objective
@@ -97,6 +98,22 @@ def appearances() -> dict[str, Appearance]:
     """Text -> how figures show it: all methods, then their variants."""
     return {**{name: found.appearance for name, found in METHODS.items()},
             **{text: shown for found in METHODS.values() for text, shown in found.variants.items()}}
+
+
+def appearance(text: str) -> Appearance:
+    """How figures show a method with its options. Options without an appearance of their own have their method's
+    colour, darkened, and a marker, both by the options' text: the same in all figures. `KeyError` for no method.
+
+    >>> mmvm.objectives.spec.appearance("mmvm:gate=soft,load_balance=1").label
+    'MMVM, gate=soft,load_balance=1'
+    """
+    if text in (known := appearances()):
+        return known[text]
+    name, _, options = text.partition(":")
+    own, code = METHODS[name].appearance, crc32(options.encode())
+    share = (0.75, 0.55, 0.38)[code % 3]
+    colour = "".join(f"{round(share * int(own.colour[at:at + 2], 16)):02X}" for at in (1, 3, 5))
+    return Appearance(f"{own.label}, {options}", f"#{colour}", "dhXP*8"[code // 3 % 6])
 
 
 def described() -> list[tuple[str, str, str, str, str, str]]:

@@ -2,11 +2,10 @@
 
 A function takes numbers, draws one figure and returns it; what it shows was computed by the caller.
 Colours are those of Okabe and Ito and two darker ones, told apart with colour-vision deficiencies too
-(tests/mmvm/study/test_figures.py), and a method or a modality has the same colour and marker in all figures. What is
-written has at least 9 points on paper. The background stays white in the book's dark theme.
+(tests/mmvm/study/test_figures.py); a method or modality has one colour and marker everywhere, letters 9 points or more.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -30,19 +29,20 @@ REFERENCES = {"supervised": Appearance("Supervised", "#B3B3B3", "p")}
 
 
 class _Shown(Mapping):
-    """Method, as the rows name it, -> one thing that figures show of it; in the book's order. What the methods' classes
-    say is asked for each time, so that a method registered later is drawn too."""
+    """Method, as the rows name it, -> one thing that figures show of it; in the book's order. Classes are asked each
+    time, so that a method registered later is drawn too. Options without an appearance are no key, but are found."""
 
     def __init__(self, what: str):
         self.what = what
 
     def _all(self) -> dict[str, Appearance]:
-        methods = spec.appearances()
-        plain = {name: shown for name, shown in methods.items() if ":" not in name}
-        return {**plain, **REFERENCES, **methods}
+        return {**spec.appearances(), **REFERENCES}
 
     def __getitem__(self, method: str) -> str:
-        return getattr(self._all()[method], self.what)
+        return getattr(self._all().get(method) or spec.appearance(method), self.what)
+
+    def __contains__(self, method: object) -> bool:
+        return method in self._all()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -67,13 +67,12 @@ def use_style() -> None:
     """Sets matplotlib's defaults for the book; call it once per notebook."""
     plt.rcParams.update({
         "figure.dpi": 86, "savefig.dpi": 86, "figure.facecolor": "white", "savefig.facecolor": "white",
-        "figure.constrained_layout.use": True, "figure.figsize": (WIDTH, 3.0),
-        "font.size": 10.0, "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": SMALLEST,
-        "ytick.labelsize": SMALLEST, "legend.fontsize": SMALLEST, "legend.frameon": False,
-        "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
-        "xtick.color": INK, "ytick.color": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
-        "axes.grid": False, "lines.linewidth": 1.8, "lines.markersize": 5.0, "image.cmap": SEQUENTIAL,
+        "figure.constrained_layout.use": True, "figure.figsize": (WIDTH, 3.0), "font.size": 10.0,
+        "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": SMALLEST, "ytick.labelsize": SMALLEST,
+        "legend.fontsize": SMALLEST, "legend.frameon": False, "text.color": INK, "axes.edgecolor": INK,
+        "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": False, "axes.linewidth": 0.8,
+        "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.8, "lines.markersize": 5.0,
+        "image.cmap": SEQUENTIAL,
     })
 
 
@@ -87,9 +86,14 @@ def modality_colour(m: int) -> str:
     return MODALITY_COLOURS[m % len(MODALITY_COLOURS)]
 
 
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Each once, in the book's order; options that are not in it last."""
+    return sorted(there := set(methods), key=[*METHOD_NAMES, *sorted(there.difference(METHOD_NAMES))].index)
+
+
 def by_method(board: pd.DataFrame) -> pd.DataFrame:
-    """A table with a column `method` as one indexed by it, the methods in the book's order."""
-    return board.set_index("method").loc[[method for method in METHOD_NAMES if method in set(board["method"])]]
+    """A table with a column `method` as one indexed by it, `in_order`."""
+    return board.set_index("method").loc[in_order(board["method"])]
 
 
 def label_panels(axes: Any, labels: Sequence[str] | None = None) -> None:
@@ -131,8 +135,7 @@ def _ends(ax: Any) -> tuple[dict, np.ndarray, np.ndarray]:
 def show_image(ax: Any, image: Any) -> None:
     ax.imshow(np.clip(np.moveaxis(np.asarray(image, dtype=float), 0, -1), 0, 1), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
 
 
 def row_label(ax: Any, text: str) -> None:
@@ -182,9 +185,8 @@ def sweep(table: pd.DataFrame, by: str = "imputation") -> plt.Figure:
     modality through the means over seeds, a point per run; the beta that is best by column `by` is marked."""
     panels = {"error": "reconstruction error (nats)", "imputation": "imputation error (nats)", "probe": "linear probe",
               "rate": "rate (nats)"}
-    found = {what: [name for name in table if name.startswith(f"{what}/") and table[name].notna().any()]
-             for what in panels}
-    found = {what: names for what, names in found.items() if names}
+    found = {what: names for what in panels if (
+        names := [name for name in table if name.startswith(f"{what}/") and table[name].notna().any()])}
     rows = -(-len(found) // 2)
     fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.4), sharex=True, squeeze=False)
     (best, _), modalities = best_of(table, by), [name.partition("/")[2] for name in found["error"]]
@@ -236,8 +238,7 @@ def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
         if max(largest) > UNLIKE * min(largest):  # or the smaller one would lie flat on 0
             row[1].set_yscale("symlog", linthresh=10)
     plt.setp(axes[:, 0], ylim=(0, max(ax.get_ylim()[1] for ax in axes[:, 0])))
-    for ax in axes[-1]:
-        ax.set_xlabel("epoch")
+    plt.setp(axes[-1], xlabel="epoch")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
 
@@ -264,7 +265,7 @@ def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, flo
     rows, betas = -(-len(metrics) // 2), sorted(board["beta"].unique())
     fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.4 * rows), sharex=True, squeeze=False)
     for ax, (metric, label) in zip(axes.flat, metrics.items()):
-        for method in [method for method in METHOD_NAMES if method in set(board["method"])]:
+        for method in in_order(board["method"]):
             line = board[board["method"] == method].sort_values("beta")
             ax.errorbar(line["beta"], line[metric], yerr=line.get(f"{metric} sd"), color=METHOD_COLOURS[method],
                         marker=METHOD_MARKERS[method], label=METHOD_NAMES[method], linewidth=1.2, elinewidth=0.8,
@@ -281,6 +282,5 @@ def over_beta(board: pd.DataFrame, metrics: dict[str, str], lines: dict[str, flo
     else:
         for ax in drawn:
             label_lines(ax)
-    for ax in axes[-1]:
-        ax.set_xlabel(r"$\beta$")
+    plt.setp(axes[-1], xlabel=r"$\beta$")
     return fig

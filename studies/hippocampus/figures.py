@@ -14,6 +14,7 @@ from mmvm.study.figures import (
     MUTED,
     SMALLEST,
     WIDTH,
+    in_order,
     label_lines,
     label_panels,
 )
@@ -156,7 +157,7 @@ def in_and_out_of_sample(board: pd.DataFrame, chance: float) -> plt.Figure:
     permuted ones. Columns method, tested, odors, value, sd."""
     conditions = [(tested, odors) for odors in ("real", "permuted") for tested in ("in sample", "out of sample")]
     fig, ax = plt.subplots(figsize=(WIDTH, 2.7))
-    methods = [method for method in METHOD_NAMES if method in set(board["method"])]
+    methods = in_order(board["method"])
     for i, method in enumerate(methods):
         for j, (tested, odors) in enumerate(conditions):
             cell = board[(board["method"] == method) & (board["tested"] == tested) & (board["odors"] == odors)]

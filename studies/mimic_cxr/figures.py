@@ -15,6 +15,7 @@ from mmvm.study.figures import (
     MUTED,
     SMALLEST,
     WIDTH,
+    in_order,
     label_lines,
     label_panels,
     modality_colour,
@@ -85,7 +86,7 @@ def reliability_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> plt.
     fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.6), squeeze=False, sharey=True)
     for ax, (title, curves) in zip(axes[0], panels.items()):
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
-        for method in [method for method in METHOD_NAMES if method in curves]:
+        for method in in_order(curves):
             curve = curves[method].sort_values("confidence")
             ax.plot(curve["confidence"], curve["frequency"], linewidth=1.0, color=METHOD_COLOURS[method])
             ax.scatter(curve["confidence"], curve["frequency"], color=METHOD_COLOURS[method],
@@ -156,8 +157,7 @@ def over_missing(table: pd.DataFrame, metrics: Mapping[str, str]) -> plt.Figure:
 
 def _methods(*tables: pd.DataFrame) -> list[str]:
     """The methods of the tables in the book's order."""
-    there = {method for table in tables for method in table["method"]}
-    return [method for method in METHOD_NAMES if method in there]
+    return in_order(method for table in tables for method in table["method"])
 
 
 def _style(method: str) -> dict:

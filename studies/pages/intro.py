@@ -14,6 +14,7 @@ from mmvm.study.figures import (
     METHOD_NAMES,
     MUTED,
     WIDTH,
+    in_order,
     label_panels,
     modality_colour,
 )
@@ -45,7 +46,7 @@ def probe_against_error(board: pd.DataFrame, named: pd.DataFrame, offsets: Mappi
     best = frontier(board)
     ax.step([*best["reconstruction"], 1e6], [*best["probe"], best["probe"].iloc[-1]], where="post", color=MUTED,
             linewidth=7, alpha=0.22, solid_capstyle="butt", zorder=1)
-    for method in sorted(set(board["method"]), key=list(METHOD_NAMES).index, reverse=True):
+    for method in in_order(board["method"])[::-1]:
         line, mine = board[board["method"] == method].sort_values("beta"), method == "mmvm"
         spread = {axis: line.get(f"{name} sd") for axis, name in (("xerr", "reconstruction"), ("yerr", "probe"))}
         ax.errorbar(line["reconstruction"], line["probe"], **spread, color=METHOD_COLOURS[method],

@@ -20,7 +20,7 @@ import pandas as pd
 
 from mmvm import paths
 from mmvm.study import STUDIES, Study, results
-from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, WIDTH
+from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, WIDTH, in_order
 from mmvm.training import PREFIX
 from studies.pages.intervals import half_of_welchs
 
@@ -367,7 +367,7 @@ def against(table: pd.DataFrame) -> plt.Figure:
         high = max(panel["value"].max(), panel["ours"].max())
         ends = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
         ax.plot(ends, ends, color=INK, linewidth=0.8)
-        for method in [method for method in METHOD_NAMES if method in set(panel["method"])]:
+        for method in in_order(panel["method"]):
             own = panel[panel["method"] == method]
             ax.scatter(own["value"], own["ours"], s=18, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
                        linewidths=0, alpha=0.85, label=METHOD_NAMES[method])
@@ -375,7 +375,7 @@ def against(table: pd.DataFrame) -> plt.Figure:
         ax.set_title(DATA[name].title, loc="left")
         ax.locator_params(nbins=4)
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}
-    order = [METHOD_NAMES[method] for method in METHOD_NAMES if METHOD_NAMES[method] in handles]
+    order = [METHOD_NAMES[method] for method in in_order(scores["method"])]
     fig.legend([handles[label] for label in order], order, loc="outside lower center", ncols=4, handletextpad=0.1,
                markerscale=1.5)
     return fig

@@ -10,7 +10,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, SMALLEST, WIDTH, fraction
+from mmvm.study.figures import (
+    INK,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    SMALLEST,
+    WIDTH,
+    fraction,
+    in_order,
+)
 
 
 def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: dict[str, float],
@@ -31,7 +41,7 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
                 ax.axis("off")
                 continue
             ax.axvline(floors[title], color=MUTED, linewidth=0.8, linestyle=":")
-            for method in sorted(set(board["method"]), key=list(METHOD_NAMES).index, reverse=True):
+            for method in in_order(board["method"])[::-1]:
                 line = board[board["method"] == method].sort_values("beta")
                 spread = {axis: line.get(f"{name} sd") for axis, name in (("xerr", "reconstruction"), ("yerr", metric))}
                 handles[method] = ax.errorbar(
@@ -50,7 +60,7 @@ def tradeoff(boards: dict[str, pd.DataFrame], metrics: dict[str, str], floors: d
     for ax, label in zip(axes[:, 0], metrics.values()):
         ax.set_ylabel(label)
     hollow = Line2D([], [], color=INK, marker="o", fillstyle="none", linestyle="none", label="hollow: error not known")
-    fig.legend(handles=[handles[method] for method in METHOD_NAMES if method in handles] + [hollow] * bool(edges),
+    fig.legend(handles=[handles[method] for method in in_order(handles)] + [hollow] * bool(edges),
                loc="outside lower center", ncols=4)
     _keep_within(fig, names)
     return fig

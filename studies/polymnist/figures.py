@@ -10,6 +10,7 @@ from mmvm.study.figures import (
     METHOD_NAMES,
     MUTED,
     WIDTH,
+    in_order,
     label_lines,
     label_panels,
     modality_colour,
@@ -58,7 +59,7 @@ def learning_curves(probe: pd.DataFrame, error: pd.DataFrame, floor: float, limi
     method; columns method, source (updates), value; dotted: a probe that is no merit, `floor`."""
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
     for ax, rows, label in zip(axes, (probe, error), ("linear probe, accuracy", "reconstruction error, nats")):
-        for method in [method for method in METHOD_NAMES if method in set(rows["method"])]:
+        for method in in_order(rows["method"]):
             own = rows[rows["method"] == method]
             line = own["value"].groupby(own["source"].astype(int)).mean()
             ax.plot(line.index, line, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method], markersize=3,
