@@ -1,5 +1,7 @@
 """Learning rates beside those of the profiles (`learning_rates.csv`): what a method's place owes to its rate."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,7 +11,7 @@ from mmvm.study.figures import INK, METHOD_NAMES, MUTED, SMALLEST, WIDTH
 from mmvm.study.results import PREFIX
 
 KEYS = ["method", "rate", "beta"]
-USUAL, PHANTOMS_USUAL = 0.005, 0.002  # of the profiles `long` and `mice`, and of the phantoms' `laptop`
+USUAL, LAPTOPS_USUAL = 0.005, 0.002  # of the rats' `long` and the mice's profile, and of the others' `laptop`
 MICE_RATE, MICE_EPOCHS = 0.00125, 200  # with which all methods have been run on mice
 DASHES = ("--", ":", "-.")
 SHADES = ("#F3A683", "#E15759", "#9B1B30", "#4A0E17")  # from the highest rate to the lowest
@@ -32,9 +34,10 @@ def mice() -> pd.DataFrame:
     return with_rates(rows[rows["epochs"] == MICE_EPOCHS], USUAL)
 
 
-def phantoms() -> pd.DataFrame:
-    """The rows of phantom X-rays that keep validation patients out, of all learning rates."""
-    return with_rates(pd.concat([results.validated("mimic-cxr"), _of("laptop", "mimic-cxr")]), PHANTOMS_USUAL)
+def laptop(study: str) -> pd.DataFrame:
+    """The rows of a study's laptop runs that keep validation samples out, of all learning rates."""
+    usual = results.validated(study)
+    return with_rates(pd.concat([usual[usual["profile"] == "laptop"], _of("laptop", study)]), LAPTOPS_USUAL)
 
 
 def _of(profile: str, study: str = "hippocampus") -> pd.DataFrame:
@@ -49,6 +52,13 @@ def board(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     values = own.groupby([*KEYS, "metric"])["value"]
     found = values.mean().unstack().join(values.std().unstack().add_suffix(" sd"))
     return found.join(own.groupby(KEYS)["seed"].nunique().rename("seeds"))
+
+
+def tried(lines: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
+    """Of a `board` of laptop runs the lines that have another rate beside the usual one: `metrics` (column -> label),
+    with a column per rate."""
+    wide = lines.unstack("rate")[list(metrics)].rename(columns=metrics)
+    return wide[wide.drop(columns=LAPTOPS_USUAL, level="rate").notna().any(axis=1)]
 
 
 def chosen(rows: pd.DataFrame, by: str, prefix: str = PREFIX) -> pd.DataFrame:
