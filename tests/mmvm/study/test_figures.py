@@ -149,16 +149,16 @@ def test_over_beta_has_a_legend_where_all_lines_end_at_one_place():
 
 def test_options_without_an_appearance_are_drawn_last_under_their_own_name():
     board = pd.DataFrame([{"method": name, "beta": beta, "probe": 0.1 * i}
-                          for i, name in enumerate(["mvtcae", "mmvm:gate=soft,temperature=2", "mmvm", "mmvm:alpha=0.25"])
+                          for i, name in enumerate(["mvtcae", "mmvm:gate=soft,temperature=2", "mmvm", "mmvm:alpha=0.5"])
                           for beta in (1.0, 4.0)])
-    assert figures.in_order(board["method"]) == ["mmvm", "mvtcae", "mmvm:alpha=0.25", "mmvm:gate=soft,temperature=2"]
+    assert figures.in_order(board["method"]) == ["mmvm", "mvtcae", "mmvm:alpha=0.5", "mmvm:gate=soft,temperature=2"]
     assert list(figures.by_method(board[board["beta"] == 1]).index) == figures.in_order(board["method"])
     fig = figures.over_beta(board, {"probe": "probe"}, {}, {})
     drawn = {line.get_label(): line[0].get_color() for line in fig.axes[0].containers}
     plt.close(fig)
-    assert set(drawn) == {"MMVM", "MVTCAE", "MMVM, alpha=0.25", "MMVM, gate=soft,temperature=2"}
+    assert set(drawn) == {"MMVM", "MVTCAE", "MMVM, alpha=0.5", "MMVM, gate=soft,temperature=2"}
     assert len(set(drawn.values())) == 4
-    assert "mmvm:alpha=0.25" not in figures.METHOD_NAMES
+    assert "mmvm:alpha=0.5" not in figures.METHOD_NAMES
     with pytest.raises(KeyError):
         figures.METHOD_COLOURS["no such method"]
 

@@ -1,0 +1,36 @@
+"""Rows on digits that several pages read: laptop runs in place with all their seeds, and translated digits by other
+nets than the grid's."""
+
+import pandas as pd
+
+from mmvm.study import results
+
+LAPTOP = "three convolutions"  # of the profiles `laptop` and `translated`, which differ in width
+NETS = {"information_translated": f"{LAPTOP}, D = 32", "polymnist": f"{LAPTOP} of 24 channels, D = 64"}
+
+
+def in_place(profile: str = "laptop") -> pd.DataFrame:
+    """The runs of a profile on digits in place. At beta 1 polymnist.csv lacks seeds of the laptop's; information.csv,
+    the same runs with more measured, has them."""
+    rows = results.read("polymnist")
+    rows = rows[rows["profile"] == profile]
+    more = results.read("information")
+    key = ["method", "beta", "seed"]
+    new = ~pd.MultiIndex.from_frame(more[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+    same = more[new & (more["profile"] == profile) & more["beta"].eq(1) & more["method"].isin(set(rows["method"]))]
+    return pd.concat([rows, same], ignore_index=True)
+
+
+def other_nets() -> pd.DataFrame:
+    """Translated digits by smaller nets without normalisation, one seed, test tuples: a line per net, beta, method and
+    number of updates (the index), with `probe` and, where it was measured, `nonlinear`, the digit by a probe with a
+    hidden layer, means over modalities; the highest probe of a net first."""
+    kept = results.read("information_translated").assign(net=NETS["information_translated"])
+    long = results.read("polymnist")
+    rows = pd.concat([kept, long[long["profile"] == "translated"].assign(net=NETS["polymnist"])])
+    named = {"probe": "probe", "factor_digit_nonlinear": "nonlinear"}
+    rows = rows[rows["metric"].isin(named) & (rows["target"] == "mean") & (rows["source"] == "")]
+    lines = rows.pivot_table(index=["net", "updates", "method", "beta"], columns="metric", values="value")
+    lines = lines.rename(columns=named).rename_axis(columns=None)[list(named.values())]
+    return lines.sort_values("probe", ascending=False).sort_index(level=["net", "updates"], sort_remaining=False,
+                                                                  kind="stable")
