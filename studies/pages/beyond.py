@@ -19,7 +19,9 @@ from mmvm.data import MultimodalData
 from mmvm.model import MultimodalVAE
 from mmvm.pretrained import pretrained
 from mmvm.study import results
-from mmvm.study.figures import METHOD_NAMES
+from mmvm.study.figures import METHOD_NAMES, fraction
+from studies.pages import learning_rates, polymnist_grid
+from studies.pages.information import with_more_seeds
 from studies.polymnist.generation import generation
 from studies.polymnist.study import PolyMNIST
 from studies.polymnist.variety import READABLE
@@ -175,60 +177,77 @@ def line_names(board: pd.DataFrame) -> list[str]:
 
 
 class Leaders:
-    """Which method is best at what, in the laptop runs of all four studies; each method at its best beta by the rule of
-    its chapter. A method with options counts as itself."""
+    """Which method is best at what: each where validation samples, with the first seed, have the highest score of that
+    very measure, at a beta of the laptop runs or, of rats, at a learning rate and beta of the long ones. Plain methods
+    alone."""
 
-    RULES = {"polymnist": "probe", "cub": "coherence", "mimic-cxr": "probe", "hippocampus": "probe_shared"}
-    NAMES = {"polymnist": "digits", "cub": "birds", "mimic-cxr": "X-rays", "hippocampus": "rats"}
+    STUDIES = {"polymnist": "digits", "cub": "birds", "mimic-cxr": "X-rays", "hippocampus": "rats"}
+    # coherence of pairs of two modalities: a picture from its own latent needs nothing shared
+    TARGETS = {"probe": "mean", "coherence": "cross"}
+    ALSO = {"own_error": "sum", "state_recovery": "mean"}
 
     @cached_property
-    def boards(self) -> dict[str, pd.DataFrame]:
-        """Study -> mean of probe, coherence, imputation, ... by method; plain methods alone."""
-        return {study: self._board(study, by) for study, by in self.RULES.items()}
+    def boards(self) -> dict[str, dict[str, pd.DataFrame]]:
+        """Measure -> study -> by method (the index) beta and rate, where chosen, mean, standard deviation ("<metric>
+        sd") and "seeds" of the measure, and means of what else the rows have of `ALSO`. The deviation given for one
+        seed is the root mean square of those of all settings with several."""
+        return {measure: {study: self._board(study, measure) for study in self.STUDIES} for measure in self.TARGETS}
 
-    def _board(self, study: str, by: str) -> pd.DataFrame:
-        rows = results.with_own_error(results.read(study))
-        rows = rows[(rows["profile"] == "laptop") & ~rows["method"].str.contains("[:/]")
-                    & (rows["method"] != "supervised")]
-        metrics = [name for name in ("probe", "probe_shared", "coherence", "imputation", "state_recovery",
-                                     "own_error") if (rows["metric"] == name).any()]
-        validated = results.validated(study)
-        best = results.at_best_beta(rows, metrics, by=by, validated=validated)
-        if validated is None:  # the lowest seed's test samples have chosen: the others are shown, as in the chapter
-            chosen = rows["beta"] == rows["method"].map(dict(zip(best["method"], best["beta"])))
-            best = results.at_best_beta(rows[chosen & (rows["seed"] > rows["seed"].min())], metrics, by=by)
-        if "coherence" in metrics:  # of pairs of two modalities: a picture from its own latent needs nothing shared
-            cross = results.scoreboard(rows, ["coherence"], target="cross")
-            best = best.drop(columns=["coherence", "coherence sd"]).merge(
-                cross[["method", "beta", "updates", "coherence", "coherence sd"]])
-        return best.set_index("method")
+    def _board(self, study: str, measure: str) -> pd.DataFrame:
+        metric, target = self.own(study, measure), self.TARGETS[measure]
+        rows, validated = (part[~part["method"].str.contains("[:/]") & (part["method"] != "supervised")]
+                           for part in self.rows(study))
+        picked = learning_rates.chosen(validated[validated["target"] == target].assign(target="mean"), metric)
+        values = learning_rates.at_chosen(rows, picked, metric, target)
+        found = picked.set_index("method")[["rate", "beta"]].assign(**{
+            metric: values.mean(axis=1), f"{metric} sd": values.std(axis=1), "seeds": values.notna().sum(axis=1)})
+        of_all = rows[(rows["metric"] == metric) & (rows["target"] == target) & (rows["source"] == "")]
+        variances = of_all.groupby(learning_rates.KEYS)["value"].var()
+        found[f"{metric} sd"] = found[f"{metric} sd"].fillna(variances.mean() ** 0.5)
+        also = {name: learning_rates.at_chosen(rows, picked, name, where) for name, where in self.ALSO.items()}
+        found = found.assign(**{name: part.mean(axis=1) for name, part in also.items() if len(part)})
+        return found.dropna(subset=[metric])
 
-    def best(self, study: str, metric: str) -> tuple[str, float]:
+    @staticmethod
+    def rows(study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """A study's rows and those that choose, with `rate`."""
+        if study == "hippocampus":
+            return learning_rates.rats(), learning_rates.rats()
+        rows, validated = (part[part["profile"] == "laptop"]
+                           for part in (results.read(study), results.validated(study)))
+        if study == "polymnist":
+            rows = with_more_seeds(rows, results.read("information"))
+        return (learning_rates.with_rates(results.with_own_error(rows), learning_rates.LAPTOPS_USUAL),
+                learning_rates.with_rates(validated, learning_rates.LAPTOPS_USUAL))
+
+    def best(self, study: str, measure: str) -> tuple[str, float]:
         """The method's name in figures, and its value."""
-        column = self.boards[study][metric].dropna()
-        method = column.idxmax()
-        return METHOD_NAMES[method], float(column[method])
+        column = self.boards[measure][study][self.own(study, measure)]
+        return METHOD_NAMES[column.idxmax()], float(column.max())
 
-    def level(self, study: str, metric: str) -> list[str]:
-        """Names of the best method and of those that lie below it by less than the larger standard deviation over
-        seeds of the two, the best first."""
-        board = self.boards[study].dropna(subset=[metric]).sort_values(metric, ascending=False)
+    def level(self, study: str, measure: str) -> list[str]:
+        """The best method and those that lie below it by less than the larger standard deviation over seeds of the two,
+        the best first."""
+        metric = self.own(study, measure)
+        board = self.boards[measure][study].sort_values(metric, ascending=False)
         spread = board[f"{metric} sd"].fillna(0.0)
         near = board[metric].iloc[0] - board[metric] <= np.maximum(spread, spread.iloc[0])
-        return [METHOD_NAMES[method] for method in board.index[near]]
+        return list(board.index[near])
 
-    def names(self, metric: str) -> str:
+    def names(self, measure: str) -> str:
         """The best methods of the studies, each once."""
-        return " or ".join(dict.fromkeys(self.best(study, self.own(study, metric))[0] for study in self.RULES))
+        return " or ".join(dict.fromkeys(self.best(study, measure)[0] for study in self.STUDIES))
 
-    def said(self, metric: str, digits: int = 2) -> str:
-        """The best method of each study, with those that are level with it, its value, and MMVM's."""
+    def said(self, measure: str, digits: int = 2) -> str:
+        """The best method of each study, with those that are level with it, its value, and MMVM's; * after one seed."""
         parts = []
-        for study in self.RULES:
-            own = self.own(study, metric)
-            names, column = self.level(study, own), self.boards[study][own]
-            beside = "" if METHOD_NAMES["mmvm"] in names else f" (MMVM {column['mmvm']:.{digits}f})"
-            parts.append(f"{self.NAMES[study]} {', '.join(names)} {column.max():.{digits}f}{beside}")
+        for study, title in self.STUDIES.items():
+            board, metric = self.boards[measure][study], self.own(study, measure)
+            marks = board["seeds"].eq(1).map({True: "*", False: ""})
+            level = self.level(study, measure)
+            names = ", ".join(METHOD_NAMES[method] + marks[method] for method in level)
+            beside = "" if "mmvm" in level else f" (MMVM {board[metric]['mmvm']:.{digits}f}{marks['mmvm']})"
+            parts.append(f"{title} {names} {board[metric].max():.{digits}f}{beside}")
         return "; ".join(parts)
 
     @staticmethod
@@ -241,9 +260,19 @@ class Leaders:
         return board.groupby("method")["log_likelihood"].max().sort_values(ascending=False)
 
     @staticmethod
-    def own(study: str, metric: str) -> str:
-        """The rats' probe is the one that all animals share."""
-        return "probe_shared" if (study, metric) == ("hippocampus", "probe") else metric
+    def own(study: str, measure: str) -> str:
+        """The metric: the rats' probe is the one that all animals share."""
+        return "probe_shared" if (study, measure) == ("hippocampus", "probe") else measure
+
+
+def both_kept(rats: pd.DataFrame) -> pd.DataFrame:
+    """Of a board of `learning_rates` with `probe_shared` and `state_recovery` the settings, of all methods, that no
+    setting of another method surpasses in both, with their index as columns; highest shared probe first."""
+    metrics = ["probe_shared", "state_recovery"]
+    lines = rats[[*metrics, "seeds"]].reset_index().sort_values("probe_shared", ascending=False)
+    free = [not ((lines["method"] != line["method"]) & (lines[metrics] >= line[metrics]).all(axis=1)).any()
+            for _, line in lines.iterrows()]
+    return lines[free].reset_index(drop=True)
 
 
 def hidden_laterals() -> pd.DataFrame:
@@ -354,30 +383,23 @@ def consensus(mean: Sequence[float], deviation: Sequence[float], correlation: fl
 
 def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
     """The table of the user's questions: what to take and why, by the leaders and by errors with hidden laterals."""
-    digits, rats = leaders.boards["polymnist"], leaders.boards["hippocampus"]
+    digits = leaders.boards["coherence"]["polymnist"].sort_values("own_error")
     scored = leaders.likelihood()
     one, another = (METHOD_NAMES[name] for name in scored.index[:2])
-    kept, shared = ([rats.loc["independent", metric], rats.loc["mmvm", metric], joint_models(rats)[metric].max()]
-                    for metric in ("state_recovery", "probe_shared"))
-    by_error = digits.sort_values("own_error")
     most_hidden = hidden[0.75].sort_values()
     answers = {
-        "represent": (
-            f"{leaders.names('probe')} for the label; independent VAEs, MMVM or MVAE where what is a modality's own "
-            "has to be there as well",
-            f"Probe: {leaders.said('probe')}. Independent VAEs, MMVM and the best joint model on rats: R² of an "
-            f"animal's own state {kept[0]:.2f}, {kept[1]:.2f}, {kept[2]:.2f}; shared probe {shared[0]:.2f}, "
-            f"{shared[1]:.2f}, {shared[2]:.2f}; MVAE, in shorter runs, keeps as much as MMVM (above). All "
-            "at a learning rate of 0.005; at a quarter MMVM can share more and then keeps as little as joint models."),
+        "represent a label": (
+            f"{leaders.names('probe')}; on translated digits MMVM", f"Probe: {leaders.said('probe')}. {_translated()}"),
+        "represent what is a modality's own": ("independent VAEs", _own(leaders.boards["probe"]["hippocampus"])),
+        "represent both": ("MMVM at a small β; of shorter runs MVAE", _both(leaders.rows("hippocampus")[0])),
         "impute": (
             f"{leaders.names('coherence')}; where a modality's own reconstruction counts as well, see the errors",
             f"Coherence: {leaders.said('coherence')}. Own error in nats and coherence on digits: " + ", ".join(
                 f"{METHOD_NAMES[name]} {line['own_error']:.0f} and {line['coherence']:.2f}"
-                for name, line in by_error.iterrows()) + "."),
+                for name, line in digits.iterrows()) + "."),
         "generate": (
-            "<code>fit_latent_diffusion</code> with independent VAEs; <code>fit_latent_density</code> with MMVM for "
-            "draws that agree down to the strokes",
-            "The tables and sheets above, few models each; of other joint models' priors nothing is judged."),
+            "<code>fit_latent_diffusion</code> with independent VAEs, by one seed at unequal β; "
+            "<code>fit_latent_density</code> with MMVM for draws that agree down to the strokes", _drawn()),
         "score likelihood": (
             f"{one} or {another}, by bounds that may not be equally tight; not MMVM",
             "MMVM has no p(X): its prior has seen the data. Importance-weighted bound on digits, at the best beta for "
@@ -395,6 +417,50 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
     }
     return pd.DataFrame([(f"<b>{question}</b>", take, why) for question, (take, why) in answers.items()],
                         columns=["you want to", "take", "because"])
+
+
+def _translated() -> str:
+    board = polymnist_grid.board(results.read("polymnist_grid"))["probe"]
+    at_one = board.xs(1.0, level="beta").sort_values(ascending=False)
+    second = at_one.index[at_one.index != "mmvm"][0]
+    return (f"Translated digits, linear probe, one net and one seed, β = 1: MMVM {at_one['mmvm']:.2f}, "
+            f"{METHOD_NAMES[second]} {at_one[second]:.2f} ({board[second].max():.2f} at its best β), independent VAEs "
+            f"{at_one['independent']:.2f}.")
+
+
+def _own(rats: pd.DataFrame) -> str:
+    kept, shared = ([rats.loc["independent", metric], rats.loc["mmvm", metric], joint_models(rats)[metric].max()]
+                    for metric in ("state_recovery", "probe_shared"))
+    return ("Independent VAEs, MMVM and the best joint model on rats, where validation trials find the odor best: R² "
+            f"of an animal's own state {kept[0]:.2f}, {kept[1]:.2f}, {kept[2]:.2f}; shared probe {shared[0]:.2f}, "
+            f"{shared[1]:.2f}, {shared[2]:.2f}.")
+
+
+def _both(rows: pd.DataFrame) -> str:
+    metrics = ["probe_shared", "state_recovery"]
+    board = learning_rates.board(rows, metrics)
+    free = both_kept(board)
+    ours = free[(free["method"] == "mmvm") & (free["seeds"] > 1)]
+    joint = free[~free["method"].str.startswith("mmvm") & (free["method"] != "independent")]
+    other = joint.loc[joint["state_recovery"].idxmax()]
+    parts = [f"{line['probe_shared']:.2f} ± {line['probe_shared sd']:.2f} and {line['state_recovery']:.2f} ± "
+             f"{line['state_recovery sd']:.2f} (learning rate {rate:g}, β {beta:g}, {line['seeds']:.0f} folds)"
+             for rate, beta in ours[["rate", "beta"]].itertuples(index=False)
+             for line in [board.loc["mmvm", rate, beta]]]
+    short = pools(results.read("pools"), 1e-4)
+    mvae, mmvm = (" and ".join(f"{short.loc[name, metric]:.2f}" for metric in metrics) for name in ("mvae", "mmvm"))
+    return (f"Rats, shared probe and R² of the own state, test folds: MMVM {'; '.join(parts)}. Of {len(board)} "
+            "settings none of another method has as much of both; of joint models' nearest is "
+            f"{METHOD_NAMES[other['method']]}'s, {other['probe_shared']:.2f} and {other['state_recovery']:.2f} "
+            f"({other['seeds']:.0f} fold). MVAE was run shorter only: {mvae}, MMVM so {mmvm}.")
+
+
+def _drawn() -> str:
+    whole = generated(results.read("generation")).query("density == 'diffusion'").set_index("method")
+    said = [f"{100 * whole.loc[name, 'joint_coherence']:.0f} % with {words} (β = {fraction(whole.loc[name, 'beta'])})"
+            for name, words in (("independent", "independent VAEs"), ("mmvm", "MMVM"))]
+    return (f"One digit in {said[0]} and {said[1]} of a diffusion's draws, whole runs of one seed; of the models that "
+            "ship β is 1/16 and 4. Equal β was not run, and of other joint models' latents nothing is judged.")
 
 
 def joint_models(board: pd.DataFrame) -> pd.DataFrame:

@@ -78,19 +78,23 @@ def diagram(found: pd.DataFrame, factors: Factors, keeps_below: dict[int, float]
     return figure
 
 
-def digits(runs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
-    """Probe, share of private factors read and own error of committed runs over beta, a line a method through the mean
-    of its seeds, which are dots. `kept` is the board of `studies.pages.information`."""
+def digits(runs: pd.DataFrame, private: pd.DataFrame) -> Figure:
+    """Probe, share of private factors read and own error of runs over beta: a line a method through the lowest seed,
+    which all betas have, the other seeds as dots. Columns method, beta, seed and, of `runs`, probe and own_error, of
+    `private`, private."""
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
+    first = runs["seed"].min()
     for method in (name for name in METHOD_NAMES if name in set(runs["method"])):
-        for ax, table, column in zip(axes, (runs, kept, runs), ("probe", "private", "own_error")):
-            own = table[table["method"] == method]
-            mean, colour = own.groupby("beta")[column].mean(), METHOD_COLOURS[method]
-            ax.plot(own["beta"], own[column], "o", color=colour, markersize=2.4, alpha=0.6)
-            ax.plot(mean.index, mean, color=colour, marker=METHOD_MARKERS[method], markersize=4.5,
+        for ax, table, column in zip(axes, (runs, private, runs), ("probe", "private", "own_error")):
+            own = table[table["method"] == method].sort_values("beta")
+            colour, others = METHOD_COLOURS[method], own[own["seed"] > first]
+            ax.plot(others["beta"], others[column], "o", color=colour, markersize=3.6, markeredgecolor="white",
+                    markeredgewidth=0.4, zorder=3)
+            own = own[own["seed"] == first]
+            ax.plot(own["beta"], own[column], color=colour, marker=METHOD_MARKERS[method], markersize=4.5,
                     label=METHOD_NAMES[method])
-    exact = kept[kept["method"] == EXACT].groupby("beta")["private"].mean()
-    axes[1].plot(exact.index, exact, "--", color=METHOD_COLOURS["mmvm"], marker=METHOD_MARKERS["mmvm"],
+    exact = private[(private["method"] == EXACT) & (private["seed"] == first)].sort_values("beta")
+    axes[1].plot(exact["beta"], exact["private"], "--", color=METHOD_COLOURS["mmvm"], marker=METHOD_MARKERS["mmvm"],
                  markersize=4.5, markerfacecolor="white")
     for ax, label in zip(axes, ("linear probe", "private factors, share read", "own error, nats a tuple")):
         ax.set(xlabel="$\\beta$", ylabel=label)

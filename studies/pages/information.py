@@ -97,6 +97,21 @@ def private_by_modality(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.
     return beyond_digit(wide, floors)
 
 
+def lost(table: pd.DataFrame, beta: float = 1.0) -> pd.DataFrame:
+    """Runs at `beta` from one of whose latents the non-linear probe reads the digit in less than half of the pictures,
+    though the same method has another that does not lose it: method, seed, target (the modality), value."""
+    own = table[(table["metric"] == "factor_digit_nonlinear") & (table["target"] != "mean") & (table["beta"] == beta)]
+    best = own.groupby(["method", "target"])["value"].transform("max")
+    return own.loc[(own["value"] < 0.5) & (best > 0.8), ["method", "seed", "target", "value"]].reset_index(drop=True)
+
+
+def with_more_seeds(table: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    """`table`, and of `more`, rows of the same profile, the runs whose method, beta and seed it lacks."""
+    keys = ["method", "beta", "seed"]
+    has = pd.MultiIndex.from_frame(table[keys])
+    return pd.concat([table, more[~pd.MultiIndex.from_frame(more[keys]).isin(has)]], ignore_index=True)
+
+
 def ceilings(table: pd.DataFrame, metric: str) -> float:
     """The ceiling in the notes of `information` or `information_shared`, nats: the lowest of all runs."""
     notes = table.loc[table["metric"] == metric, "note"].str.extract(r"ceiling=([\d.]+)")[0].dropna()

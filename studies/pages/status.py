@@ -19,9 +19,10 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "pools": ("beyond",), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
-         "polymnist_grid": ("intro", "polymnist", "ablations"),
-         "hippocampus_long": ("hippocampus",), "learning_rates": ("hippocampus", "intro", "mimic-cxr"),
-         "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse"),
+         "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),
+         "hippocampus_long": ("hippocampus", "beyond"),
+         "learning_rates": ("hippocampus", "intro", "mimic-cxr", "beyond"),
+         "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse", "beyond"),
          "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),
          "information_translated": ("information",),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}

@@ -89,15 +89,37 @@ def test_the_spread_of_strokes_is_shown_where_they_can_be_read():
 
 def test_leaders_are_the_best_of_their_boards_beside_mmvm():
     leaders = beyond.Leaders()
-    for study in leaders.RULES:
-        board = leaders.boards[study]
-        assert "mmvm" in board.index and not board.index.str.contains("[:/]").any() and board.index.is_unique
-        metric = leaders.own(study, "probe")
-        assert leaders.best(study, metric)[1] == board[metric].max()
-        near = leaders.level(study, metric)
-        assert near[0] == leaders.best(study, metric)[0] and len(near) < len(board)
+    for measure, boards in leaders.boards.items():
+        for study, board in boards.items():
+            assert "mmvm" in board.index and not board.index.str.contains("[:/]").any() and board.index.is_unique
+            metric = leaders.own(study, measure)
+            assert leaders.best(study, measure)[1] == board[metric].max()
+            near = leaders.level(study, measure)
+            assert near[0] == board[metric].idxmax() and len(near) < len(board)
+            assert board[f"{metric} sd"].notna().all()
     assert leaders.own("hippocampus", "probe") == "probe_shared"
     assert leaders.said("coherence").count(";") == 3 and "MMVM" in leaders.said("coherence")
+
+
+def test_a_leaders_beta_is_that_of_the_very_measure_on_validation_samples():
+    boards = beyond.Leaders().boards
+    for measure, target in (("probe", "mean"), ("coherence", "cross")):
+        rows = results.validated("mimic-cxr")
+        rows = rows[(rows["metric"] == f"validation_{measure}") & (rows["target"] == target) & (rows["source"] == "")
+                    & (rows["method"] == "mmvm") & (rows["seed"] == 0)].set_index("beta")["value"]
+        assert boards[measure]["mimic-cxr"].loc["mmvm", "beta"] == rows.idxmax()
+    assert boards["probe"]["mimic-cxr"].loc["mmvm", "beta"] != boards["coherence"]["mimic-cxr"].loc["mmvm", "beta"]
+    own = results.read("hippocampus_long")
+    own = own[(own["metric"] == "probe_shared") & (own["method"] == "moe") & (own["target"] == "mean")]
+    own = own[own["beta"] == boards["probe"]["hippocampus"].loc["moe", "beta"]]
+    assert boards["probe"]["hippocampus"].loc["moe", "probe_shared"] == pytest.approx(own["value"].mean())
+
+
+def test_both_are_kept_where_no_other_method_has_as_much_of_both():
+    board = pd.DataFrame([("mmvm", 1.0, 0.5, 0.2), ("mmvm", 2.0, 0.45, 0.1), ("avg", 1.0, 0.6, 0.1),
+                          ("avg", 2.0, 0.5, 0.05)], columns=["method", "beta", "probe_shared", "state_recovery"])
+    found = beyond.both_kept(board.assign(rate=0.005, seeds=1).set_index(["method", "rate", "beta"]))
+    assert list(zip(found["method"], found["beta"])) == [("avg", 1.0), ("mmvm", 1.0)]
 
 
 def test_what_hidden_laterals_cost_is_of_the_rows():
@@ -111,10 +133,11 @@ def test_what_hidden_laterals_cost_is_of_the_rows():
 
 def test_methods_that_are_level_are_named_together():
     class Some(beyond.Leaders):
-        boards = {study: pd.DataFrame({"coherence": [0.5, 0.6, 0.59], "coherence sd": [0.01, np.nan, 0.02]},
-                                      index=["mmvm", "poe", "moe"]) for study in beyond.Leaders.RULES}
-    assert Some().level("cub", "coherence") == ["PoE", "MoE"]
-    assert Some().said("coherence").startswith("digits PoE, MoE 0.60 (MMVM 0.50); birds")
+        boards = {"coherence": {study: pd.DataFrame(
+            {"coherence": [0.5, 0.6, 0.59], "coherence sd": [0.01, np.nan, 0.02], "seeds": [3, 1, 3]},
+            index=["mmvm", "poe", "moe"]) for study in beyond.Leaders.STUDIES}}
+    assert Some().level("cub", "coherence") == ["poe", "moe"]
+    assert Some().said("coherence").startswith("digits PoE*, MoE 0.60 (MMVM 0.50); birds")
 
 
 def test_the_consensus_is_the_best_unbiased_guess():

@@ -118,6 +118,22 @@ def test_ceilings_and_pairs():
 
 # factors
 
+def test_a_run_is_lost_that_guesses_the_digit_where_another_reads_it():
+    rows = [rows_of(seed=seed, factor_digit_nonlinear=0.9, scale=0.0) for seed in (0, 1)]
+    rows.append(rows_of("poe", factor_digit_nonlinear=0.2, scale=0.0))  # all of its runs do: nothing is lost
+    table = pd.concat(rows, ignore_index=True)
+    digit = (table["metric"] == "factor_digit_nonlinear") & (table["target"] == "m1") & (table["method"] == "mmvm")
+    table.loc[digit & (table["seed"] == 1), "value"] = 0.1
+    assert information.lost(table).to_numpy().tolist() == [["mmvm", 1, "m1", 0.1]]
+
+
+def test_more_seeds_are_runs_that_the_table_lacks():
+    more = pd.concat([rows_of(seed=0, probe=0.9), rows_of(seed=1), rows_of("poe", seed=0)])
+    found = information.with_more_seeds(rows_of(seed=0), more)
+    assert sorted(set(zip(found["method"], found["seed"]))) == [("mmvm", 0), ("mmvm", 1), ("poe", 0)]
+    assert len(found) == 3 * len(rows_of()) and found["value"].ne(0.9).all()
+
+
 def test_what_a_digit_tells():
     rng = np.random.default_rng(0)
     sets = []
