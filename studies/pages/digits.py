@@ -4,6 +4,7 @@ nets than the grid's."""
 import pandas as pd
 
 from mmvm.study import results
+from studies.pages.information import with_more_seeds
 
 LAPTOP = "three convolutions"  # of the profiles `laptop` and `translated`, which differ in width
 NETS = {"information_translated": f"{LAPTOP}, D = 32", "polymnist": f"{LAPTOP} of 24 channels, D = 64"}
@@ -15,10 +16,7 @@ def in_place(profile: str = "laptop") -> pd.DataFrame:
     rows = results.read("polymnist")
     rows = rows[rows["profile"] == profile]
     more = results.read("information")
-    key = ["method", "beta", "seed"]
-    new = ~pd.MultiIndex.from_frame(more[key]).isin(pd.MultiIndex.from_frame(rows[key]))
-    same = more[new & (more["profile"] == profile) & more["beta"].eq(1) & more["method"].isin(set(rows["method"]))]
-    return pd.concat([rows, same], ignore_index=True)
+    return with_more_seeds(rows, more[(more["profile"] == profile) & more["method"].isin(set(rows["method"]))])
 
 
 def other_nets() -> pd.DataFrame:

@@ -41,11 +41,20 @@ def test_a_board_is_means_and_spreads_over_seeds(rows):
     assert line["probe"] == pytest.approx(0.5) and line["probe sd"] == pytest.approx(0.02**0.5) and line["seeds"] == 2
 
 
-@pytest.mark.parametrize("of", [rates.rats, rates.mice, rates.phantoms])
-def test_committed_runs_are_one_at_each_point(of):
-    rows = of()
+@pytest.mark.parametrize("of, study", [(rates.rats, None), (rates.mice, None), (rates.laptop, "mimic-cxr"),
+                                       (rates.laptop, "cub")])
+def test_committed_runs_are_one_at_each_point(of, study):
+    rows = of(study) if study else of()
     points = rows.drop_duplicates("run").groupby(["method", "rate", "beta", "seed"]).size()
     assert len(points) > 20 and points.max() == 1
+
+
+def test_of_laptop_runs_only_what_has_another_rate_is_shown():
+    rows = rates.with_rates(pd.DataFrame([row("mmvm", None, 1, 0.3), row("mmvm", 5e-4, 1, 0.6),
+                                          row("moe", None, 1, 0.7), row("moe", 5e-4, 4, 0.8)]), rates.LAPTOPS_USUAL)
+    table = rates.tried(rates.board(rows, ["probe"]), {"probe": "score"})
+    assert sorted(table.index) == [("mmvm", 1), ("moe", 4)] and table.loc[("mmvm", 1)].tolist() == [0.6, 0.3]
+    assert table.columns.tolist() == [("score", 5e-4), ("score", 2e-3)]
 
 
 def test_the_figure_has_a_line_per_rate_and_one_for_each_other_method(rows):
