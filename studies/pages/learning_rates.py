@@ -7,12 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmvm.study import results
-from mmvm.study.figures import INK, METHOD_NAMES, MUTED, SMALLEST, WIDTH
+from mmvm.study.figures import INK, METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, MUTED, SMALLEST, WIDTH, in_order
 from mmvm.study.results import PREFIX
 
 KEYS = ["method", "rate", "beta"]
 USUAL, LAPTOPS_USUAL = 0.005, 0.002  # of the rats' `long` and the mice's profile, and of the others' `laptop`
 MICE_RATE, MICE_EPOCHS = 0.00125, 200  # with which all methods have been run on mice
+RATS_LATENT = 2  # numbers of a rat's latent, in all runs that compare rates
 DASHES = ("--", ":", "-.")
 SHADES = ("#F3A683", "#E15759", "#9B1B30", "#4A0E17")  # from the highest rate to the lowest
 
@@ -23,9 +24,23 @@ def with_rates(rows: pd.DataFrame, usual: float) -> pd.DataFrame:
     return rows.assign(rate=said.astype(float).fillna(usual))
 
 
-def rats() -> pd.DataFrame:
-    """The rows of the long runs on simulated rats, of all learning rates."""
-    return with_rates(pd.concat([results.read("hippocampus_long"), _of("long")]), USUAL)
+def rats(latent_dim: int = RATS_LATENT) -> pd.DataFrame:
+    """The rows of the long runs on simulated rats with `latent_dim` numbers a latent, of all learning rates."""
+    rows = pd.concat([results.read("hippocampus_long"), _of("long")])
+    said = rows["note"].fillna("").astype(str).str.extract(r"latent_dim=([0-9]+)")[0]
+    return with_rates(rows[said.astype(float).fillna(RATS_LATENT) == latent_dim], USUAL)
+
+
+def rats_at_best() -> pd.DataFrame:
+    """Each method on simulated rats at the rate and beta that validation windows of the first fold choose, and of how
+    many pairs (`tried`): mean and standard deviation over three folds of the shared probe and the own state's R^2."""
+    rows = rats()
+    picked = chosen(rows, "probe_shared")
+    found = picked.set_index("method")[["rate", "beta"]].assign(tried=candidates(rows))
+    for metric in ("probe_shared", "state_recovery"):
+        folds = at_chosen(rows, picked, metric)
+        found[metric], found[f"{metric} sd"] = folds.mean(axis=1), folds.std(axis=1)
+    return found
 
 
 def mice() -> pd.DataFrame:
@@ -69,6 +84,12 @@ def chosen(rows: pd.DataFrame, by: str, prefix: str = PREFIX) -> pd.DataFrame:
     return scores.loc[scores.groupby("method")["validated"].idxmax()].reset_index(drop=True)
 
 
+def candidates(rows: pd.DataFrame) -> pd.Series:
+    """Of each method how many pairs of rate and beta it was run at with the first seed: of so many `chosen` chooses."""
+    first = rows[rows["seed"] == rows["seed"].min()]
+    return first.drop_duplicates(KEYS).groupby("method").size()
+
+
 def at_chosen(rows: pd.DataFrame, picked: pd.DataFrame, metric: str, target: str = "mean") -> pd.DataFrame:
     """A column per seed, a row per method, each at the rate and beta `picked` for it."""
     own = rows[(rows["metric"] == metric) & (rows["target"] == target) & (rows["source"] == "")]
@@ -94,4 +115,32 @@ def figure(lines: pd.DataFrame, metrics: dict[str, str], chance: dict[str, float
             ax.axhline(chance[metric], color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
         ax.set(xscale="log", xlabel=r"$\beta$", ylabel=label)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=SMALLEST)
+    return fig
+
+
+def frontier(lines: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """The lines of a `board` that no other exceeds in both columns, by growing `x`."""
+    ordered = lines.sort_values([x, y], ascending=False)
+    return ordered[ordered[y] > ordered[y].cummax().shift(fill_value=-float("inf"))].sort_values(x)
+
+
+def both(lines: pd.DataFrame, metrics: dict[str, str], chance: float) -> Figure:
+    """Two columns of a `board` against each other, `metrics` (column -> label of the axis, x first): a point per
+    method, rate and beta, filled where seeds are several, a line through those that no other exceeds in both; `chance`
+    of x dotted."""
+    (x, y), edge = metrics, frontier(lines, *metrics)
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.3))
+    for method, own in lines.groupby("method"):
+        if method not in METHOD_NAMES:
+            continue
+        for several, face in ((True, METHOD_COLOURS[method]), (False, "white")):
+            part = own[(own["seeds"] > 1) == several]
+            ax.plot(part[x], part[y], METHOD_MARKERS[method], color=METHOD_COLOURS[method], markerfacecolor=face,
+                    markersize=5 if several else 4, zorder=3 if several else 2)
+    ax.plot(edge[x], edge[y], color=INK, linewidth=0.8, zorder=1)
+    ax.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+    ax.set(xlabel=metrics[x], ylabel=metrics[y])
+    shown = in_order(lines.index.get_level_values("method").unique().intersection(list(METHOD_NAMES)))
+    fig.legend([plt.Line2D([], [], marker=METHOD_MARKERS[method], linestyle="", color=METHOD_COLOURS[method])
+                for method in shown], [METHOD_NAMES[method] for method in shown], loc="outside lower center", ncols=4)
     return fig

@@ -16,7 +16,7 @@ TEXTS = Path("book") / "text"
 # results file -> the chapters that read it; empty: rows that no chapter reads yet
 SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "cost", "scoreboard"),
          "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "errata_birds": ("errata",),
-         "pools": ("beyond",), "pools_birds": ("beyond",),
+         "pools": ("beyond", "hippocampus"), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
          "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),

@@ -36,6 +36,42 @@ def test_validation_samples_of_the_first_seed_choose_rate_and_beta(rows):
     assert table.loc["mmvm"].tolist() == [0.6, 0.4] and table.loc["moe", 0] == 0.7 and table.loc["moe"].isna()[1]
 
 
+def test_methods_choose_among_as_many_pairs_as_the_first_seed_was_run_at(rows):
+    assert rates.candidates(rows).to_dict() == {"mmvm": 3, "moe": 2}
+    assert rates.candidates(rows[rows["seed"] == 1]).to_dict() == {"mmvm": 1}
+
+
+def test_rats_with_other_latents_are_not_compared_with_the_others(monkeypatch):
+    lines = [{**row("mmvm", 2e-3, 1, 0.6), "experiment": "hippocampus", "profile": "long"} for _ in range(2)]
+    lines[1]["note"] = "learning_rate=0.002;latent_dim=4; trained again"
+    monkeypatch.setattr(rates.results, "read", lambda name: pd.DataFrame(lines[:1] if "long" in name else lines[1:]))
+    assert rates.rats()["note"].tolist() == [lines[0]["note"]] and rates.rats(4)["note"].tolist() == [lines[1]["note"]]
+    assert rates.rats(4)["rate"].tolist() == [2e-3] and rates.rats(8).empty
+
+
+def test_rats_at_best_are_three_folds_at_what_validation_windows_choose():
+    found, rows = rates.rats_at_best(), rates.rats()
+    one = found.loc["mmvm"]
+    own = rows[(rows["method"] == "mmvm") & (rows["rate"] == one["rate"]) & (rows["beta"] == one["beta"])
+               & (rows["metric"] == "probe_shared") & (rows["target"] == "mean")]["value"]
+    assert len(own) == 3 and one["probe_shared"] == pytest.approx(own.mean())
+    assert one["tried"] == rates.candidates(rows)["mmvm"] and found.notna().all(axis=None)
+
+
+def test_the_frontier_is_what_no_other_exceeds_in_both():
+    lines = pd.DataFrame({"x": [1.0, 2, 2, 3, 0], "y": [3.0, 2, 1, 1, 3]}, index=list("abcde"))
+    assert rates.frontier(lines, "x", "y").index.tolist() == ["a", "b", "d"]
+
+
+def test_two_scores_against_each_other_have_a_name_per_method_and_hollow_marks_for_one_seed(rows):
+    fig = rates.both(rates.board(rows, ["probe", "validation_probe"]), {"probe": "x", "validation_probe": "y"}, 0.1)
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MMVM", "MoE"]
+    marks = [line for line in fig.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+    hollow = [len(line.get_xdata()) for line in marks if line.get_markerfacecolor() == "white"]
+    assert sorted(hollow) == [2, 2] and [len(line.get_xdata()) for line in marks].count(1) == 1
+    plt.close(fig)
+
+
 def test_a_board_is_means_and_spreads_over_seeds(rows):
     line = rates.board(rows, ["probe"]).loc[("mmvm", 2e-3, 1)]
     assert line["probe"] == pytest.approx(0.5) and line["probe sd"] == pytest.approx(0.02**0.5) and line["seeds"] == 2
