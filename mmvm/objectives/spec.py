@@ -102,7 +102,8 @@ def appearances() -> dict[str, Appearance]:
 
 def appearance(text: str) -> Appearance:
     """How figures show a method with its options. Options without an appearance of their own have their method's
-    colour, darkened, and a marker, both by the options' text: the same in all figures. `KeyError` for no method.
+    colour, darkened, and a marker, both by the options' text: the same in all figures. What no method is, say one of
+    a class without the decorator, stands under the text itself, in a grey.
 
     >>> mmvm.objectives.spec.appearance("mmvm:gate=soft,load_balance=1").label
     'MMVM, gate=soft,load_balance=1'
@@ -110,10 +111,11 @@ def appearance(text: str) -> Appearance:
     if text in (known := appearances()):
         return known[text]
     name, _, options = text.partition(":")
-    own, code = METHODS[name].appearance, crc32(options.encode())
+    own = METHODS[name].appearance if name in METHODS else Appearance(text, "#B3B3B3", "")
+    code = crc32((options or text).encode())
     share = (0.75, 0.55, 0.38)[code % 3]
     colour = "".join(f"{round(share * int(own.colour[at:at + 2], 16)):02X}" for at in (1, 3, 5))
-    return Appearance(f"{own.label}, {options}", f"#{colour}", "dhXP*8"[code // 3 % 6])
+    return Appearance(f"{own.label}, {options}" if name in METHODS else text, f"#{colour}", "dhXP*8"[code // 3 % 6])
 
 
 def described() -> list[tuple[str, str, str, str, str, str]]:

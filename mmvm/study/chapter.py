@@ -1,5 +1,6 @@
 """What every chapter does first: one call gives it its parameters, numbers for its prose, and checked claims."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ def begin(kind: type[Parameters] | str, namespace: Mapping) -> tuple[Parameters,
 
     glue(name, value)        puts a number into the prose; outside the book, say on Colab, it goes nowhere
     claim(sentence, holds)   raises `ClaimFailed` with the sentence where it does not hold: what the prose says of
-                             numbers that may change is claimed beside them
+                             numbers that may change is claimed beside them. The prose is about the run with the class's
+                             defaults, which the committed notebook shows; with other parameters it warns and goes on
 
     Unknown names and wrong types are a `UserError` that lists what exists; call this before the chapter defines
     anything of its own.
@@ -45,7 +47,10 @@ def begin(kind: type[Parameters] | str, namespace: Mapping) -> tuple[Parameters,
             pass
 
     def claim(sentence: str, holds: Any) -> None:
-        if not bool(holds):
+        if not bool(holds) and p == kind():
             raise ClaimFailed(f"chapter {kind.name}: it does not hold any more that {sentence}. Look at the numbers "
                               "above, then change the text or the run")
+        if not bool(holds):
+            warnings.warn(f"with these parameters it does not hold that {sentence}: the text around is of the default "
+                          "run", stacklevel=2)
     return p, glue, claim

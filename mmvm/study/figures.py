@@ -30,7 +30,7 @@ REFERENCES = {"supervised": Appearance("Supervised", "#B3B3B3", "p")}
 
 class _Shown(Mapping):
     """Method, as the rows name it, -> one thing that figures show of it; in the book's order. Classes are asked each
-    time, so that a method registered later is drawn too. Options without an appearance are no key, but are found."""
+    time, so that a method registered later is drawn too. What has no appearance of its own is no key, but is found."""
 
     def __init__(self, what: str):
         self.what = what
@@ -157,16 +157,14 @@ def history(history: History | list[dict], names: Sequence[str] = ()) -> Figure:
     history = history if isinstance(history, History) else History(history)
     known = [name for name in dict.fromkeys(name for row in history.epochs for name in row)]
     names = list(names) or [name for name in known if name in ("loss", "regulariser") or name.startswith("log_like")]
-    for name in names or ["loss"]:
-        if name not in known:
-            choices = ", ".join(known) or "none, there is no epoch: train first"
-            raise UserError(f"the history has no column {name!r} to draw: choose from {choices}")
+    if unknown := [name for name in names or ["loss"] if name not in known]:
+        choices = ", ".join(known) or "none, there is no epoch: train first"
+        raise UserError(f"the history has no column {unknown[0]!r} to draw: choose from {choices}")
     columns = 2 if len(names) == 4 else min(len(names), 3)
     rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.2 * rows + 0.5), squeeze=False)
     for ax, name in zip(axes.flat, names):
-        for label, column, colour in (("training", name, MODALITY_COLOURS[0]),
-                                      ("validation", PREFIX + name, MODALITY_COLOURS[1])):
+        for label, column, colour in zip(("training", "validation"), (name, PREFIX + name), MODALITY_COLOURS):
             points = [(row["epoch"], row[column]) for row in history.epochs if column in row]
             if points:
                 ax.plot(*zip(*points), color=colour, label=label, marker="." if len(points) < 30 else "")

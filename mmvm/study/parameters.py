@@ -117,11 +117,10 @@ class Parameters:
             raise UserError(f"there is no profile {path}; profiles of {cls.name}: {', '.join(there)}, or name a "
                             "YAML file")
         values = options.read_yaml(path, str(path), "write lines of `name: value`")
-        values = {} if values is None else values
-        if not isinstance(values, dict):
+        if not isinstance(values, dict | None):
             raise UserError(f"{path} must hold lines of `name: value`")
         try:
-            return cls.from_dict(values)
+            return cls.from_dict(values or {})
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 

@@ -282,8 +282,7 @@ def at_best_beta(table: pd.DataFrame, metrics: list[str], by: str = "probe",
 
 def _refuse_lacking(board: pd.DataFrame, best: pd.DataFrame, why: str) -> None:
     """`UserError` where a method of `board` is not in `best`: a table without it would look complete."""
-    lacking = sorted(set(board["method"]) - set(best["method"]))
-    if lacking:
+    if lacking := sorted(set(board["method"]) - set(best["method"])):
         raise UserError(f"{why}: {', '.join(lacking)}")
 
 

@@ -83,8 +83,7 @@ def _kept(read: Mapping) -> Iterator[str]:
     yield _origin(read)
     yield from read["about"]
     named = re.findall(r'"(?:module|made|named)": "(.*?)"', json.dumps(read["recipe"]))
-    outside = [path for path in dict.fromkeys(named) if not keep.belongs(path, keep.trusted())]
-    if outside:
+    if outside := [path for path in dict.fromkeys(named) if not keep.belongs(path, keep.trusted())]:
         yield f"imports, if load(..., allow=...) names them: {', '.join(outside)}"
 
 

@@ -62,28 +62,31 @@ def as_picture(half: pd.DataFrame) -> np.ndarray:
 
 def latents(means: Mapping[str, np.ndarray], labels: np.ndarray, names: list[str]) -> plt.Figure:
     """Posterior means (M, N, D) of each method in the plane of the two largest principal components of all its
-    modalities together, a column per modality, coloured by class (N,), whose number stands at its median."""
+    modalities together, a column per modality, coloured by class (N,), whose number stands at its median. Means that
+    are NaN, of samples without the modality, are left out, and the title says how many are drawn."""
     from sklearn.decomposition import PCA
 
     fig, axes = plt.subplots(1, len(means) * len(names), figsize=(WIDTH, 2.2))
     for first, (method, z) in zip(range(0, axes.size, len(names)), means.items()):
-        plane = PCA(2).fit(z.reshape(-1, z.shape[-1])).transform(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], 2)
-        low, high = plane.min((0, 1)), plane.max((0, 1))
-        for ax, name, points in zip(axes[first:first + len(names)], names, plane):
-            for c in np.unique(labels):
-                ax.scatter(*points[labels == c].T, s=3, color=CLASS_COLOURS[c % len(CLASS_COLOURS)])
-            for c in np.unique(labels):
-                ax.text(*np.median(points[labels == c], 0), str(c), ha="center", va="center", weight="bold",
+        there = np.isfinite(z).all(-1)
+        plane = np.full((*there.shape, 2), np.nan)
+        plane[there] = PCA(2).fit(z[there]).transform(z[there])
+        low, high = np.nanmin(plane, (0, 1)), np.nanmax(plane, (0, 1))
+        for ax, name, points, own in zip(axes[first:first + len(names)], names, plane, there):
+            for c in np.unique(labels[own]):
+                ax.scatter(*points[own & (labels == c)].T, s=3, color=CLASS_COLOURS[c % len(CLASS_COLOURS)])
+            for c in np.unique(labels[own]):
+                ax.text(*np.median(points[own & (labels == c)], 0), str(c), ha="center", va="center", weight="bold",
                         path_effects=[withStroke(linewidth=2.5, foreground="white")])
-            ax.set(title=f"{METHOD_NAMES[method]},\n{name}", xticks=[], yticks=[], xlim=(low[0], high[0]),
-                   ylim=(low[1], high[1]))
+            title = f"{METHOD_NAMES[method]},\n{name}" + ("" if own.all() else f", {own.sum()} of {len(own)}")
+            ax.set(title=title, xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return fig
 
 
 def halves(left: pd.DataFrame, columns: pd.Index, rights: Mapping[str, np.ndarray]) -> plt.Figure:
     """A row per entry of `rights` (title -> (n, F), of these `columns`): digits of the given left halves and these
     right ones, a line where they meet."""
-    fig, axes = plt.subplots(len(rights), len(left), figsize=(WIDTH, 0.68 * len(rights) + 0.1))
+    fig, axes = plt.subplots(len(rights), len(left), figsize=(WIDTH, 0.68 * len(rights) + 0.1), squeeze=False)
     for row, (title, right) in zip(axes, rights.items()):
         for ax, a, b in zip(row, _grid(left.to_numpy(), left.columns), _grid(np.clip(right, 0, MOST), columns)):
             whole = np.concatenate([a, b], 1)
@@ -95,11 +98,11 @@ def halves(left: pd.DataFrame, columns: pd.Index, rights: Mapping[str, np.ndarra
 
 
 def errors(boards: Mapping[str, pd.Series]) -> plt.Figure:
-    """Bars of errors, one panel per board (title -> Series by name), the smallest marked, sharing no axis."""
+    """Bars of errors, one panel per board (title -> Series by name), the first, the model's, in colour and the smallest
+    in a frame, sharing no axis."""
     fig, axes = plt.subplots(1, len(boards), figsize=(WIDTH, 2.5), squeeze=False)
     for ax, (title, board) in zip(axes[0], boards.items()):
-        colours = [MODALITY_COLOURS[0] if name.startswith("MMVM") else MUTED for name in board.index]
-        bars = ax.barh(board.index, board, color=colours)
+        bars = ax.barh(board.index, board, color=[MODALITY_COLOURS[0], *[MUTED] * (len(board) - 1)])
         bars[int(np.argmin(board))].set_edgecolor(INK)
         bars[int(np.argmin(board))].set_linewidth(1.8)
         ax.bar_label(bars, fmt="%.2f", padding=4, fontsize=SMALLEST)

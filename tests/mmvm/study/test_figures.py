@@ -154,13 +154,25 @@ def test_options_without_an_appearance_are_drawn_last_under_their_own_name():
     assert figures.in_order(board["method"]) == ["mmvm", "mvtcae", "mmvm:alpha=0.5", "mmvm:gate=soft,temperature=2"]
     assert list(figures.by_method(board[board["beta"] == 1]).index) == figures.in_order(board["method"])
     fig = figures.over_beta(board, {"probe": "probe"}, {}, {})
-    drawn = {line.get_label(): line[0].get_color() for line in fig.axes[0].containers}
+    drawn = {line.get_label(): (line[0].get_color(), line[0].get_marker()) for line in fig.axes[0].containers}
     plt.close(fig)
     assert set(drawn) == {"MMVM", "MVTCAE", "MMVM, alpha=0.5", "MMVM, gate=soft,temperature=2"}
     assert len(set(drawn.values())) == 4
     assert "mmvm:alpha=0.5" not in figures.METHOD_NAMES
-    with pytest.raises(KeyError):
-        figures.METHOD_COLOURS["no such method"]
+
+
+def test_a_name_that_is_no_methods_is_drawn_under_itself_in_a_grey():
+    names = ["mine", "real: one", "mmvm"]
+    assert [figures.METHOD_NAMES[name] for name in names] == ["mine", "real: one", "MMVM"]
+    assert "mine" not in figures.METHOD_NAMES and figures.METHOD_NAMES.get("mine", "other") == "mine"
+    red, green, blue = (figures.METHOD_COLOURS["mine"][at:at + 2] for at in (1, 3, 5))
+    assert red == green == blue and figures.METHOD_MARKERS["mine"]
+    fig = figures.matrices({"mmvm": np.eye(2), "mine": np.eye(2)}, ["a", "b"], "nats", (0, 1))
+    titles = [ax.get_title() for ax in fig.axes[:2]]
+    board = pd.DataFrame([{"method": name, "beta": beta, "probe": 0.5} for name in names for beta in (1.0, 4.0)])
+    drawn = figures.over_beta(board, {"probe": "probe"}, {}, {})
+    plt.close("all")
+    assert titles == ["MMVM", "mine"] and len(drawn.axes[0].containers) == 3
 
 
 @pytest.mark.parametrize("beta, text", [(0, "0"), (16, "16"), (0.0625, "1/16"), (0.0025, "1/400"),
