@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from mmvm import files, paths
 from mmvm.errors import UserError
+from mmvm.training.lock import in_turn
 
 CLASSIFIER = "mmvm-classifier-2"  # format of the files of `keep_classifier`
 
@@ -17,19 +19,17 @@ CLASSIFIER = "mmvm-classifier-2"  # format of the files of `keep_classifier`
 def keep_classifier(name: str, key: list, build: Callable[[], nn.Module], train: Callable[[], nn.Module],
                     device: torch.device) -> nn.Module:
     """The classifier that `train()` returns, kept in runs/classifiers under a hash of `key`, everything it depends on,
-    so that a grid trains it once; a file that cannot be read is trained anew."""
+    so that a grid trains it once: of runs side by side the others wait. One that cannot be read is trained anew."""
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = paths.runs_root() / "classifiers" / f"{name}-{digest}.safetensors"
-    if path.exists():
-        classifier = build()
-        try:
-            classifier.load_state_dict(files.read_safetensors(path, CLASSIFIER, "classifier", "a run")[0])
-            return classifier.to(device).eval()
-        except (UserError, RuntimeError):  # RuntimeError: of other shapes
-            pass
-    classifier = train()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_safetensors(path, classifier.state_dict(), {"format": CLASSIFIER})
+    with in_turn(path.with_suffix(".lock")):
+        if path.exists():
+            classifier = build()
+            with suppress(UserError, RuntimeError):  # RuntimeError: of other shapes
+                classifier.load_state_dict(files.read_safetensors(path, CLASSIFIER, "classifier", "a run")[0])
+                return classifier.to(device).eval()
+        classifier = train()
+        files.write_safetensors(path, classifier.state_dict(), {"format": CLASSIFIER})
     return classifier
 
 
