@@ -72,7 +72,8 @@ def common_index(named: Mapping[str, Any]) -> Any:
         i = next((i for i, (a, b) in pairs if a != b), None)
         if i is not None:
             raise UserError(f"row {i} of {name!r} is {index[i]!r}, of {first!r} it is {frames[first][i]!r}: give all "
-                            "frames the same rows in one order, b.loc[a.index], or reindex to a.index.union(b.index)")
+                            "frames the same rows in one order, b.loc[a.index], or reindex to a.index.union("
+                            "b.index, sort=False), in whose order arrays and labels have to be")
     return frames.get(first)
 
 
@@ -118,7 +119,7 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
     if labels.ndim not in (1, 2):
         raise UserError(f"labels of shape {tuple(labels.shape)}: give (N,) classes or (N, C) zeros and ones")
     if labels.ndim == 1 and labels.is_floating_point():
-        _refuse_first(~((labels == labels.round()) & labels.isfinite()), "is no whole number: drop unknown classes")
+        _refuse_first(labels % 1 != 0, "is no whole number: drop unknown classes; factor_probes takes what is measured")
     if labels.ndim == 1 and names:
         _refuse_first((labels < 0) | (labels >= len(names)), f"is not from 0 to {len(names) - 1}: classes have names")
     return labels.long() if labels.ndim == 1 else labels, tuple(names)

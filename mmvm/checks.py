@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from mmvm.data import Modality, MultimodalData, Repeated
-from mmvm.errors import UserError
+from mmvm.errors import UserError, ValueWarning
 from mmvm.likelihoods import Bernoulli, Laplace, Normal, Poisson
+from mmvm.modality import TOLERANCE
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import evaluating
 
 PIECE = 4 * 2**20       # bytes looked at at once: they stay in the processor's cache
 LARGE = 2 * 2**30       # bytes of a memory-mapped modality of which not everything is read, but
@@ -21,13 +23,9 @@ SAMPLED = 256 * 2**20   # so much, in evenly spread pieces
 ROWS = 1_000            # samples from which spreads are measured
 FAR = 100.0             # spread over a likelihood's scale, or its inverse, that does not fit
 RARE = 0.01             # share of the samples that have a modality, below which it is hardly ever seen
-TOLERANCE = 1e-6        # of rounding, at the ends of a likelihood's range
+KNOWN = 32              # numbers of a modality by which a sample without a name is known again
 
 _checked: "weakref.WeakKeyDictionary[MultimodalVAE, list[weakref.ref]]" = weakref.WeakKeyDictionary()
-
-
-class ValueWarning(UserWarning):
-    """The values can be trained on, but the result will be poor; says why and what to do."""
 
 
 def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> None:
@@ -36,7 +34,7 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
     Refused (`UserError`, with modality, sample and entry): NaN and infinity, values outside the likelihood's range,
     fractions where it counts, tokens that `model`'s decoder has no class for, bytes of pictures without a scale.
     Warned about (`ValueWarning`): modalities that are constant, hardly ever seen, or never seen together with others,
-    constant columns of vectors, other bytes without a scale, spreads far from the likelihood's scale.
+    columns of vectors that are constant or NaN, other bytes without a scale, spreads far from the likelihood's scale.
     Of a memory-mapped modality above 2 GB only 256 MB in evenly spread pieces are read.
     """
     if model is not None:
@@ -53,17 +51,25 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
 
 
 def check_split(train: MultimodalData, test: MultimodalData, what: str = "test") -> None:
-    """Warns about samples that are in both sets, where both have ids that are more than the numbers of rows. `what` the
-    second set is for, "test" or "validation"."""
-    names, others = (data.ids or [] for data in (train, test))
-    if any(ids == list(map(str, range(len(ids)))) for ids in (names, others)):
-        return
+    """Warns about samples that are in both sets, by their ids; where these are none or the numbers of rows, by their
+    values, if no two training samples are alike. `what` the second set is for, "test" or "validation"."""
+    ids = [data.ids or [] for data in (train, test)]
+    named = not any(own == list(map(str, range(len(own)))) for own in ids)
+    names, others = ids if named else map(_contents, (train, test))
     there = set(names)
-    both = [name for name in others if name in there]
-    if both:
-        warnings.warn(f"{len(both)} of {len(test)} {what} samples are also training samples (the first: {both[0]}): "
-                      "take them out of one of the two, as split(data, by=data.ids) keeps rows of one name together; "
-                      "the numbers would say how well they are remembered", ValueWarning, stacklevel=2)
+    both = [i for i, name in enumerate(others) if name in there]
+    if both and (named or len(there) == len(train)):
+        warnings.warn(f"{len(both)} of {len(test)} {what} samples are also training samples (the first: "
+                      f"{test.ids[both[0]] if test.ids else both[0]}): take them out of one of the two, as split(data, "
+                      "by=data.ids) keeps rows of one name together; the numbers would say how well they are "
+                      "remembered", ValueWarning, stacklevel=3)
+
+
+def _contents(data: MultimodalData) -> list[bytes]:
+    """A few numbers of each sample, by which it is known again; of data in files, which would all be read, none."""
+    return [row.tobytes() for batch in (() if data.files else data.batches(PIECE // 1_024)) for row in torch.cat([
+        x.flatten(1)[:, ::-(-x[0].numel() // KNOWN)].float().masked_fill(~seen.unsqueeze(1), 0.0)
+        for x, seen in zip(batch.x, batch.observed)], 1).cpu().numpy()]
 
 
 def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[list[str], list[str]]:
@@ -86,7 +92,8 @@ def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[
 class Values:
     """The observed values of one modality: a column's smallest and largest, and the way to a single one.
 
-    lowest, highest  (F,) over the samples, in the stored type, NaN where one of them is
+    lowest, highest  (F,) over the samples, in the stored type, NaN where one of them is, 0 where `empty`
+    empty            (F,) bool, of which columns no sample has an entry
     """
 
     def __init__(self, data: MultimodalData, m: int):
@@ -102,29 +109,34 @@ class Values:
         self.starts = range(0, len(self.x), self.step)
         if data.files and size * len(self.x) > LARGE:
             self.starts = self.starts[::-(-size * len(self.x) // SAMPLED)]
-        ends = [(piece.amin(0), piece.amax(0)) for _, piece in self.pieces()]
+        ends = [(self._known(piece, torch.inf).amin(0), self._known(piece, -torch.inf).amax(0))
+                for _, piece in self.pieces()]
         if ends:
-            self.lowest = torch.stack([low for low, _ in ends]).amin(0)
-            self.highest = torch.stack([high for _, high in ends]).amax(0)
+            lowest, highest = (end(torch.stack(own), 0) for end, own in zip((torch.amin, torch.amax), zip(*ends)))
+            self.empty = lowest > highest
+            self.lowest, self.highest = lowest.masked_fill(self.empty, 0), highest.masked_fill(self.empty, 0)
 
     def __len__(self) -> int:
         return int(self.present.sum())
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows (n,) and their values (n, F). What the likelihood ignores, and what is missing, is shown as 0."""
+        """Rows (n,) and their values (n, F). What the likelihood ignores is shown as 0."""
         ignored = getattr(self.spec.likelihood, "ignore", None)
         for start in self.starts:
             present = self.present[start:start + self.step]
             rows, piece = start + torch.nonzero(present)[:, 0], self.x[start:start + self.step]
             piece = (piece if len(rows) == len(present) else piece[present]).flatten(1)
             if len(rows):
-                piece = piece.masked_fill(piece.isnan(), 0) if self.spec.missing else piece
                 yield rows, piece if ignored is None else piece.masked_fill(piece == ignored, 0)
+
+    def _known(self, piece: Tensor, missing: float) -> Tensor:
+        """With a number in place of entries that are missing."""
+        return piece.masked_fill(piece.isnan(), missing) if self.spec.missing else piece
 
     def first(self, bad: Callable[[Tensor], Tensor]) -> str | None:
         """The first value for which `bad` says so, in words."""
         for rows, piece in self.pieces():
-            found = torch.nonzero(bad(piece))
+            found = torch.nonzero(bad(self._known(piece, 0)))
             if len(found):
                 row, column = rows[found[0, 0]], int(found[0, 1])
                 sample = int(row if self.rows is None else torch.nonzero(self.rows == row)[0, 0])
@@ -149,11 +161,9 @@ def n_classes(model: MultimodalVAE, data: MultimodalData, m: int) -> int | None:
     spec = data.specs[m]
     if not spec.likelihood.discrete:
         return None
-    device, training = next(model.parameters()).device, model.training
-    x = spec.prepare(torch.zeros(1, *spec.shape, dtype=data.modalities[spec.name].dtype, device=device))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        out = model.eval().decoders[m](model.encoders[m](x)[0])
-    model.train(training)
+    with evaluating(model) as device:
+        x = spec.prepare(torch.zeros(1, *spec.shape, dtype=data.modalities[spec.name].dtype, device=device))
+        out = model.decoders[m](model.encoders[m](x)[0])
     model.modalities[m].check_parameters(out)
     return out.shape[1]
 
@@ -198,14 +208,16 @@ def _warnings(values: Values, spec: Modality) -> list[str]:
     """What makes a modality's values poor to learn from."""
     if len(values) < 2:
         return []
-    constant = torch.nonzero(values.lowest == values.highest)[:, 0].tolist()
-    if len(constant) == len(values.lowest):
+    constant = values.lowest == values.highest
+    if constant.all():
         return [f"modality {spec.name!r} is the same in all its {len(values)} samples: leave it out, it holds nothing"]
     found = []
-    if constant and len(spec.shape) == 1 and not spec.likelihood.discrete:
-        some = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
-        found.append(f"modality {spec.name!r}: {len(constant)} of {len(values.lowest)} columns are the same in all "
-                     f"samples (columns {some}): leave them out, they hold nothing")
+    for columns, what in ((constant & ~values.empty, "the same"), (values.empty, "NaN")):
+        some = torch.nonzero(columns)[:, 0].tolist()
+        if some and len(spec.shape) == 1 and not spec.likelihood.discrete:
+            shown = ", ".join(map(str, some[:5])) + ", ..." * (len(some) > 5)
+            found.append(f"modality {spec.name!r}: {len(some)} of {len(columns)} columns are {what} in all samples "
+                         f"(columns {shown}): leave them out, they hold nothing")
     if values.x.dtype == torch.uint8 and spec.scale == 1 and not spec.likelihood.whole and values.highest.max() > 1:
         found.append(f"modality {spec.name!r} holds bytes without a scale: say scale=1/255, or give floats if 0 to "
                      "255 is what is meant")

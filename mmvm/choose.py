@@ -65,7 +65,7 @@ def _fitted(data: MultimodalData, m: int,
     chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:SAMPLES].to(rows.device)]
     stored = data.modalities[spec.name].index_select(0, chosen).cpu()
     x, seen = spec.prepare(stored), spec.seen(stored)
-    spec.check_finite(x)
+    spec.check_prepared(x, stored)
     x = x if spec.likelihood.discrete else x.double()
     shape = tuple(n if isinstance(n, int) else spec.n_tokens(stored, torch.ones(len(x), dtype=torch.bool)) or 1
                   for n in spec.likelihood.parameter_shape(spec.shape))

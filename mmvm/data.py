@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mmvm import arrays
 from mmvm.errors import UserError
 from mmvm.files import read_array
-from mmvm.modality import Modality, check_units as check_units  # where there are data
+from mmvm.modality import Modality, check_units as check_units, groups_of as groups_of, in_order as in_order
 
 __all__ = ["Batch", "MultimodalData", "Repeated"]
 
@@ -40,10 +40,7 @@ class Repeated:
     def __init__(self, values: Tensor, rows: Tensor):
         self.values, self.rows = values, rows
 
-    @property
-    def shape(self) -> torch.Size:
-        return torch.Size((len(self.rows), *self.values.shape[1:]))
-
+    shape = property(lambda self: torch.Size((len(self.rows), *self.values.shape[1:])))
     device = property(lambda self: self.values.device)
     dtype = property(lambda self: self.values.dtype)
     ndim = property(lambda self: self.values.ndim)
@@ -201,7 +198,8 @@ class MultimodalData(Dataset):
             if len(x) != len(self):
                 raise UserError(f"modality {spec.name!r} has {len(x)} samples, {self.names[0]!r} has {len(self)}: "
                                 "row i of every modality must be the same sample; mark what is absent in `observed` "
-                                "(frames: reindex both to a.index.union(b.index), with missing='nan' for rows of NaN)")
+                                "(frames: reindex both to a.index.union(b.index, sort=False), with missing='nan' for "
+                                "rows of NaN; arrays and labels have to be in that order)")
 
     def _set_observed(self) -> None:
         if self.observed is None:
@@ -284,9 +282,6 @@ class MultimodalData(Dataset):
         rest = {"observed": self.observed[:, i], "label": None if self.labels is None else self.labels[i],
                 "id": None if self.ids is None else self.ids[i],
                 "trust": None if self.trust is None else self.trust[:, i]}
-        taken = sorted(set(rest) & set(self.names))
-        if taken:
-            raise UserError(f"a modality is named {taken[0]!r}, which a sample has besides its modalities: rename it")
         return {**{name: x[i] for name, x in self.modalities.items()},
                 **{name: value for name, value in rest.items() if value is not None}}
 

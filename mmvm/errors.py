@@ -19,3 +19,7 @@ class UserError(ValueError):
         if len(line) > LONGEST:
             line = f"{line[:LONGEST * 2 // 3]} [...] {line[-LONGEST // 4:]}"
         super().__init__(line)
+
+
+class ValueWarning(UserWarning):
+    """The values can be trained on, or looked at, but the result will be poor; says why and what to do."""

@@ -33,8 +33,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     try:
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be written ({error}): make room on the disk, or choose another "
-                        "folder") from None
+        cure = "make room on the disk, or use another folder" if path.parent.is_dir() else f"make folder {path.parent}"
+        raise UserError(f"{path} cannot be written ({error}): {cure}") from None
 
 
 def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], what: str, made_by: str,
@@ -54,7 +54,8 @@ def read_safetensors(path: str | os.PathLike, format: str | tuple[str, ...], wha
         tensors = load(content)
         metadata = json.loads(content[8:8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # as the header has it
-        raise UserError(f"{path} cannot be read ({error}): delete it to start over, or copy it again") from None
+        cure = "delete it to start over" if path.suffix == ".safetensors" else f"name one that {made_by} wrote"
+        raise UserError(f"{path} cannot be read ({error}): {cure}, or copy it again") from None
     if metadata.get("format") not in (*([format] if isinstance(format, str) else format), *undigested):
         raise UserError(f"{path} is no {what} of this program (its format is {metadata.get('format')!r}, expected "
                         f"{format!r}): name one that {made_by} wrote")

@@ -1,21 +1,26 @@
 """One modality: what the model has to know of it, and what can be told from its values."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmvm import arrays
-from mmvm.errors import UserError
+from mmvm.errors import UserError, ValueWarning
 from mmvm.likelihoods import Bernoulli, Beta, Categorical, Laplace, NegativeBinomial, Normal, Poisson, StudentT
 from mmvm.likelihoods.base import Likelihood
 
 PIECE = 4_096    # rows looked at at once
 CLASSES = 50     # whole numbers below it, in one column, are taken for classes
 OUTLIER = 6.0    # standard deviations
+SMALL = 0.01     # a scale below it is for bytes or other large numbers, not for 0 to 1
+BESIDES = {"observed", "label", "id", "trust"}  # what a sample of data has that is no modality
+TOLERANCE = 1e-6  # of rounding, at the ends of a likelihood's range
 FEW = 20         # samples that may well have other whole numbers each, by chance
 
 
@@ -59,6 +64,8 @@ class Modality:
         if isinstance(self.shape, int) or not isinstance(self.likelihood, Likelihood):
             raise UserError(f"modality {self.name!r}: shape is a tuple such as (20,) and likelihood an object such as "
                             f"Normal(), got {self.shape!r} and {self.likelihood!r}")
+        if self.name in BESIDES:
+            raise UserError(f"a modality is named {self.name!r}, which a sample has besides its modalities: rename it")
         if not tuple(self.shape):
             raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -98,12 +105,25 @@ class Modality:
                             f"{tuple(self.shape)} under {type(self.likelihood).__name__} take "
                             f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
 
-    def check_finite(self, x: Tensor) -> None:
-        """Raises `UserError` where prepared values (B, *shape) are NaN or infinite: what comes of them would be too."""
-        if not x.isfinite().all():
-            first = int((~x.isfinite()).nonzero()[0, 0])
-            raise UserError(f"modality {self.name!r}, sample {first} of the batch holds NaN or infinity: say what is "
-                            "absent by missing='nan' or `observed`, mend the rest (mmvm.checks.check_values names it)")
+    def check_prepared(self, x: Tensor, stored: Tensor) -> None:
+        """Raises `UserError` where prepared values (B, *shape) are NaN, infinite or out of the likelihood's range: what
+        comes of them would be NaN. A `ValueWarning` where the `stored` are bytes, or not, against `scale`."""
+        low, high = torch.stack(x.aminmax()).tolist() if x.numel() else (0, 0)  # NaN where one is
+        p, finite = self.likelihood, math.isfinite(high - low)
+        least, most = (-math.inf, math.inf) if p.discrete else (p.lowest - TOLERANCE, p.highest + TOLERANCE)
+        if not (finite and least <= low <= high <= most):
+            what = (f"what {type(p).__name__} does not take, values lie from {low:g} to {high:g} (times scale): give "
+                    "them in the units of the training data" if finite else
+                    "NaN or infinity: say what is absent by missing='nan' or `observed`, mend the rest")
+            first = int(((x < least) | (x > most) if finite else ~x.isfinite()).nonzero()[0, 0])
+            raise UserError(f"modality {self.name!r}, sample {first} of the batch holds {what} "
+                            "(mmvm.checks.check_values names it)")
+        fractions = (stored.is_floating_point() and self.scale < SMALL and 0 <= low < high <= self.scale * 1.0001
+                     and bool((stored.nan_to_num() % 1).any()))
+        picture = len(self.shape) == 3 and not p.whole and self.scale == 1
+        if not self.spread and (fractions or picture and stored.dtype == torch.uint8 and high > 1):
+            warnings.warn(f"modality {self.name!r} holds {'fractions of 1' if fractions else 'bytes'}, against its "
+                          f"scale of {self.scale:.3g}: give values in the units of the training data", ValueWarning, 2)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
@@ -230,6 +250,30 @@ def check_units(model: Any, data: Any) -> None:
         if (m.centre, m.spread) != (given.centre, given.spread):
             raise UserError(f"modality {m.name!r} was standardised by other numbers than the model's: describe "
                             "these data as the training data, MultimodalData(arrays, model.modalities)")
+
+
+def in_order(values: Any, data: Any, what: str) -> np.ndarray:
+    """`values` of the samples, one each, as an array. Raises `UserError` for a frame or series with another index."""
+    rows = data.ids or list(map(str, range(len(data))))
+    if hasattr(values, "iloc") and len(values) == len(data) and list(map(str, values.index)) != rows:
+        name = what.split()[0].strip("`")
+        raise UserError(f"the index of {what} is not that of the samples in their order: give {name}.loc[data.ids], or "
+                        f"where its rows are in that order {name}.to_numpy()")
+    return np.asarray(values)
+
+
+def groups_of(by: Any, data: Any, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of groups (N,), names or numbers: their names, the number of each sample's, their sizes. Raises `UserError`."""
+    groups, n = in_order(by, data, what), len(data)
+    if groups.shape != (n,):
+        name = what.strip("`")
+        raise UserError(f"{what} is of shape {groups.shape}: give one group for each of the {n:,} samples; of rows "
+                        f"divided before {name}[[int(i) for i in data.ids]], or of a series {name}.loc[data.ids]")
+    nameless = [group is None or group != group for group in groups.tolist()]
+    if any(nameless):
+        raise UserError(f"{sum(nameless)} samples have no group in {what} (the first: sample {nameless.index(True)}): "
+                        "give each its own")
+    return np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True, return_counts=True)
 
 
 def _guessed(x: Tensor) -> tuple[dict, str]:

@@ -16,6 +16,7 @@ from mmvm import arrays, keep, sharing
 from mmvm.data import Batch, Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.gaussian import DiagonalGaussian
+from mmvm.modality import BESIDES
 from mmvm.networks.default import default_networks
 from mmvm.networks.features import WithFeatures, feature_widths
 from mmvm.networks.given import check_networks, mean_and_logvar, networks_by_name
@@ -242,7 +243,7 @@ class MultimodalVAE(nn.Module):
             raise UserError(f"{len(x)} tensors for {len(self.modalities)} modalities: give one each, in the order "
                             f"{[m.name for m in self.modalities]}, and mark absent ones in `observed`")
         seen = [modality.seen(x_m) for modality, x_m in zip(self.modalities, x)]
-        x = [modality.prepare(x_m) for modality, x_m in zip(self.modalities, x)]
+        stored, x = x, [modality.prepare(x_m) for modality, x_m in zip(self.modalities, x)]
         complete = observed is None
         if observed is None:
             observed = torch.ones(len(x), len(x[0]), dtype=torch.bool, device=x[0].device)
@@ -267,15 +268,15 @@ class MultimodalVAE(nn.Module):
             # zeros in place of what is absent: a NaN there would reach the gradient even when multiplied by zero
             x = [torch.where(present.view(-1, *[1] * (x_m.ndim - 1)), x_m, x_m.new_zeros(()))
                  for x_m, present in zip(x, observed)]
-        for modality, x_m in zip(self.modalities, () if self.training else x):  # a training looks once, at its start
-            modality.check_finite(x_m)
+        for modality, *own in zip(self.modalities, () if self.training else x, stored):  # a training looks at its start
+            modality.check_prepared(*own)
         return Prepared(x, observed, seen, complete, trust)
 
     def _trust(self, x: Any, trust: Any) -> Tensor | None:
         """(M, B) of what is given, also within a batch of a DataLoader; None where the objective does not ask."""
         if "trust" not in self.objective.needs:
             return None
-        if trust is None and isinstance(x, Mapping) and "trust" not in [m.name for m in self.modalities]:
+        if trust is None and isinstance(x, Mapping):
             trust = x["trust"].t() if x.get("trust") is not None else None  # (B, M) there
         return None if trust is None else self._here(trust, "`trust`")
 
@@ -286,10 +287,9 @@ class MultimodalVAE(nn.Module):
             if len(x) != len(names):
                 return x, observed
             x = dict(zip(names, x))
-        besides = {"observed", "label", "id", "trust"} - set(names)  # in a DataLoader's batch; masks are (B, M) there
-        if observed is None and "observed" in besides and x.get("observed") is not None:
-            observed = x["observed"].t()
-        x = {name: values for name, values in x.items() if values is not None and name not in besides}
+        if observed is None and x.get("observed") is not None:
+            observed = x["observed"].t()  # (B, M) in a DataLoader's batch
+        x = {name: values for name, values in x.items() if values is not None and name not in BESIDES}
         self._check_names(x, f"modalities {list(x)} given")
         arrays.common_index(x)
         device = next(self.parameters()).device

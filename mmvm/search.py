@@ -133,7 +133,7 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
     out = None if out is None else paths.home(out)
     job = _Job(train, held, build, {"epochs": epochs, **training}, out, threads)
     wanted, rows = [(beta, seed) for beta in betas for seed in seeds], []
-    for row in (_one_after_the_other if workers == 1 else partial(_side_by_side, workers=workers))(job, wanted):
+    for row in (job.run(*own) for own in wanted) if workers == 1 else _side_by_side(job, wanted, workers):
         rows.append(row)
         if say is not None:
             say(_line(row, len(rows), len(wanted)))
@@ -217,7 +217,8 @@ def _numbers(given: Any, what: str, kind: type) -> list:
 def _check_training(training: dict, objective: Any) -> None:
     wrong = [name for name in training if name not in PASSED_ON]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; it sets the rest")
+        raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; what else `fit` takes "
+                        "it sets, and of a model, such as encoders, give build(data, beta=...) -> model")
     if not isinstance(objective, str):
         raise UserError("objective must be a text, as in 'mmvm:gate=soft', of which every run makes its own: give "
                         "`build` for others")
@@ -230,11 +231,6 @@ def _line(row: dict, n: int, of: int) -> str:
 
 
 # workers -------------------------------------------------------------------------------------------------------------
-
-def _one_after_the_other(job: _Job, wanted: list[tuple]) -> Iterator[dict]:
-    for beta, seed in wanted:
-        yield job.run(beta, seed)
-
 
 def _side_by_side(job: _Job, wanted: list[tuple], workers: int) -> Iterator[dict]:
     """The same rows in the same order. Processes are started anew, not forked: a fork of PyTorch's threads hangs."""

@@ -12,13 +12,13 @@ from mmvm.data import MultimodalData, check_units
 from mmvm.diffusion.denoiser import Denoiser, without
 from mmvm.diffusion.density import LatentDiffusion, fingerprint
 from mmvm.errors import UserError
+from mmvm.evaluation.encodings import posteriors
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
-from mmvm.networks.modes import evaluating, seeded
-from mmvm.schedule import Schedule
+from mmvm.networks.modes import seeded
+from mmvm.schedule import Schedule, check_number
 from mmvm.training import TrainingDiverged
 
-BATCH = 500  # samples that are encoded at once
 LOOK = 50    # updates between two looks at the loss: each waits for the device
 PIECES = 20  # means of the loss that are kept of a training
 
@@ -49,7 +49,9 @@ def fit_latent_diffusion(model: MultimodalVAE, data: MultimodalData, *, updates:
     """
     _check(model, data, drop, average, updates=updates, batch_size=batch_size, learning_rate=learning_rate, width=width,
            blocks=blocks)
-    q, observed = _posteriors(model, data)
+    device = next(model.parameters()).device
+    q, observed = posteriors(model, data)
+    q, observed = q.within_limits(q.mean.float().to(device), q.logvar.float().to(device)), observed.to(device)
     keep, count = observed.unsqueeze(-1), observed.sum(1, keepdim=True)
     centre = (q.mean * keep).sum(1) / count
     moved = q.mean - centre.unsqueeze(1)
@@ -64,8 +66,7 @@ def fit_latent_diffusion(model: MultimodalVAE, data: MultimodalData, *, updates:
 
 def _check(model: MultimodalVAE, data: MultimodalData, drop: float, average: float, **numbers: float) -> None:
     for name, value in numbers.items():
-        if not value > 0:
-            raise UserError(f"{name} must be positive, got {value}")
+        check_number(name, value)
     if not (0 <= drop < 1 and 0 <= average < 1):
         raise UserError(f"drop={drop}, average={average}: both must be at least 0 and less than 1")
     check_units(model, data)
@@ -76,20 +77,6 @@ def _check(model: MultimodalVAE, data: MultimodalData, drop: float, average: flo
     if not (data.observed.sum(0) > 1).any():
         raise UserError("no sample has two observed modalities, so nothing tells how their latents belong together: "
                         "give samples that have two or more, or use fit_latent_density")
-
-
-@torch.no_grad()
-def _posteriors(model: MultimodalVAE, data: MultimodalData) -> tuple[DiagonalGaussian, Tensor]:
-    """Of all samples, (M, N, D) and `observed` (M, N), on the model's device; in evaluation mode."""
-    means, logvars, observed = [], [], []
-    with evaluating(model) as device:
-        for batch in data.batches(BATCH):
-            observed.append(batch.observed.to(device))
-            q = model.encode([x.to(device) for x in batch.x], observed[-1])
-            means.append(q.mean.float())
-            logvars.append(q.logvar.float())
-    q = DiagonalGaussian.within_limits(torch.cat(means, 1), torch.cat(logvars, 1))
-    return model.objective.posteriors(q), torch.cat(observed, 1)
 
 
 def _train(network: Denoiser, q: DiagonalGaussian, observed: Tensor, updates: int, batch_size: int,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmvm.checks import check_split
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import check_binary_labels, encode_means, labels_of, some_of
@@ -54,6 +55,7 @@ def encode(model: MultimodalVAE, train: MultimodalData, test: MultimodalData, n:
     (2, 40, 2)
     """
     check_binary_labels(train, test)
+    check_split(train, test)
     train = some_of(train, n, seed)
     z, z_test = encode_means(model, train).numpy(), encode_means(model, test).numpy()
     return Encodings(z, labels_of(train).cpu().float().numpy(), z_test, labels_of(test).cpu().float().numpy())

@@ -79,7 +79,6 @@ def train_classifier(x: Tensor, labels: Tensor, modality: Modality, *, build: Ca
     return classifier.eval()
 
 
-@torch.no_grad()
 def classifier_accuracy(classifier: nn.Module, x: Tensor, labels: Tensor, modality: Modality) -> float:
     """Share, in [0, 1], of stored samples x (N, *shape) whose class (N,) the classifier's largest output (N, C) names.
 
@@ -88,7 +87,17 @@ def classifier_accuracy(classifier: nn.Module, x: Tensor, labels: Tensor, modali
     >>> mmvm.evaluation.classifier_accuracy(always_0, a, labels, specs[0])
     0.5
     """
+    return float((classify(classifier, x, modality).argmax(-1) == labels.cpu().numpy()).mean())
+
+
+@torch.no_grad()
+def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray:
+    """Logits (N, C), an array, for stored x (N, *shape), on the classifier's own device, in pieces of 500 samples.
+
+    >>> mmvm.evaluation.multilabel.classify(torch.nn.Linear(3, 4), a, specs[0]).shape
+    (60, 4)
+    """
+    index = torch.arange(len(x), device=x.device)
     with evaluating(classifier) as device:
-        right = sum((classifier(modality.prepare(images.to(device))).argmax(-1) == y.to(device)).sum().item()
-                    for images, y in zip(x.split(BATCH), labels.split(BATCH)))
-    return right / len(x)
+        return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
+                          for rows in index.split(BATCH)]).numpy()

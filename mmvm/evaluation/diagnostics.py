@@ -25,17 +25,15 @@ def diagnostics(model: MultimodalVAE, data: MultimodalData) -> dict[str, float]:
     ['distance', 'rate/a', 'rate/b', 'weight/a', 'weight/b']
     """
     check_units(model, data)
-    posteriors, masks, weights = [], [], []
+    parts = []
     with evaluating(model) as device:
         for batch in data.batches(BATCH):
-            observed = batch.observed.to(device)
-            q = model.encode([x.to(device) for x in batch.x], observed, batch.trust)
-            posteriors.append(q)
-            masks.append(observed)
-            weights.append(model.objective.log_weights(q, observed).exp().float())
-    q = DiagonalGaussian.within_limits(torch.cat([q.mean for q in posteriors], 1).double(),
-                                       torch.cat([q.logvar for q in posteriors], 1).double())
-    observed, shares = torch.cat(masks, 1), torch.cat(weights, 1)
+            seen = batch.observed.to(device)
+            q = model.encode([x.to(device) for x in batch.x], seen, batch.trust)
+            weights = model.objective.log_weights(q, seen).exp().float()
+            parts.append((q.mean.double(), q.logvar.double(), seen, weights))
+    mean, logvar, observed, shares = (torch.cat(own, 1) for own in zip(*parts))
+    q = DiagonalGaussian.within_limits(mean, logvar)
     distance, spread = q[observed].centre_and_spread()
     return {**{f"rate/{name}": float(q[m, seen].information().sum()) if int(seen.sum()) > 1 else float("nan")
                for m, (name, seen) in enumerate(zip(data.names, observed))},

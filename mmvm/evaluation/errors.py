@@ -57,13 +57,10 @@ def constant_error(train: MultimodalData, test: MultimodalData, n: int = 1_000, 
             continue
         laplace = isinstance(modality.likelihood, Laplace)
         constant = _median(train, m, n, seed) if laplace else best_constant(train, m, seed)
-        constant = constant.to(test.device)
-        total = 0.0
-        for index in rows_test.split(BATCH):
-            x = test.modalities[modality.name].index_select(0, index)
-            parts = modality.log_prob(constant.expand(len(x), *constant.shape), modality.prepare(x), modality.seen(x))
-            total -= parts.double().sum().item()
-        errors[m] = total / len(rows_test)
+        constant, x = constant.to(test.device), test.modalities[modality.name]
+        errors[m] = sum(nats(modality, constant.expand(len(index), *constant.shape), x.index_select(0, index),
+                             torch.ones(len(index), dtype=torch.bool))[0] for index in rows_test.split(BATCH)
+                        ) / len(rows_test)
     return errors
 
 
@@ -73,9 +70,7 @@ def _median(data: MultimodalData, m: int, n: int, seed: int) -> Tensor:
     chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n]]
     stored = data.modalities[modality.name].index_select(0, chosen)
     known, seen = modality.prepare(stored), modality.seen(stored)
-    if seen is None:
-        return known.median(0).values
-    return known.where(seen, math.nan).nanmedian(0).values.nan_to_num()
+    return (known if seen is None else known.where(seen, math.nan)).nanmedian(0).values.nan_to_num()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmvm.data import MultimodalData
+from mmvm.checks import check_split
+from mmvm.data import MultimodalData, groups_of, in_order
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import means_of, posteriors, some_of, some_rows
 from mmvm.evaluation.probe import logistic_regression
@@ -126,16 +127,16 @@ def shared_information(model: MultimodalVAE, data: MultimodalData, n: int | None
     covariance that of the residuals (Ledoit and Wolf's) or a multiple of it; all of it is fitted to one half of the
     samples, and the other is asked, both ways. Tight where the latents are jointly Gaussian and log K is far; low where
     z_n tells in other than a linear way, which then counts as private. Samples that resemble each other, such as
-    windows of one trial, belong in one half, or the bound is none: give their group's number as `groups` (N,). Raises
-    `UserError` for fewer than four samples per latent dimension that have both.
+    windows of one trial, belong in one half, or the bound is none: give the numbers or names of their `groups` (N,).
+    Raises `UserError` for other groups, and for fewer than four samples per latent dimension that have both.
 
     >>> found = mmvm.evaluation.shared_information(model, data)
     >>> bool((found.shared < found.ceiling)[0, 1]), found.private.shape
     (True, (2, 2))
     """
     index = some_rows(len(data), n, seed)
+    groups = None if groups is None else torch.from_numpy(groups_of(groups, data, "`groups`")[1])[index]
     q, observed = posteriors(model, data.subset(index))
-    groups = None if groups is None else torch.as_tensor(np.asarray(groups))[index]
     generator, m = torch.Generator().manual_seed(seed), len(data.specs)
     found, z = np.full((3, m, m), np.nan), q.sample(generator)
     for a, b in ((a, b) for a in range(m) for b in range(m) if a != b):
@@ -178,8 +179,7 @@ def _contrast(z: Tensor, given: Tensor, asked: Tensor, at: Tensor) -> float:
     def nats(mean: Tensor, draws: Tensor, factor: float) -> float:
         """With the covariance times a factor."""
         critic = DiagonalGaussian.within_limits(mean @ whiten, torch.full_like(mean, math.log(factor)))
-        draws = draws / scale @ whiten
-        return _information(critic, draws)
+        return _information(critic, draws / scale @ whiten)
     best = max(FACTORS, key=lambda factor: nats(mean[:TUNED], z[:TUNED], factor))
     return nats(expected, asked, best)
 
@@ -266,7 +266,7 @@ def factor_probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalD
              the mean knows, negative for less
 
     Fitted to `n` random training samples, on standardised means, of samples that have the modality. Raises `UserError`
-    for values of another shape, for a class factor of one class, and where a modality has fewer than 10 samples.
+    for values of another shape or order, NaN, a class factor of one class, and a modality of fewer than 10 samples.
 
     >>> found = mmvm.evaluation.factor_probes(model, data, data, {"z": (z[:, 0], z[:, 0])})
     >>> found["z/linear"].shape
@@ -274,6 +274,7 @@ def factor_probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalD
     """
     from threadpoolctl import threadpool_limits
 
+    check_split(train, test)
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n]
     values = {name: (_checked(name, own[0], train)[:, some.numpy()], _checked(name, own[1], test))
               for name, own in factors.items()}
@@ -296,11 +297,16 @@ def factor_probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalD
 
 def _checked(name: str, values: Any, data: MultimodalData) -> np.ndarray:
     """Values (M, N) of a factor."""
-    found, m = np.asarray(values), len(data.specs)
+    found, m = in_order(values, data, f"factor {name!r}"), len(data.specs)
     if found.shape not in ((len(data),), (m, len(data))):
         raise UserError(f"factor {name!r} has values of shape {found.shape}, the data have {len(data)} samples of {m} "
                         f"modalities: give ({len(data)},) or ({m}, {len(data)})")
-    return np.broadcast_to(found, (m, len(data)))
+    found = np.broadcast_to(found, (m, len(data)))
+    unknown = ((found != found) & data.observed.cpu().numpy()).any(0)  # NaN
+    if unknown.any():
+        raise UserError(f"factor {name!r} is NaN in {unknown.sum()} samples (the first: {unknown.argmax()}): leave "
+                        "these out of the data, data.subset(known), and of the factor")
+    return found
 
 
 def _scores(name: str, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, is_class: bool,

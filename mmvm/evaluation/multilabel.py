@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from mmvm.data import Modality, MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation import by_label
-from mmvm.evaluation.coherence import train_classifier as train_any_classifier
-from mmvm.evaluation.encodings import BATCH, check_binary_labels, evaluating, from_each_source, labels_of
+from mmvm.evaluation.coherence import classify, train_classifier as train_any_classifier
+from mmvm.evaluation.encodings import check_binary_labels, evaluating, from_each_source, labels_of
 from mmvm.model import MultimodalVAE
 
 __all__ = ["auroc", "average_precision", "base_rates", "classify", "coherence", "imagined", "label_loss",
@@ -153,19 +153,6 @@ def label_terms(logits: Tensor, labels: Tensor) -> Tensor:
     unknown = labels.isnan()
     terms = F.binary_cross_entropy_with_logits(logits, labels.masked_fill(unknown, 0.0), reduction="none")
     return terms.masked_fill(unknown, 0.0).sum(1)
-
-
-@torch.no_grad()
-def classify(classifier: nn.Module, x: Tensor, modality: Modality) -> np.ndarray:
-    """Logits (N, C), an array, for stored x (N, *shape), on the classifier's own device, in pieces of 500 samples.
-
-    >>> mmvm.evaluation.multilabel.classify(torch.nn.Linear(3, 4), a, specs[0]).shape
-    (60, 4)
-    """
-    index = torch.arange(len(x), device=x.device)
-    with evaluating(classifier) as device:
-        return torch.cat([classifier(modality.prepare(x.index_select(0, rows).to(device))).float().cpu()
-                          for rows in index.split(BATCH)]).numpy()
 
 
 # coherence -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mmvm.checks import check_split
 from mmvm.data import MultimodalData
 from mmvm.errors import UserError
 from mmvm.evaluation.encodings import check_class_labels, means_and_labels, some_of
@@ -18,7 +19,7 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     tested on the whole test set, one probe per modality. Unlike the paper the means are standardised first: with
     alpha = 0 nothing fixes the scale of the latents, and on unscaled ones the solver stops before it converges.
     `standardise=False` is the paper's. Modalities are probed on the samples in which they are observed. Raises
-    `UserError` where these are none, or all of one class.
+    `UserError` where these are none, or all of one class; a `ValueWarning` where `test` has samples of `train`.
 
     >>> mmvm.evaluation.linear_probe(model, data, data).shape
     (2,)
@@ -26,6 +27,7 @@ def linear_probe(model: MultimodalVAE, train: MultimodalData, test: MultimodalDa
     from threadpoolctl import threadpool_limits
 
     check_class_labels(train, test)
+    check_split(train, test)
     train, accuracies = some_of(train, n, seed), []
     with threadpool_limits(1):  # products this small are ten times slower when two BLAS threads wait for each other
         for name, x, y, x_test, y_test in zip(train.names, *means_and_labels(model, train),

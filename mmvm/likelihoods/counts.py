@@ -58,14 +58,10 @@ class NegativeBinomial(Several):
         return self._log_prob(log_mean, parameters, x)
 
     def _log_prob(self, log_mean: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
-        log_r = self._log_dispersion(log_mean, parameters)
+        log_r = logarithm(self.dispersion, parameters)
         r, log_odds = log_r.exp(), limited(log_mean, LOG_MEAN) - log_r  # log (mu / r)
         return (torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
                 - r * F.softplus(log_odds) - x * F.softplus(-log_odds))
-
-    def _log_dispersion(self, like: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        return (limited(parameters[1], LOG_DISPERSION) if self.dispersion is None
-                else torch.full_like(like, math.log(self.dispersion)))
 
     def mean(self, params: Tensor) -> Tensor:
         """mu (..., *shape). With a library size, of a sample with `library` counts in its last dimension."""
@@ -77,7 +73,7 @@ class NegativeBinomial(Several):
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         parameters = self.split(params)
         mean = self._mean(parameters[0])
-        r = self._log_dispersion(mean, parameters).exp()
+        r = logarithm(self.dispersion, parameters).exp()
         return torch.poisson(gamma(r, generator) * mean / r, generator=generator)
 
 
@@ -109,6 +105,11 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 def limited(logarithm: Tensor, limit: float) -> Tensor:
     """Within +-limit, and the gradient passes, so that a decoder that strays can come back."""
     return logarithm.detach().clamp(-limit, limit) + (logarithm - logarithm.detach())
+
+
+def logarithm(fixed: float | None, parameters: Sequence[Tensor]) -> Tensor:
+    """Of a dispersion, scale or concentration, of each entry; None: the decoder gives it as the second parameter."""
+    return limited(parameters[1], LOG_DISPERSION) if fixed is None else torch.full_like(parameters[0], math.log(fixed))
 
 
 def gamma(shape: Tensor, generator: torch.Generator | None = None) -> Tensor:

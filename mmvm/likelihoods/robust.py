@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmvm.errors import UserError
 from mmvm.likelihoods.base import positive
-from mmvm.likelihoods.counts import LOG_DISPERSION, gamma, limited
+from mmvm.likelihoods.counts import gamma, logarithm
 from mmvm.likelihoods.several import Several
 
 
@@ -40,13 +40,8 @@ class StudentT(Several):
     def per_entry(self) -> int:
         return 1 + (self.scale is None)
 
-    def _log_scale(self, parameters: Sequence[Tensor]) -> Tensor:
-        if self.scale is not None:
-            return parameters[0].new_tensor(math.log(self.scale))
-        return limited(parameters[1], LOG_DISPERSION)
-
     def entries(self, parameters: Sequence[Tensor], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
-        log_scale = self._log_scale(parameters)
+        log_scale = logarithm(self.scale, parameters)
         squared = ((x - parameters[0]) * (-log_scale).exp()).square()
         return -self._constant - log_scale - 0.5 * (self.df + 1) * (squared / self.df).log1p()
 
@@ -62,7 +57,7 @@ class StudentT(Several):
         location = parameters[0]
         noise = torch.randn(location.shape, generator=generator, device=location.device, dtype=location.dtype)
         chi2 = 2 * gamma(torch.full_like(noise, self.df / 2), generator)
-        return location + self._log_scale(parameters).exp() * noise * (self.df / chi2).sqrt()
+        return location + logarithm(self.scale, parameters).exp() * noise * (self.df / chi2).sqrt()
 
     def floor(self, n: int) -> float:
         """At scale 1 where it is learned, for which there is no smallest value."""
@@ -100,9 +95,8 @@ class Beta(Several):
 
     def _shapes(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Both parameters of the usual form, at least 1e-10: a sigmoid of -80 times a concentration is none."""
-        log_c = (limited(parameters[1], LOG_DISPERSION) if self.concentration is None
-                 else torch.full_like(parameters[0], math.log(self.concentration)))
-        return [(torch.sigmoid(sign * parameters[0]) * log_c.exp()).clamp(min=1e-10) for sign in (1, -1)]
+        c = logarithm(self.concentration, parameters).exp()
+        return [(torch.sigmoid(sign * parameters[0]) * c).clamp(min=1e-10) for sign in (1, -1)]
 
     def entries(self, parameters: Sequence[Tensor], x: Tensor, event_ndim: int, seen: Tensor | None) -> Tensor:
         a, b = self._shapes([p.double() for p in parameters])

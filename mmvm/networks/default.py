@@ -29,21 +29,17 @@ def default_networks(modality: Any, latent_dim: int,
     counts = modality.likelihood.whole and modality.likelihood.highest == math.inf
     said = ", of log(1 + x)" * counts
     if len(shape) == 1 and not modality.likelihood.discrete:
-        return (*_of_counts(MLPEncoder(shape, latent_dim), MLPDecoder(out, latent_dim), counts, log_rates),
-                f"dense layers of {shape[0]} numbers{said}, 128 and 128 wide")
-    if len(shape) == 3 and not modality.likelihood.discrete:
-        return (*_of_counts(ImageEncoder(shape, latent_dim), ImageDecoder(out, latent_dim), counts, log_rates),
+        made: tuple[Any, Any, str] = (MLPEncoder(shape, latent_dim), MLPDecoder(out, latent_dim),
+                                      f"dense layers of {shape[0]} numbers{said}, 128 and 128 wide")
+    elif len(shape) == 3 and not modality.likelihood.discrete:
+        made = (ImageEncoder(shape, latent_dim), ImageDecoder(out, latent_dim),
                 f"convolutions of {shape[0]} channels of {shape[1]} x {shape[2]} pixels{said}")
-    raise UserError(f"modality {modality.name!r} has samples of shape {tuple(modality.shape)}, for which there is no "
-                    "usual network: give encoders={...} and decoders={...} of your own by its name, or reshape it to "
-                    "(F,) or (C, H, W), recordings (N, C, T) as x[:, None]")
-
-
-def _of_counts(encoder: Any, decoder: Any, counts: bool, log_rates: Any) -> tuple[nn.Module, nn.Module]:
-    """The same networks. The encoder sees log(1 + x) of `counts`: their own size would decide the scale of its latents.
-    The decoder begins at `log_rates`: on the way from rates of 1 to thousands the first updates overshoot, to e^88."""
-    if counts:
-        encoder.trunk.insert(0, Log1p())
-    if log_rates is not None:
-        decoder.out.bias.data.copy_(log_rates)
-    return encoder, decoder
+    else:
+        raise UserError(f"modality {modality.name!r} has samples of shape {tuple(modality.shape)}, for which there is "
+                        "no usual network: give encoders={...} and decoders={...} of your own by its name, or reshape "
+                        "it to (F,) or (C, H, W), recordings (N, C, T) as x[:, None]")
+    if counts:  # their own size would decide the scale of the latents
+        made[0].trunk.insert(0, Log1p())
+    if log_rates is not None:  # on the way from rates of 1 to thousands the first updates overshoot, to e^88
+        made[1].out.bias.data.copy_(log_rates)
+    return made

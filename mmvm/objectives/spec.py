@@ -4,6 +4,7 @@ A new method is a class with the decorator `method` and its `Option`s; the comma
 the list of methods then know it.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -11,6 +12,8 @@ from zlib import crc32
 from mmvm.errors import UserError
 from mmvm.objectives.base import Objective
 from mmvm.options import Option, parse, write
+
+MARKERS = tuple(".,ov^<>1234sp*hH+xDd|_8PX")  # matplotlib's
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,18 @@ def method(name: str, label: str, colour: str, marker: str, source: str, options
     options                what the text may set; `cls.from_options` is given the values
     variants               texts with options that figures show as methods of their own
 
-    Raises `UserError` where another class has the name already.
+    Raises `UserError` where another class has the name already, and for another colour or marker.
 
     >>> @mmvm.objectives.method("mine", "Mine", "#000000", "o", "nobody's paper")
     ... class Mine(Independent): pass
     >>> mmvm.objectives.METHODS.pop("mine").cls is Mine
     True
     """
+    for shown in (Appearance(label, colour, marker), *(variants or {}).values()):
+        if not re.fullmatch("#[0-9a-fA-F]{6}", str(shown.colour)) or shown.marker not in MARKERS:
+            raise UserError(f"method {name!r} is drawn in {shown.colour!r} with the marker {shown.marker!r}: give a "
+                            f"colour as #RRGGBB, and one of the markers {' '.join(MARKERS)}")
+
     def register(cls: type[Objective]) -> type[Objective]:
         known = METHODS.get(name)
         if known and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):

@@ -43,9 +43,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise UserError(f"unknown precision {precision!r}: use 'auto', 'float32' or 'bfloat16'")
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if cpu_has_bfloat16() else "float32"
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bfloat16()
+    return "bfloat16" if native else "float32"
 
 
 def cpu_has_bfloat16() -> bool:

@@ -7,6 +7,7 @@ that never was (bit for bit on a CPU: of one process, under one plan, with the s
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from threading import Event
@@ -110,7 +111,7 @@ def _epoch(run: Run, batches: Batches, update: Update, guard: Guard, watch: Watc
         update.apply()
         run.count(names, means)
         bar.update(batches.size)
-        if stopped or run.seconds_since_save() > checkpoint_seconds:
+        if stopped or time.monotonic() - run.saved > checkpoint_seconds:
             guard.look()  # a checkpoint is the last good state
             run.save()
             if stopped:

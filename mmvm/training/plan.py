@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -191,17 +190,13 @@ def _choices(model: MultimodalVAE, precision: str, device: torch.device) -> list
     if device.type == "cpu" and platform.libc_ver()[0] == "glibc" and not _keepers:
         choices.append(lambda plan: {"keep_memory": True})
     if precision == "bfloat16":
-        choices += [partial(_keep_float32, kind) for kind, layers in KINDS.items()
+        choices += [lambda plan, kind=kind: {"float32": (*plan.float32, kind)} for kind, layers in KINDS.items()  # type: ignore[misc]
                     if any(isinstance(layer, layers) for layer in model.modules())]
     if len(model.encoders) > 1 and can_group(model.encoders) and can_group(model.decoders):
         choices.append(lambda plan: {"grouped": True})
     if device.type == "cpu" and torch.get_num_threads() > 1:
         choices.append(lambda plan: {"threads": torch.get_num_threads() // 2})
     return choices
-
-
-def _keep_float32(kind: str, plan: Plan) -> dict:
-    return {"float32": (*plan.float32, kind)}
 
 
 def seconds_of(model: MultimodalVAE, batch: Batch, plan: Plan, precision: str, device: torch.device) -> float:

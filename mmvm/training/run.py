@@ -20,6 +20,7 @@ from mmvm.errors import UserError
 from mmvm.files import git_commit, versions, write_safetensors, write_text
 from mmvm.identity import architecture
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import evaluating
 from mmvm.paths import home
 from mmvm.training import distributed, memory
 from mmvm.training.checkpoint import (
@@ -136,11 +137,8 @@ class Run:
         if self.validation is not None:
             row.update(self.validation.look(self.epoch))
         if on_epoch is not None and self.ranks.rank == 0:
-            training = self.model.training
-            self.model.eval()  # what it encodes there moves no batch statistics
-            with torch.random.fork_rng(self._cuda_devices()):
+            with evaluating(self.model):  # what it encodes there moves no batch statistics
                 row.update(on_epoch(self.model, self.epoch) or {})
-            self.model.train(training)
         self.clock = time.monotonic()  # evaluation is not training time
         self.history.epochs.append(row)
         if self.validation is not None and self.validation.patience is not None and self.history.best == self.epoch:
@@ -176,9 +174,6 @@ class Run:
     def tick(self) -> None:
         now = time.monotonic()
         self.seconds, self.clock = self.seconds + now - self.clock, now
-
-    def seconds_since_save(self) -> float:
-        return time.monotonic() - self.saved
 
     def save(self) -> None:
         """Writes everything into one file, beside it first and then in its place: a checkpoint is whole or absent."""

@@ -149,8 +149,9 @@ class Guard:
         wrong, poor = findings(self.data)
         if step == 0 and self.interval == 1 and not wrong:  # before the first update nothing is to blame but a network
             try_networks(self.run.model, self.data)
-        advice = ("Try a smaller learning_rate, max_grad_norm=100, or precision='float32'" +
-                  "; begin a decoder of log rates at the logarithms of the mean counts, by its last bias" * any(
-                      spec.likelihood.whole and not spec.likelihood.discrete for spec in self.data.specs))
+        counts = any(spec.likelihood.whole and not spec.likelihood.discrete for spec in self.data.specs)
+        advice = ("Let an encoder of your own take log(1 + x) of counts, and begin a decoder of log rates at the "
+                  "logarithms of the mean counts, by its last bias; try" if counts else "Try") + (
+                  " a smaller learning_rate, max_grad_norm=100, or precision='float32'")
         cure = wrong[0] if wrong else ". ".join([*poor[:1], advice])
         raise TrainingDiverged(f"training stopped at update {step}, which is no longer finite: {said}. {cure}.{kept}")

@@ -1,7 +1,6 @@
 """Rows that are kept out of the training: how they are drawn, and how a run looks at them between its epochs."""
 
 import json
-import math
 import operator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from mmvm.checks import check_split, findings
-from mmvm.data import MultimodalData, check_units
+from mmvm.data import MultimodalData, check_units, groups_of
 from mmvm.errors import UserError
 from mmvm.identity import fingerprint
 from mmvm.networks.modes import evaluating
@@ -45,21 +44,7 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
     if isinstance(validation, bool | str) or not 0 < validation < (n if isinstance(validation, int) else 1):
         raise UserError(f"validation must be a share between 0 and 1, or a number of rows below {n:,}, got "
                         f"{validation}")
-    rows = data.ids or list(map(str, range(n)))
-    index = list(map(str, by.index)) if hasattr(by, "iloc") and len(by) == n else rows
-    if index != rows:
-        raise UserError("the index of `by` is not that of the samples in their order: give by.loc[data.ids], or where "
-                        "its rows are in that order by.to_numpy()")
-    groups = np.arange(n) if by is None else np.asarray(by)
-    if groups.shape != (n,):
-        raise UserError(f"`by` is of shape {groups.shape}: give one group for each of the {n:,} samples; of rows that "
-                        "were divided before by[[int(i) for i in data.ids]], or of a series by.loc[data.ids]")
-    nameless = [group is None or group != group for group in groups.tolist()]
-    if any(nameless):
-        raise UserError(f"{sum(nameless)} samples have no group in `by` (the first: sample {nameless.index(True)}): "
-                        "give each its own")
-    names, numbers, sizes = np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True,
-                                      return_counts=True)
+    names, numbers, sizes = groups_of(np.arange(n) if by is None else by, data, "`by`")
     if len(names) < 2:
         raise UserError(f"there is {len(names)} group in `by`, and both parts need one: divide by something finer")
     wanted = validation if isinstance(validation, int) else validation * n
@@ -70,10 +55,11 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
         if with_it < n and abs(with_it - wanted) <= abs(total - wanted):
             chosen, total = [*chosen, group], with_it
     if not chosen:
-        raise UserError(f"validation asks for {math.ceil(wanted):,} of {n:,} rows, but the smallest of the "
-                        f"{len(names)} groups has {sizes.min():,}: ask for more, or divide by something finer")
-    held = torch.from_numpy(np.isin(numbers.reshape(-1), chosen))
-    data = data if data.ids is not None else replace(data, ids=rows)
+        raise UserError(f"validation asks for {wanted:,.3g} of {n:,} rows, but the smallest of the {len(names)} groups "
+                        f"has {sizes.min():,}: ask for more, at least validation={sizes.min()}" +
+                        ", or divide by something finer" * bool(sizes.min() > 1))
+    held = torch.from_numpy(np.isin(numbers, chosen))
+    data = data if data.ids is not None else replace(data, ids=list(map(str, range(n))))
     parts = data.subset(~held), data.subset(held)
     if by is None:  # nobody said what belongs together, and rows of one id do: visits of a person
         check_split(*parts, "validation")

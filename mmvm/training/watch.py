@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
+from mmvm.networks.modes import evaluating
 from mmvm.training.batches import Batches, to_device
 
 SAMPLES, FEWEST = 64, 8   # looked at: a twentieth of a small set, but no fewer; nor is a modality judged by fewer
@@ -40,21 +41,13 @@ class Watch:
         """After an epoch with these means: a sentence about each thing that is wrong and was at the last look."""
         if epoch % 10 and epoch & (epoch - 1) or not hasattr(self.model, "encode"):
             return []  # a reference without latents
-        q, observed = self._posteriors()
+        batch = to_device(self.batches.data.batch(self.index), self.batches.device)
+        with torch.no_grad(), evaluating(self.model):
+            q, observed = self.model.encode(batch.x, batch.observed), batch.observed
         suspects = {**self._collapsed(q, observed), **self._adrift(q, observed, step), **self._drowning(means)}
         again = [sentence for what, sentence in suspects.items() if what in self.suspects and step >= SETTLED]
         self.suspects = set(suspects)
         return again
-
-    @torch.no_grad()
-    def _posteriors(self) -> tuple[DiagonalGaussian, Tensor]:
-        """q_m(z_m | x_m) (M, B, D) and `observed` (M, B)."""
-        batch = to_device(self.batches.data.batch(self.index), self.batches.device)
-        training = self.model.training
-        with torch.random.fork_rng([self.batches.device] if self.batches.device.type == "cuda" else []):
-            q = self.model.eval().encode(batch.x, batch.observed)
-        self.model.train(training)
-        return q, batch.observed
 
     def _collapsed(self, q: DiagonalGaussian, observed: Tensor) -> dict[str, str]:
         """Modalities whose posterior is the same for all samples: the spread of its means is nothing beside its own

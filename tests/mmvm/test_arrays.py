@@ -219,7 +219,7 @@ def test_one_column_of_classes_is_classes(labels):
 
 
 @pytest.mark.parametrize("labels, message", [
-    ([0, 1.5, 0, 0, 2.5, 0], r"label of sample 1 is no whole number.*\(2 such labels\)"),
+    ([0, 1.5, 0, 0, 2.5, 0], r"label of sample 1 is no whole number.*factor_probes takes .* \(2 such labels\)"),
     (torch.tensor([0, 1, torch.nan, 0, 0, 0]), "label of sample 2 is no whole number"),
     (["u", "v", None, "u", "u", "u"], "label of sample 2 is no text"),
     (pd.Categorical(["u", None, "u", "u", "u", "u"]), "label of sample 1 is missing: drop the sample"),

@@ -269,7 +269,8 @@ def test_counts_that_diverge_are_told_where_their_rates_should_begin():
         with pytest.raises(TrainingDiverged) as error:
             fit(model_of(given), given, epochs=40, batch_size=8, learning_rate=10.0, device="cpu", precision="float32",
                 check="off")
-        assert ("begin a decoder of log rates at the logarithms of the mean counts" in str(error.value)) == told
+        assert ("Let an encoder of your own take log(1 + x) of counts, and begin a decoder of log rates at the "
+                "logarithms of the mean counts" in str(error.value)) == told
 
 
 def test_divergence_by_values_is_explained_by_values():
@@ -312,3 +313,45 @@ def test_integers_are_never_copied_as_floats():
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         checks.Values(data_of(x, Laplace(), scale=1 / 255), 0)
     assert max(event.cpu_memory_usage for event in profile.events()) < 2 * 2**20
+
+
+# what is missing is no zero
+
+def test_a_constant_column_with_entries_missing_is_counted():
+    x = torch.randn(N, 9)
+    x[:, 2] = 1.5
+    x[7, 2] = float("nan")
+    assert "1 of 9 columns are the same in all samples (columns 2)" in advice(x, missing="nan")
+    assert "'a' is the same in all its 40 samples" in advice(changed(torch.full((N, 3), 1.5), (7, 1), float("nan")),
+                                                           missing="nan")
+
+
+def test_a_column_of_nothing_is_called_so():
+    x = torch.randn(N, 9)
+    x[:, 4] = float("nan")
+    assert "1 of 9 columns are NaN in all samples (columns 4)" in advice(x, missing="nan")
+    x[3, 5] = float("inf")
+    assert "sample 3, column 5 is inf" in refusal(x, missing="nan")
+
+
+def test_missing_entries_are_no_values_out_of_range():
+    x = torch.rand(N, 4) / 2 + 0.25
+    x[3, 1] = float("nan")
+    assert findings(data_of(x, Bernoulli(), missing="nan")) == ([], [])
+    values = checks.Values(data_of(x, Bernoulli(), missing="nan"), 0)
+    assert values.lowest.min() >= 0.25 and not values.empty.any()
+
+
+def test_samples_without_names_are_known_by_their_values_if_no_two_are_alike():
+    data = data_of(torch.randn(N, 50))
+    rows = Repeated(torch.randn(N, 4), torch.arange(N).flip(0))
+    shared = MultimodalData({"a": rows}, (Modality("a", (4,), Normal()),))
+    for both in (data, shared):
+        with pytest.warns(ValueWarning, match="6 of 16 test samples are also training samples .the first: 0."):
+            check_split(both.subset(slice(0, 30)), both.subset(slice(24, 40)))
+    alike = data_of(torch.zeros(N, 4))
+    alike.modalities["b"].zero_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_split(data.subset(slice(0, 20)), data.subset(slice(20, 40)))
+        check_split(alike, alike)

@@ -1,6 +1,7 @@
 """`MultimodalData`: batches and subsets keep the modalities of a sample together, and mistakes are named."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 
 from mmvm import evaluation, fit
 from mmvm.data import Batch, Modality, MultimodalData
-from mmvm.errors import UserError
-from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+from mmvm.errors import UserError, ValueWarning
+from mmvm.likelihoods import Bernoulli, Categorical, Laplace, NegativeBinomial, Normal, Poisson
 from mmvm.model import MultimodalVAE, fit_latent_density
 
 SPECS = (Modality("image", (3, 2, 2), Laplace(), scale=1 / 255), Modality("counts", (4,), Poisson()),
@@ -136,7 +137,7 @@ ones = torch.ones
     ({"modalities": {"image": ones(N, 2, 2, 3), "counts": ones(N, 4), "text": ones(N, 5)}},
      r"'image' holds samples of shape \(2, 2, 3\).*\(3, 2, 2\): correct one"),
     ({"modalities": {"image": ones(N, 3, 2, 2), "counts": ones(N - 1, 4), "text": ones(N, 5)}},
-     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed` .*a.index.union"),
+     f"'counts' has {N - 1} samples, 'image' has {N}.*mark what is absent in `observed` .*union.b.index, sort=False."),
     ({"labels": torch.zeros(N + 1)}, f"{N + 1} labels for {N} samples: give one label per sample"),
     ({"observed": ones(N, 3, dtype=torch.bool)}, rf"bool tensor of shape \(M, N\) = \(3, {N}\).*\({N}, 3\)"),
     ({"observed": ones(3, N)}, r"bool tensor.*float32"),
@@ -306,3 +307,66 @@ def test_tokens_that_the_model_does_not_have_are_refused():
 def test_labels_that_are_not_known_are_nan():
     labels = torch.tensor([[0.0, math.nan], [1, 1]]).repeat(10, 1)
     assert pair(labels=labels).labels.isnan().any() and pair(labels=labels > 0).labels.dtype == torch.bool
+
+
+# units
+
+def counted(n=40, counts=None, kind=Poisson):
+    """Counts and bytes of pictures of the same samples."""
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.randint(0, 9, (n, 4), generator=generator).float() if counts is None else counts
+    pictures = torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    specs = (Modality("a", (4,), kind()), Modality("b", (1, 8, 8), Laplace(), scale=1 / 255))
+    return MultimodalData({"a": counts, "b": pictures}, specs, labels=torch.arange(n) % 2)
+
+
+@pytest.mark.parametrize("enter", [enter for name, enter in ENTRIES.items() if name != "fit"],
+                         ids=[name for name in ENTRIES if name != "fit"])
+@pytest.mark.parametrize("kind", [Poisson, NegativeBinomial])
+def test_values_out_of_the_likelihoods_range_are_refused_where_a_model_meets_them(enter, kind):
+    data = counted(kind=kind)
+    model = model_of(data).eval()
+    with pytest.raises(UserError, match=rf"'a', sample \d+ of the batch holds what {kind.__name__} does not take, "
+                                        r"values lie from -5 to 3 .*units of the training data"):
+        enter(model, counted(counts=data.modalities["a"] - 5, kind=kind))
+
+
+@pytest.mark.parametrize("call", ["encode", "impute"])
+def test_a_model_refuses_tensors_out_of_range(call):
+    data = counted()
+    model = model_of(data).eval()
+    counts = torch.ones(5, 4)
+    counts[2, 1] = -1
+    with pytest.raises(UserError, match="'a', sample 2 of the batch holds what Poisson does not take"):
+        getattr(model, call)({"a": counts})
+    absent = MultimodalData({"a": data.modalities["a"] - 5, "b": data.modalities["b"]}, data.specs,
+                            observed={"a": np.zeros(40, bool)})
+    assert evaluation.encode_means(model, absent)[1].isfinite().all(), "what is absent may hold anything"
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1.0])
+def test_bytes_in_place_of_fractions_and_fractions_in_place_of_bytes_are_warned_of(scale):
+    data = counted()
+    specs = (data.specs[0], replace(data.specs[1], scale=scale))
+    pictures = data.modalities["b"]
+    right, wrong = (pictures, pictures / 255) if scale < 1 else (pictures / 255, pictures)
+    data = MultimodalData({"a": data.modalities["a"], "b": right}, specs)
+    other = MultimodalData({"a": data.modalities["a"], "b": wrong}, specs)
+    model = model_of(data).eval()
+    said = "fractions of 1, against its scale of 0.00392" if scale < 1 else "bytes, against its scale of 1"
+    for call in (lambda: evaluation.encode_means(model, other), lambda: evaluation.imputation_error(model, other),
+                 lambda: model.shared(other), lambda: model.impute({"b": wrong}, targets="a")):
+        with pytest.warns(ValueWarning, match=f"'b' holds {said}"):
+            call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluation.encode_means(model, data)
+        model.encode({"b": right.float()})  # bytes as floats, too
+        if scale < 1:
+            model.encode({"b": torch.zeros(3, 1, 8, 8)}), model.encode({"b": torch.ones(3, 1, 8, 8)})  # dark pictures
+
+
+@pytest.mark.parametrize("name", ["observed", "label", "id", "trust"])
+def test_a_name_that_a_sample_has_besides_its_modalities_is_refused_at_once(name):
+    with pytest.raises(UserError, match=f"a modality is named '{name}', which a sample has besides"):
+        Modality(name, (4,), Normal())

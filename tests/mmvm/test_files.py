@@ -1,5 +1,6 @@
 """Files that are whole or absent, and that notice when a bit of them has changed."""
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -71,6 +72,21 @@ def test_missing_and_foreign_files_are_named(tmp_path, path):
         read_safetensors(path, "other-1", "other file", "a test")
     with pytest.raises(UserError, match="cannot be read"):
         read_safetensors(tmp_path, "test-1", "test file", "a test")
+
+
+def test_a_file_of_something_else_is_not_to_be_deleted(tmp_path):
+    numpy.save(tmp_path / "x.npy", numpy.zeros(3))
+    with pytest.raises(UserError, match="cannot be read .*: name one that a test wrote, or copy it again") as error:
+        read_safetensors(tmp_path / "x.npy", "test-1", "test file", "a test")
+    assert "delete" not in str(error.value)
+    (tmp_path / "x.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match="delete it to start over, or copy it again"):
+        read_safetensors(tmp_path / "x.safetensors", "test-1", "test file", "a test")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be written .*: make folder .*none/deep$"):
+        write_safetensors(tmp_path / "none" / "deep" / "x.safetensors", TENSORS, METADATA)
 
 
 def test_without_git_the_commit_is_what_the_environment_says(tmp_path, monkeypatch):

@@ -283,6 +283,11 @@ def test_mistakes_are_one_clear_line(change, message):
         sweep(**{"data": DATA, "betas": [1.0], **HOW, "build": build, **change})
 
 
+def test_networks_are_given_by_build():
+    with pytest.raises(UserError, match=r"encoders: .*of a model, such as encoders, give build\(data, beta=...\)"):
+        sweep(DATA, [1.0], encoders={}, **HOW)
+
+
 def test_a_function_of_a_notebook_is_refused_before_a_worker_starts(monkeypatch):
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     monkeypatch.setattr(build, "__module__", "__main__")

@@ -1,15 +1,28 @@
 """Information of latents, against linear Gaussians, of which it is known."""
 
 import math
+import warnings
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 from mmvm import Modality, MultimodalData, MultimodalVAE, Normal
-from mmvm.errors import UserError
-from mmvm.evaluation import factor_probes, information, rate, shared_information, total_correlation
+from mmvm.errors import UserError, ValueWarning
+from mmvm.evaluation import (
+    by_label,
+    factor_probes,
+    information,
+    kept,
+    linear_probe,
+    rate,
+    shared_information,
+    total_correlation,
+)
 from mmvm.networks import MLPDecoder
 from mmvm.objectives import MMVAE, MMVM
 from mmvm.objectives.laplace import DiagonalLaplace
@@ -253,3 +266,70 @@ def test_a_modality_that_few_samples_have_cannot_be_probed():
     model, data = of(normal(40, D), normal(40, D), observed=observed)
     with pytest.raises(UserError, match="9 training and 9 test samples have m1, a probe takes 10 and 2"):
         factor_probes(model, data, data, {"a": (np.arange(40), np.arange(40))})
+
+
+def named(n=240):
+    """Data of which every sample has a name, and the name of its session."""
+    model, data = of(normal(n, D), normal(n, D, seed=1))
+    index = [f"t{i:03}" for i in range(n)]
+    return model, replace(data, ids=index), pd.Series([f"s{i // 20}" for i in range(n)], index=index)
+
+
+def test_groups_are_names_or_numbers_and_give_the_same_halves():
+    model, data, sessions = named()
+    numbers = pd.factorize(sessions, sort=True)[0]
+    found = [shared_information(model, data, groups=groups).shared[0, 1] for groups in (
+        sessions, sessions.to_numpy(), numbers, torch.from_numpy(numbers), list(sessions))]
+    assert len(set(found)) == 1 and np.isfinite(found[0])
+    kept(model, data, data.subset(slice(0, 200)), groups=sessions[:200])
+
+
+@pytest.mark.parametrize("groups, message", [
+    (lambda s: s.sample(frac=1, random_state=0), r"index of `groups` is not that of .*give groups\.loc\[data\.ids"),
+    (lambda s: pd.concat([s, s]), r"`groups` is of shape \(480,\): give one group for each of the 240 samples"),
+    (lambda s: np.arange(5), r"`groups` is of shape \(5,\)"),
+    (lambda s: s.where(s != "s3"), "20 samples have no group in `groups` .the first: sample 60.")])
+def test_groups_of_other_samples_are_refused(groups, message):
+    model, data, sessions = named()
+    with pytest.raises(UserError, match=message):
+        shared_information(model, data, groups=groups(sessions))
+
+
+def test_factors_of_other_samples_or_with_unknown_values_are_refused():
+    model, data, _ = named()
+    speed = pd.Series(data.modalities["m0"][:, 0].numpy(), index=data.ids)
+    train, test = data.subset(slice(0, 140)), data.subset(slice(140, 240))
+
+    def probe(of_train):
+        return factor_probes(model, train, test, {"speed": (of_train, speed[test.ids])})
+
+    assert probe(speed[train.ids])["speed/linear"][0] > 0.99
+    with pytest.raises(UserError, match=r"index of factor 'speed' is not that of .*factor\.loc\[data\.ids\]"):
+        probe(speed[train.ids].sample(frac=1, random_state=0))
+    with pytest.raises(UserError, match=r"factor 'speed' is NaN in 7 samples \(the first: 0\): leave these out"):
+        probe(speed[train.ids].where(np.arange(140) % 20 != 0))
+    seen = torch.ones(2, 140, dtype=torch.bool)
+    seen[1, ::20] = False
+    train = replace(train, observed=seen)
+    both = np.stack([speed[train.ids], speed[train.ids].where(np.arange(140) % 20 != 0)])
+    assert np.isfinite(probe(both)["speed/linear"]).all(), "nothing is known of a modality that is not there"
+
+
+def test_probes_of_training_rows_are_warned_of():
+    model, data, sessions = named()
+    labels = torch.arange(240) % 2
+    data = replace(data, labels=labels)
+    probes = (lambda train, test: linear_probe(model, train, test),
+              lambda train, test: by_label.encode(model, replace(train, labels=one_hot(train.labels)),
+                                                  replace(test, labels=one_hot(test.labels))),
+              lambda train, test: factor_probes(model, train, test, {"x": (np.arange(len(train)),
+                                                                           np.arange(len(test)))}))
+    for bare in (False, True):
+        both = replace(data, ids=None) if bare else data
+        for probe in probes:
+            with pytest.warns(ValueWarning, match="100 of 140 test samples are also training samples") as said:
+                probe(both.subset(slice(0, 200)), both.subset(slice(100, 240)))
+            assert said[0].filename == __file__
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                probe(both.subset(slice(0, 200)), both.subset(slice(200, 240)))

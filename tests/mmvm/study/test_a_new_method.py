@@ -9,6 +9,7 @@ from mmvm import study
 from mmvm.__main__ import main
 from mmvm.errors import UserError
 from mmvm.objectives import METHODS, MMVM, Objective, Option, Shared, method
+from mmvm.objectives.spec import MARKERS, Appearance
 from studies.pages.tradeoff import tradeoff
 from studies.polymnist.study import PolyMNIST
 
@@ -68,3 +69,16 @@ def test_every_method_says_what_a_list_and_a_figure_need(name):
     assert all(option.meaning and option.values() for option in found.options)
     looks = [(shown.colour, shown.marker) for shown in map(lambda m: m.appearance, METHODS.values())]
     assert len(set(looks)) == len(looks)
+
+
+@pytest.mark.parametrize("colour, marker", [(None, "o"), ("reddish", "o"), ("#12", "o"), ("#112233", "??"),
+                                            ("#112233", None), ("#112233", "")])
+def test_a_colour_or_marker_that_cannot_be_drawn_is_refused_where_it_is_given(nearest, colour, marker):
+    for given in ((("mine", "Mine", colour, marker), None),
+                  (("mine", "Mine", "#000000", "o"), {"mine:pull=2": Appearance("Two", colour, marker)})):
+        with pytest.raises(UserError, match=r"method 'mine' is drawn in .* give a colour as #RRGGBB, and one of"):
+            method(*given[0], "nowhere", variants=given[1])
+
+
+def test_markers_are_matplotlibs():
+    assert set(MARKERS) <= set(plt.Line2D.markers)

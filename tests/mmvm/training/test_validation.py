@@ -10,7 +10,7 @@ import torch
 
 from mmvm import split, training
 from mmvm.data import Modality, MultimodalData, Repeated
-from mmvm.errors import UserError
+from mmvm.errors import UserError, ValueWarning
 from mmvm.likelihoods import Normal
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
@@ -325,7 +325,7 @@ def test_a_group_too_large_for_the_share_is_passed_over():
     (dict(validation=1.5), "got 1.5"), (dict(validation=68), "got 68"), (dict(validation=True), "got True"),
     (dict(by=[1, 2, 3]), r"`by` is of shape \(3,\): give one group for each of the 68"),
     (dict(by=["x"] * 68), "there is 1 group in `by`, and both parts need one"),
-    (dict(by=[0] * 30 + [1] * 38), "asks for 7 of 68 rows, but the smallest of the 2 groups has 30: ask for more"),
+    (dict(by=[0] * 30 + [1] * 38), "asks for 6.8 of 68 rows, .* 2 groups has 30: ask for more, at least validation=30"),
     (dict(by=[None, "x"] * 34), "34 samples have no group in `by` .the first: sample 0."),
     (dict(by=[1.0, math.nan] * 34), "the first: sample 1"),
 ])
@@ -333,6 +333,19 @@ def test_a_split_that_cannot_be_is_one_clear_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         split(make_data(), **options)
     assert "\n" not in str(error.value)
+
+
+def test_few_rows_are_told_the_number_that_can_be_asked_for():
+    few = make_data(3)
+    with pytest.raises(UserError, match=r"asks for 0.3 of 3 rows, .* has 1: ask for more, at least validation=1$"):
+        split(few)
+    assert [len(part) for part in split(few, validation=1)] == [2, 1]
+
+
+def test_training_rows_without_ids_are_known_again():
+    data = make_data()
+    with pytest.warns(ValueWarning, match="20 of 20 validation samples are also training samples .the first: 0."):
+        train(make_model(), data, validation=data.subset(slice(20, 40)), epochs=1, check="on")
 
 
 def test_a_split_of_files_copies_nothing(tmp_path):
