@@ -115,6 +115,8 @@ def main() -> int:
         print(f"error: no chapter named {', '.join(unknown)}; there are: {', '.join(chapters())}", file=sys.stderr)
         return 2
     names = arguments.chapters or chapters()
+    # kernels run in book/: they import this checkout, whichever one the environment was made for
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     if arguments.check:
         problems = [problem for problem in map(differs, names) if problem]
         print("\n".join(problems), end="\n" if problems else "", file=sys.stderr)
