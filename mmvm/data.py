@@ -38,7 +38,7 @@ class Repeated:
     """
 
     def __init__(self, values: Tensor, rows: Tensor):
-        self.values, self.rows = values, rows
+        self.values, self.rows = arrays.as_tensor(values, "`values`"), rows
 
     @property
     def shape(self) -> torch.Size:
