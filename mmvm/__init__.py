@@ -11,8 +11,7 @@ from mmvm.model import MultimodalVAE, fit_latent_density
 from mmvm.objectives import MMVM, MVTCAE, Aggregated, Gated, Independent, MMVAEPlus, Objective, Schedule
 from mmvm.pretrained import pretrained
 from mmvm.search import best_beta, sweep
-from mmvm.training.loop import fit
-from mmvm.training.validation import split
+from mmvm.training import fit, split
 
 __all__ = ["Aggregated", "Batch", "Bernoulli", "Beta", "Categorical", "DiagonalGaussian", "Gated", "Independent",
            "Laplace", "LatentDiffusion", "MMVAEPlus", "MMVM", "MVTCAE", "Modality", "MultimodalData", "MultimodalVAE",

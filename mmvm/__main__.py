@@ -189,8 +189,8 @@ def _results(options: argparse.Namespace) -> int:
             raise UserError(f"{name} has no metric {', '.join(unknown)}; it has: "
                             f"{', '.join(sorted(set(table['metric'])))}")
         board = results.scoreboard(_told_apart(table, metrics[0]), metrics)
-        if board.empty:
-            raise UserError(f"{name} has no average of {', '.join(metrics)} to show: read its rows with "
+        if absent := [metric for metric in metrics if board[metric].isna().all()]:
+            raise UserError(f"{name} has no average of {', '.join(absent)} to show: read its rows with "
                             "mmvm.study.results.read")
         print(f"{name}: {len(table)} rows")
         print(board.to_string(index=False, na_rep="", float_format="%.3f", formatters={"beta": "{:g}".format}))

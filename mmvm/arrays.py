@@ -1,7 +1,7 @@
 """Arrays as people have them, as tensors: numpy, pandas, masked and sparse arrays, lists.
 
 Tensors are taken as they are, everything else is copied, whatever its strides, byte order or flags. Floats wider than
-32 bits become float32, unsigned integers wider than a byte the next signed type; other integers, bytes and bools stay.
+32 bits become float32, unsigned integers wider than a byte, tensors too, the next signed type; the rest stays.
 Whole columns decide: one that is no number is refused by name.
 """
 
@@ -22,7 +22,8 @@ def as_tensor(values: Any, what: str, missing: bool = False) -> Tensor:
     """`values` as a tensor. Masked entries become NaN where entries may be `missing`, else they are refused, as is all
     that is no number: `UserError`, with `what` it is."""
     if hasattr(values, "index_select"):
-        return values
+        wide = not values.dtype.is_signed and values.dtype.itemsize > 1  # PyTorch hardly computes with these
+        return as_tensor(values.cpu().numpy(), what) if wide else values
     if hasattr(values, "iloc"):
         values = _numbers_of(values, what)
     if hasattr(values, "toarray"):  # sparse
@@ -40,7 +41,7 @@ def as_tensor(values: Any, what: str, missing: bool = False) -> Tensor:
     kind = f"{array.dtype.kind}{array.dtype.itemsize}"
     if array.dtype.kind not in "biuf" or kind == "u8" or not array.ndim:
         raise UserError(f"{what} holds {_kind(array)}: give numbers, one row per sample, as in "
-                        "x.astype('float32'), or of texts classes, pandas.factorize(x)[0] with Categorical()")
+                        "x.astype('float32'), or of texts classes, pandas.factorize(x)[0] with Categorical(ignore=-1)")
     return torch.from_numpy(np.array(array, WIDENED.get(kind, array.dtype.newbyteorder("=")), order="C"))
 
 
@@ -79,9 +80,8 @@ def common_index(named: Mapping[str, Any]) -> Any:
 
 def by_name(**given: Any) -> dict[str, Any]:
     """What is given, and what is in it where it is a mapping."""
-    inside = {f"{what} of {name}": own for what, values in given.items() if isinstance(values, Mapping)
-              for name, own in values.items()}
-    return {**given, **inside}
+    return {**given, **{f"{what} of {name}": own for what, values in given.items() if isinstance(values, Mapping)
+                        for name, own in values.items()}}
 
 
 def ids_of(index: Any) -> list[str] | None:
@@ -103,14 +103,19 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
         codes, categories = np.asarray(labels.codes), tuple(map(str, labels.categories))
         _refuse_first(codes < 0, "is missing: drop the sample or give it a class")
         labels, names = [categories[code] for code in codes], names or categories
-    array = labels if hasattr(labels, "index_select") else np.asarray(labels)
+    try:
+        array = labels if hasattr(labels, "index_select") else np.asarray(labels)
+    except ValueError:  # lists of different lengths
+        array = np.array(labels, object)
     if array.ndim == 2 and array.shape[1] == 1 and (not isinstance(array, Tensor) and array.dtype.kind in "OUT"
                                                     or array.max() > 1):
         return classes(array[:, 0], names)  # one column, of classes
     if hasattr(labels, "columns") and hasattr(labels, "iloc"):
         names = names or tuple(map(str, labels.columns))
     if not isinstance(array, Tensor) and array.dtype.kind in "OUT" and not hasattr(labels, "columns"):
-        text = array.reshape(-1).tolist()
+        text = np.atleast_1d(array).tolist()
+        _refuse_first([isinstance(label, list | tuple | set | np.ndarray) for label in text], "is a list: of several "
+                      "labels a sample give an (N, C) table of zeros and ones, as sklearn's MultiLabelBinarizer makes")
         _refuse_first([not isinstance(label, str) for label in text], "is no text: drop samples without a class")
         names = tuple(names) or tuple(sorted(set(text)))
         _refuse_first([label not in names for label in text], f"is none of the classes {', '.join(names)}")
@@ -131,8 +136,8 @@ def check_classes(labels: Tensor, n: int | None) -> None:
         _refuse_first(labels < 0, "is below 0, and classes count from 0: drop samples without a class, or renumber")
         _refuse_first(labels >= (n or float("inf")), f"is not below n_classes={n}: correct it, or n_classes")
     else:
-        wrong = ((labels != 0) & (labels != 1) & ~labels.isnan()).any(1)
-        _refuse_first(wrong, "is not of 0, 1 or NaN, for not known: give a column of these a label, or (N,) classes")
+        _refuse_first(((labels != 0) & (labels != 1) & ~labels.isnan()).any(1), "is not of 0, 1 or NaN, for not known: "
+                      "give a column of these a label, or (N,) classes")
 
 
 def masks(observed: Any, names: Sequence[str], n: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -140,20 +145,14 @@ def masks(observed: Any, names: Sequence[str], n: int) -> tuple[Tensor, dict[str
 
     It may be an array (M, N), or a dictionary or frame, name -> (N,) or (N, *shape); what it lacks is observed.
     """
-    if hasattr(observed, "iloc"):
-        observed = dict(observed.items())
-    if not isinstance(observed, Mapping):
+    if not hasattr(observed, "items"):
         return as_tensor(observed, "`observed`"), {}
-    unknown = [name for name in observed if name not in names]
-    if unknown:
-        raise UserError(f"`observed` names {unknown[0]!r}: the modalities are {', '.join(names)}")
-    given = {name: as_tensor(mask, f"`observed` of {name!r}").cpu() for name, mask in observed.items()}
+    given = _of_names(observed, "`observed`", names)
     for name, mask in given.items():
         if mask.dtype != torch.bool or len(mask) != n:
             raise UserError(f"`observed` of {name!r} must be {n} bools, one per sample or entry, it is {mask.dtype} of "
                             f"shape {tuple(mask.shape)}")
-    everywhere = torch.ones(n, dtype=torch.bool)
-    rows = [given.get(name, everywhere).unsqueeze(-1).flatten(1).any(1) for name in names]
+    rows = [given.get(name, torch.ones(n, dtype=torch.bool)).unsqueeze(-1).flatten(1).any(1) for name in names]
     return torch.stack(rows), {name: mask for name, mask in given.items() if mask.ndim > 1}
 
 
@@ -161,10 +160,7 @@ def trust_of(given: Any, names: Sequence[str], observed: Tensor, ids: Sequence[s
     """`given` as (M, N) float32 numbers of 0 or more, 0 where nothing is `observed`, whatever it was there: an array,
     or a dictionary or frame, name -> (N,); what it lacks is 1."""
     if hasattr(given, "items"):
-        unknown = [name for name in given.keys() if name not in names]
-        if unknown:
-            raise UserError(f"`trust` names {unknown[0]!r}: the modalities are {', '.join(names)}")
-        own = {name: as_tensor(values, f"`trust` of {name!r}").cpu() for name, values in given.items()}
+        own = _of_names(given, "`trust`", names)
         given = [own.get(name, torch.ones(observed.shape[1])).tolist() for name in names]
     trust = as_tensor(given, "`trust`").to(observed.device, torch.float32)
     if trust.shape != observed.shape:
@@ -172,11 +168,17 @@ def trust_of(given: Any, names: Sequence[str], observed: Tensor, ids: Sequence[s
     unclear = observed & ~((trust >= 0) & trust.isfinite())
     for wrong, why in ((unclear.any(0), "a trust that is no number of 0 or more"),
                        (~(observed & (trust > 0)).any(0), "no observed modality with a trust above 0")):
-        rows = wrong.nonzero()[:, 0].tolist()
-        if rows:
+        if rows := wrong.nonzero()[:, 0].tolist():
             raise UserError(f"sample {ids[rows[0]] if ids else rows[0]} has {why} ({len(rows)} such samples): correct "
                             "`trust`, or drop them")
     return trust.where(observed, 0.0)
+
+
+def _of_names(given: Any, what: str, names: Sequence[str]) -> dict[str, Tensor]:
+    """What a dictionary or frame has of the modalities, on the CPU. Raises `UserError` for another name."""
+    if unknown := [name for name in given.keys() if name not in names]:
+        raise UserError(f"{what} names {unknown[0]!r}: the modalities are {', '.join(names)}")
+    return {name: as_tensor(values, f"{what} of {name!r}").cpu() for name, values in given.items()}
 
 
 def without(x: Tensor, mask: Tensor, spec: Any) -> Tensor:
@@ -189,13 +191,16 @@ def without(x: Tensor, mask: Tensor, spec: Any) -> Tensor:
 
 def _numbers_of(frame: Any, what: str) -> np.ndarray:
     """A frame's or series' numbers in their common type; NA of any kind is NaN."""
-    from pandas.api.types import is_numeric_dtype
+    import pandas as pd
 
     columns = list(frame.items()) if hasattr(frame, "columns") else [(frame.name, frame)]
     for name, column in columns:
-        if not is_numeric_dtype(column.dtype):
-            raise UserError(f"{what}: column {name!r} holds {column.dtype}, not numbers: leave it out, or make numbers "
-                            "of it, as pandas.get_dummies does")
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            some = pd.to_numeric(column.astype(str), errors="coerce").notna().any()
+            raise UserError(f"{what}: column {name!r} holds {column.dtype}, not numbers: " + (
+                "pandas.to_numeric(x, errors='coerce') reads those that are, and makes the others NaN" if some else
+                "leave it out, or make of it pandas.get_dummies(x, dtype=float).where(x.notna()), or a modality of its "
+                "own, pandas.factorize(x)[0] with Categorical(ignore=-1), in which missing values stay missing"))
     common = np.result_type(*(getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
                               for dtype in (column.dtype for _, column in columns)), np.bool_)
     if not frame.isna().to_numpy().any():

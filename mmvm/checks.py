@@ -37,17 +37,15 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
     columns of vectors that are constant or NaN, other bytes without a scale, spreads far from the likelihood's scale.
     Of a memory-mapped modality above 2 GB only 256 MB in evenly spread pieces are read.
     """
-    if model is not None:
-        seen = _checked.setdefault(model, [])
-        if any(ref() is data for ref in seen):
-            return
+    seen: list[weakref.ref] = [] if model is None else _checked.setdefault(model, [])
+    if any(ref() is data for ref in seen):
+        return
     wrong, poor = findings(data, model)
     if wrong:
         raise UserError(wrong[0])
     for sentence in poor:
         warnings.warn(sentence, ValueWarning, stacklevel=4)  # where `fit` is called
-    if model is not None:
-        seen.append(weakref.ref(data))
+    seen.append(weakref.ref(data))
 
 
 def check_split(train: MultimodalData, test: MultimodalData, what: str = "test") -> None:
@@ -81,8 +79,7 @@ def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[
         values = Values(data, m)
         if not len(values):
             continue
-        error = _error(values, spec, None if model is None else n_classes(model, data, m))
-        if error:
+        if error := _error(values, spec, None if model is None else n_classes(model, data, m)):
             wrong.append(error)
         else:
             poor += _warnings(values, spec)
@@ -185,10 +182,9 @@ def _error(values: Values, spec: Modality, classes: int | None) -> str | None:
                              | (piece.double() * scale > likelihood.highest + TOLERANCE))
         end = "" if likelihood.highest == torch.inf else f" to {likelihood.highest}"
         return (f"{found}, {kind} takes values from {likelihood.lowest}{end} and these lie from {lowest:g} to "
-                f"{highest:g} (times scale): {_fitting(lowest, highest, x)}")
+                f"{highest:g} (times scale): {_fitting(lowest, highest, x, spec)}")
     if likelihood.whole and (x.is_floating_point() or scale % 1):
-        found = values.first(lambda piece: (piece.double() * scale) % 1 != 0)
-        if found:
+        if found := values.first(lambda piece: (piece.double() * scale) % 1 != 0):
             return f"{found}, {kind} takes whole numbers (times scale): give counts, or use Normal or Laplace"
     if classes is not None and highest >= classes:
         found = values.first(lambda piece: piece >= classes)
@@ -197,11 +193,15 @@ def _error(values: Values, spec: Modality, classes: int | None) -> str | None:
     return None
 
 
-def _fitting(lowest: float, highest: float, x: Tensor) -> str:
+def _fitting(lowest: float, highest: float, x: Tensor, spec: Modality) -> str:
     """The cure for values out of range."""
+    if spec.likelihood.discrete and lowest == -1:
+        return "say Categorical(ignore=-1) if -1 is for missing ones"
     kinds = [kind.__name__ for kind in (Normal, Laplace, Bernoulli, Poisson)
              if kind.lowest <= lowest and highest <= kind.highest and not (kind.whole and x.is_floating_point())]
-    return ("scale=1/255 brings bytes into 0 to 1; " if x.dtype == torch.uint8 else "") + f"{', '.join(kinds)} fit them"
+    grey = len(spec.shape) == 3 and 0 <= lowest and spec.likelihood.highest < highest <= 255
+    cure = "scale=1/255 brings bytes into 0 to 1; " if x.dtype == torch.uint8 else "divide grey values by 255; " * grey
+    return f"{cure}{', '.join(kinds)} fit them"
 
 
 def _warnings(values: Values, spec: Modality) -> list[str]:

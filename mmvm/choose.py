@@ -29,8 +29,7 @@ def suggest_weights(data: MultimodalData, say: Callable[[str], None] | None = pr
     (['a', 'b'], 1.0)
     """
     nats = {spec.name: deviance(data, m, seed) for m, spec in enumerate(data.specs)}
-    still = [name for name, value in nats.items() if not value > NOTHING]
-    if still:
+    if still := [name for name, value in nats.items() if not value > NOTHING]:
         raise UserError(f"modality {still[0]!r} is the same in all samples looked at: leave it out, no weight helps it")
     weights = {name: float(f"{max(nats.values()) / value:.3g}") for name, value in nats.items()}
     for spec in data.specs:

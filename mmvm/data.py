@@ -38,7 +38,7 @@ class Repeated:
     """
 
     def __init__(self, values: Tensor, rows: Tensor):
-        self.values, self.rows = values, rows
+        self.values, self.rows = arrays.as_tensor(values, "`values`"), rows
 
     shape = property(lambda self: torch.Size((len(self.rows), *self.values.shape[1:])))
     device = property(lambda self: self.values.device)

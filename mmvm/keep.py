@@ -158,8 +158,7 @@ class Taken:
             return {"same": self._names[id(x)]}
         self._names[id(x)] = where
         name = self._path(type(x), where)
-        hooks = [kind for kind in BARE if kind.endswith("_hooks") and vars(x).get(kind)]
-        if hooks:
+        if hooks := [kind for kind in BARE if kind.endswith("_hooks") and vars(x).get(kind)]:
             raise UserError(f"{where or 'the model'} has {hooks[0].strip('_').replace('_', ' ')}, which cannot be "
                             "kept: call a lazy layer once, remove others as by torch.nn.utils.remove_weight_norm")
         return {"module": name, "at": where, "training": x.training,

@@ -289,9 +289,10 @@ def _guessed(x: Tensor) -> tuple[dict, str]:
     low, high, whole = known.min().item(), known.max().item(), not (known % 1).any()
     if whole and (low, high) in ((0, 1), (0, 0), (1, 1)):
         return {"likelihood": Bernoulli()}, "only 0 and 1"
-    if whole and 0 <= low and shape == (1,) and high < CLASSES and not x.is_floating_point():
+    codes = whole and shape == (1,) and high < CLASSES and not x.is_floating_point()
+    if codes and 0 <= low:
         return {"likelihood": Categorical()}, f"one column of whole numbers, taken for {int(high) + 1} classes"
-    hint = _hint(x)
+    hint = "; classes with -1 for missing ones take Categorical(ignore=-1)" if codes and low == -1 else _hint(x)
     if whole and 0 <= low:
         columns = x.double().flatten(1)
         mean = columns.nanmean(0)

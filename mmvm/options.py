@@ -134,8 +134,7 @@ def arguments(functions: Mapping[str, Callable], settings: Sequence[str]) -> dic
         option, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise UserError(f"--set takes name=value, got {setting!r}")
-        takers = [name for name, function in functions.items() if option in options_of(function)]
-        if not takers:
+        if not (takers := [name for name, function in functions.items() if option in options_of(function)]):
             there = "; ".join(f"--{name} takes {', '.join(options_of(function)) or 'none'}"
                               for name, function in functions.items())
             raise UserError(f"there is no option {option!r} here: {there or 'add --check, --prepare or --simulate'}")

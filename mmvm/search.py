@@ -61,10 +61,9 @@ class _Job:
         try:
             with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")  # no bars of several runs at once; what is warned of is in the table
-                row = self._trained(beta, seed, said)
+                return {"beta": beta, "seed": seed, **self._trained(beta, seed, said)}
         finally:
             torch.set_num_threads(threads)
-        return {"beta": beta, "seed": seed, **row}
 
     def _trained(self, beta: float, seed: int, said: list) -> dict:
         with seeded(seed):
@@ -86,8 +85,7 @@ class _Job:
                           **self.training)
         except TrainingDiverged as error:
             return {"warnings": "\n".join(sentences(str(error)))}
-        trained = history.epochs[-1]["epoch"]
-        best = history.best if self.training.get("patience") else trained
+        best = history.best if self.training.get("patience") else history.epochs[-1]["epoch"]
         row, wrong = measured(model, self.train, self.held)
         return {"epoch": best, "seconds": history.epochs[-1]["seconds"], **row,
                 "warnings": "\n".join(sentences(*wrong))}
@@ -95,8 +93,8 @@ class _Job:
 
 def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (0,), *, epochs: int,
           workers: int = 1, out: str | os.PathLike | None = None, by: Any = None, validation: float = 0.1,
-          split_seed: int = 0, build: Callable[..., MultimodalVAE] | None = None, latent_dim: int = 16,
-          objective: str = "mmvm", threads: int = 1, say: Callable[[str], None] | None = print,
+          split_seed: int = 0, build: Callable[..., MultimodalVAE] | None = None, latent_dim: int | None = None,
+          objective: str | None = None, threads: int = 1, say: Callable[[str], None] | None = print,
           **training: Any) -> "pd.DataFrame":
     """One model for every beta and seed, trained on most rows of `data` and measured on the others: a row each.
 
@@ -105,7 +103,7 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
                 new beta is added; table.csv there is the last call's table. None: nothing is kept
     by, validation, split_seed   which rows are held back, as of `mmvm.split`: groups stay together, a share or a number
     build       build(data, beta=...) -> MultimodalVAE, called after the seed is set; for workers > 1 a function of a
-                module. None: `MultimodalVAE.for_data` with `latent_dim` and `objective`, the text of a method
+                module. None: `MultimodalVAE.for_data` with `latent_dim`, 16, and `objective`, mmvm, a method's text
     threads     of each run; rounding depends on it
     say         gets a line when a run is done; None: nobody
     training    what `fit` takes besides: learning_rate, batch_size, patience, device, ...
@@ -125,8 +123,12 @@ def sweep(data: MultimodalData, betas: Sequence[float], seeds: Sequence[int] = (
     betas, seeds = _numbers(betas, "betas", float), _numbers(seeds, "seeds", int)
     if workers < 1 or threads < 1:
         raise UserError(f"workers={workers}, threads={threads}: both must be at least 1")
-    _check_training(training, objective)
-    build = build or partial(MultimodalVAE.for_data, latent_dim=latent_dim, objective=objective, say=None)
+    usual: dict[str, Any] = {"latent_dim": latent_dim, "objective": objective}
+    usual = {name: value for name, value in usual.items() if value is not None}
+    _check_training(training, usual.get("objective", ""))
+    if build and usual:
+        raise UserError(f"`build` makes the model, {', '.join(usual)} would change nothing: leave out one or the other")
+    build = build or partial(MultimodalVAE.for_data, **usual, say=None)
     train, held = split(data, by, validation, split_seed)
     if training.get("check", "on") == "on":
         check_values(train)
@@ -179,30 +181,31 @@ def measured(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) 
     """What `sweep` says of a model, column -> number, and why a number is NaN. Draws are seeded."""
     errors, imputed = evaluation.reconstruction_error(model, held), evaluation.imputation_error(model, held)
     np.fill_diagonal(imputed, np.nan)
-    known = ~np.isnan(imputed)
-    imputed = np.where(known.any(0), np.nansum(imputed, 0) / known.sum(0).clip(min=1), np.nan)
+    imputed = np.ma.masked_array(imputed, np.isnan(imputed)).mean(0).filled(np.nan)
     of_names = {"error": errors, "imputation": imputed}
-    said = []
+    said: list[str] = []
     if held.labels is not None:
         try:
-            of_names["probe"] = _probe(model, train, held)
+            of_names["probe"], said = _probe(model, train, held)
         except UserError as error:
             said, of_names["probe"] = [str(error)], np.full(len(held.specs), np.nan)
-    total = {"error": errors.sum(), "imputation": imputed.sum()}
-    total.update({"probe": of_names["probe"].mean()} if "probe" in of_names else {})
+    total = {name: values.mean() if name == "probe" else values.sum() for name, values in of_names.items()}
     rates = {name: value for name, value in evaluation.diagnostics(model, held).items() if name.startswith("rate/")}
     return {**{name: float(value) for name, value in total.items()},
             **{f"{what}/{name}": float(value) for what, values in of_names.items()
                for name, value in zip(held.names, values)}, **rates}, said
 
 
-def _probe(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) -> np.ndarray:
-    """(M,): accuracy, or the mean over labels of the AUROC."""
+def _probe(model: MultimodalVAE, train: MultimodalData, held: MultimodalData) -> tuple[np.ndarray, list[str]]:
+    """(M,): accuracy, or the mean over labels of the AUROC; and a sentence where no label has one."""
     if held.labels is not None and held.labels.ndim == 1:
-        return evaluation.linear_probe(model, train, held)
+        return evaluation.linear_probe(model, train, held), []
     from mmvm.evaluation import multilabel
 
-    return np.nanmean(multilabel.linear_probe(model, train, held)["auroc"], 1)
+    auroc = np.ma.masked_invalid(multilabel.linear_probe(model, train, held)["auroc"]).mean(1)
+    return auroc.filled(np.nan), [
+        f"no probe of {name!r}: no label is both present and absent among its samples, of training and held back; "
+        "data.inventory('labels') counts them" for name, none in zip(held.names, np.ma.getmaskarray(auroc)) if none]
 
 
 def _numbers(given: Any, what: str, kind: type) -> list:
@@ -277,9 +280,8 @@ def _receive(job: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

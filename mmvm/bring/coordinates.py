@@ -49,8 +49,7 @@ def imputed(model: MultimodalVAE, data: MultimodalData, targets: str | Sequence[
         coordinates[f"{spec.name}_observed"] = ("sample", observed.numpy())
         if spec.features and values.shape[1:] == spec.shape:
             coordinates[axes[0]] = list(spec.features)
-    taken = sorted({*variables} & {"sample", "label", *coordinates})
-    if taken:
+    if taken := sorted({*variables} & {"sample", "label", *coordinates}):
         raise UserError(f"a modality is named {taken[0]!r}, as a coordinate is: rename it")
     if data.labels is not None and data.labels.ndim == 1:
         labels = data.labels.tolist()

@@ -90,8 +90,7 @@ class LatentDiffusion:
 
     def check(self, model: MultimodalVAE) -> None:
         """Raises `UserError` where this is a density over the latents of another model."""
-        names = [modality.name for modality in model.modalities]
-        if names != self.names:
+        if (names := [modality.name for modality in model.modalities]) != self.names:
             raise UserError(f"this diffusion is over the latents of {self.names}, the model has {names}: use the model "
                             "that it was fitted to")
         if self.model != fingerprint(model):

@@ -70,8 +70,7 @@ def _check(model: MultimodalVAE, data: MultimodalData, drop: float, average: flo
     if not (0 <= drop < 1 and 0 <= average < 1):
         raise UserError(f"drop={drop}, average={average}: both must be at least 0 and less than 1")
     check_units(model, data)
-    never = [name for name, present in zip(data.names, data.observed) if not present.any()]
-    if never:
+    if never := [name for name, present in zip(data.names, data.observed) if not present.any()]:
         raise UserError(f"modality {never[0]!r} is observed in no sample, so nothing is known of its latents: give "
                         "samples that have it")
     if not (data.observed.sum(0) > 1).any():

@@ -161,19 +161,21 @@ def label_terms(logits: Tensor, labels: Tensor) -> Tensor:
 def imagined(model: MultimodalVAE, data: MultimodalData, source: str, target: str, seed: int = 0) -> Tensor:
     """What modality `target` is made of x_source alone, in the order of `data`: encode, draw z, decode.
 
-    Images and numbers are the likelihood's mean (N, ...); tokens the most probable ones (N, L) int64. All samples must
-    have the source.
+    Images and numbers are the likelihood's mean (N, ...), in the networks' units: `data.specs[t].restore` makes of
+    standardised ones what `model.impute` gives. Tokens are the most probable ones (N, L) int64.
 
-    Raises `UserError` for an unknown modality.
+    Raises `UserError` for an unknown modality, and for samples that lack the source.
 
     >>> mmvm.evaluation.multilabel.imagined(model, data, "a", "b").shape
     torch.Size([60, 2])
     """
-    names = [spec.name for spec in data.specs]
     for name in (source, target):
-        if name not in names:
-            raise UserError(f"there is no modality {name!r}: use one of {', '.join(names)}")
-    s, t = names.index(source), names.index(target)
+        if name not in data.names:
+            raise UserError(f"there is no modality {name!r}: use one of {', '.join(data.names)}")
+    s, t = data.names.index(source), data.names.index(target)
+    if not data.observed[s].all():
+        raise UserError(f"{int((~data.observed[s]).sum())} of {len(data)} samples lack {source!r}: give the others, "
+                        f"data.subset(data.observed[{s}])")
     return torch.cat([readable(data.specs[t], out[t]).cpu()
                       for own, _, _, out in from_each_source(model, data, seed) if own == s])
 
@@ -205,8 +207,7 @@ def coherence(model: MultimodalVAE, data: MultimodalData, classifiers: Sequence[
             truth[source].append(known.index_select(0, index.to(known.device)).cpu().numpy())
             for target, (spec, out) in enumerate(zip(data.specs, parameters)):
                 logits[source][target].append(classifiers[target](readable(spec, out)).float().cpu().numpy())
-    n_labels = known.shape[1]
-    found = {name: np.full((n_modalities, n_modalities, n_labels), np.nan) for name in METRICS}
+    found = {name: np.full((n_modalities, n_modalities, known.shape[1]), np.nan) for name in METRICS}
     for s, t in np.ndindex(n_modalities, n_modalities):
         if truth[s]:
             for name, values in scores(np.concatenate(logits[s][t]), np.concatenate(truth[s])).items():

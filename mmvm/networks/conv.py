@@ -36,8 +36,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, latent_dim: int, channels: int = 32):
         super().__init__()
-        c = channels
-        self.channels = c
+        self.channels = c = channels
         self.project = nn.Linear(latent_dim, 4 * c * 16)
         self.trunk = nn.Sequential(
             nn.ReLU(),

@@ -35,9 +35,7 @@ def forward_grouped(networks: Networks, inputs: Sequence[Tensor], features: bool
     first = networks[0]
     x = torch.cat(list(inputs), 1) if inputs[0].ndim == 4 else torch.stack(list(inputs))
     if isinstance(first, (ConvEncoder, ResNetEncoder, MLPEncoder)):
-        if isinstance(first, MLPEncoder):
-            x = _flat(x, len(networks))
-        h = _forward(_of(networks, "trunk"), x)
+        h = _forward(_of(networks, "trunk"), _flat(x, len(networks)) if isinstance(first, MLPEncoder) else x)
         means, logvars = (_forward(_of(networks, head), h) for head in ("mean", "logvar"))
         return list(zip(means, logvars, h) if features else zip(means, logvars))
     if isinstance(first, MLPDecoder):

@@ -64,8 +64,9 @@ class ImageDecoder(nn.Module):
 def stages(size: tuple[int, ...], channels: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """Heights and widths in pixels at every stage, and how many channels there are."""
     if not all(SMALLEST <= side <= LARGEST for side in size):
-        raise UserError(f"pictures of {size[0]} x {size[1]} pixels: sides of {SMALLEST} to {LARGEST} are taken; resize "
-                        "them, or give an encoder and a decoder of your own")
+        last = "if channels stand last give x.transpose(0, 3, 1, 2), else " * (size[1] in (1, 3, 4))
+        raise UserError(f"pictures of {size[0]} x {size[1]} pixels: sides of {SMALLEST} to {LARGEST} are taken; {last}"
+                        "resize them, or give an encoder and a decoder of your own")
     sizes = [tuple(size)]
     while max(sizes[-1]) > ENOUGH:
         sizes.append(tuple(-(-side // 2) for side in sizes[-1]))

@@ -55,8 +55,7 @@ class ResNetDecoder(nn.Module):
 
     def __init__(self, latent_dim: int, channels: int = 64):
         super().__init__()
-        c = channels
-        self.channels = c
+        self.channels = c = channels
         self.project = nn.Linear(latent_dim, 4 * c * 49)
         self.trunk = nn.Sequential(
             ResidualBlock(4 * c, 2 * c), nn.Upsample(scale_factor=2),

@@ -110,6 +110,9 @@ class MMVM(Objective):
                                or options["reads"] != "posteriors"):
             raise UserError("load_balance, temperature and reads belong to a gate: add gate=soft, gate=hard or "
                             "gate=gumbel")
+        if gate != "gumbel" and (options["temperature_updates"] or temperature != 1.0):
+            raise UserError(f"gate={gate} has no temperature: leave temperature and temperature_updates out, or add "
+                            "gate=gumbel")
         if options["alpha_updates"]:
             alpha = Schedule(1.0, alpha, options["alpha_updates"])
         if options["temperature_updates"]:

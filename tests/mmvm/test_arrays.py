@@ -70,6 +70,8 @@ def test_descriptions_may_come_in_any_iterable():
 
 @pytest.mark.parametrize("a, message", [
     (frame(sex="f"), "'a': column 'sex' holds str, not numbers: leave it out"),
+    (frame(crp=["<5", "7.1"] * (N // 2)), r"column 'crp' holds str, not numbers: pandas.to_numeric\(x, errors='co"),
+    (frame(crp=pd.Series([1.5, None] * (N // 2), INDEX, object)), "'crp' holds object, not numbers: pandas.to_numeric"),
     (frame(when=pd.Timestamp(2020, 1, 1)), "'a': column 'when' holds datetime64"),
     (frame(kind=pd.Categorical(["u"] * N)), "'a': column 'kind' holds category"),
     (np.array([[1, 2, 3], [4, "x", 6]] * 3, dtype=object), r"'a' holds objects \(str in column 1\): give numbers"),
@@ -84,6 +86,28 @@ def test_what_is_no_number_is_named_in_one_line(a, message):
     with pytest.raises(UserError, match=message) as error:
         make(a)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.uint32])
+@pytest.mark.parametrize("rows", [None, torch.arange(N)])
+def test_tensors_are_widened_as_arrays_are(kind, rows):
+    t = torch.from_numpy(A).to(kind)
+    found = make(t if rows is None else Repeated(t, rows)).modalities["a"][:]
+    assert found.dtype == make(A.astype(str(kind).partition(".")[2])).modalities["a"].dtype
+    assert found.tolist() == A.tolist()
+    with pytest.raises(UserError, match="'a' holds uint64"):
+        make(torch.from_numpy(A).to(torch.uint64))
+
+
+@pytest.mark.parametrize("cure", [lambda x: pd.get_dummies(x, dtype=float).where(x.notna()),
+                                  lambda x: pd.factorize(x)[0]])
+def test_the_cures_of_a_column_of_texts_keep_missing_values_missing(cure):
+    x = pd.Series(["u", None, "v", "u", None, "v"], INDEX)
+    with pytest.raises(UserError, match=r"get_dummies.x, dtype=float..where.x.notna.*factorize.*Categorical.ignore=-1"):
+        Modality.guess("c", x.to_frame("sex"), None)
+    values, chosen = cure(x), {} if len(cure(x).shape) > 1 else {"likelihood": Categorical(ignore=-1)}
+    data = MultimodalData({"a": A, "c": values}, [SPECS[0], Modality.guess("c", values, None, **chosen)], ids=INDEX)
+    assert data.observed[1].tolist() == x.notna().tolist()
 
 
 # frames
@@ -206,6 +230,16 @@ def test_columns_of_zeros_and_ones_are_labels_with_names():
     data = make(labels=pd.DataFrame({"p": [0, 1] * 3, "q": [1, np.nan] * 3}))
     assert data.labels.shape == (N, 2) and data.label_names == ("p", "q") and data.labels.dtype == torch.float32
     assert make(labels=np.eye(N, dtype="int8")).labels.dtype == torch.int8
+
+
+@pytest.mark.parametrize("labels", [
+    [["u"], [], ["v", "u"]] * 2, [["u", "v"], ["v", "w"]] * 3, [{"u"}, {"v"}] * 3, [("u",), ("u", "v")] * 3,
+    pd.Series([["u"], ["v"]] * 3), np.array([["u", "v"]] * N)])
+def test_lists_of_labels_are_to_be_a_table(labels):
+    said = r"of sample 0 is a list: of several labels a sample give an \(N, C\) table of zeros and ones, as sklearn's"
+    with pytest.raises(UserError, match=said):
+        make(labels=labels)
+    assert make(labels=[["u"], ["v"]] * 3).label_names == ("u", "v")
 
 
 @pytest.mark.parametrize("labels", [np.array([[0], [1], [2], [0], [1], [2]]), pd.DataFrame({"kind": [*"uvwuvw"]}),

@@ -369,6 +369,9 @@ def test_results_of_a_runs_own_file(call, tmp_path):
     status, out, _ = call("results", tmp_path / "own.csv", "--metric", "probe")
     assert status == 0 and out.splitlines()[-1].split() == ["x", "mmvm", "1", "1", "2", "0.500", "0.354"]
     assert_mistake(call("results", tmp_path / "own.csv"), "has no metric coherence; it has: probe")
+    results.append([{**row, "metric": "auroc_label", "source": "a", "target": "u"}], tmp_path / "own.csv")
+    assert_mistake(call("results", tmp_path / "own.csv", "--metric", "probe", "--metric", "auroc_label"),
+                   "has no average of auroc_label to show: read its rows with mmvm.study.results.read")
 
 
 def test_results_of_other_settings_are_no_seeds(call, tmp_path):

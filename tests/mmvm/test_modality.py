@@ -143,6 +143,23 @@ def test_pictures_with_channels_last_and_grey_values_are_told_so():
         assert "if they are grey values, divide" in said[0]
 
 
+@pytest.mark.parametrize("size, told", [((16, 16, 3), True), ((16, 40, 1), True), ((16, 3, 16), False)])
+def test_usual_networks_say_that_channels_stand_last(size, told):
+    data = MultimodalData({"a": torch.rand(2, *size)}, (Modality("a", size, Laplace()),))
+    with pytest.raises(UserError, match=f"pictures of {size[1]} x {size[2]} pixels: sides of 8 to 512") as error:
+        MultimodalVAE.for_data(data, say=None)
+    assert ("if channels stand last give x.transpose(0, 3, 1, 2)" in str(error.value)) == told
+
+
+def test_codes_with_minus_one_are_told_from_reals():
+    said, codes = [], np.arange(30) % 4 - 1
+    assert Modality.guess("a", codes, said.append).likelihood == Normal()
+    assert "reals from -1 to 2; classes with -1 for missing ones take Categorical(ignore=-1)" in said[0]
+    for others in (codes - 1, codes / 2, codes[:, None].repeat(2, 1), 60 * codes):
+        Modality.guess("a", others, said.append)
+        assert "ignore" not in said[-1]
+
+
 @pytest.mark.parametrize("shape, likelihood", [(6, Normal()), ((6,), Normal), ((6,), "normal")])
 def test_a_description_of_the_wrong_kind_is_refused(shape, likelihood):
     with pytest.raises(UserError, match="shape is a tuple such as .20,. and likelihood an object such as Normal"):

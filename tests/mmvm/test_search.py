@@ -133,6 +133,19 @@ def test_a_probe_that_cannot_be_is_a_sentence_of_the_row():
     assert np.isnan(found["probe"][0]) and "at least two classes" in found["warnings"][0]
 
 
+@pytest.mark.parametrize("n, names", [(100, "ab"), (10, "a")])
+def test_labels_that_nobody_has_are_a_sentence_of_the_row(n, names):
+    observed = torch.ones(2, len(DATA), dtype=torch.bool)
+    labels = torch.stack([DATA.labels, DATA.labels], 1)
+    observed[0, n:], labels[:n] = False, 0
+    found = sweep(replace(DATA, labels=labels, observed=observed, label_names=("u", "v")), [0.1], build=build,
+                  validation=0.5, **{**HOW, "epochs": 1})
+    said = found["warnings"][0].splitlines()
+    assert [line.partition(": ")[0] for line in said] == [f"no probe of {name!r}" for name in names]
+    assert "no label is both present and absent among its samples" in said[0]
+    assert np.isnan(found["probe"][0]) and np.isnan(found["probe/b"][0]) == ("b" in names)
+
+
 @pytest.mark.filterwarnings("ignore:beta .* is the best")  # of an end, here on purpose
 def test_a_run_that_diverges_leaves_the_others_alone(table):
     found = sweep(DATA, BETAS, SEEDS, build=broken, **HOW)
@@ -276,6 +289,8 @@ def test_nothing_to_choose_from_is_one_line():
     (dict(betas=[-1.0]), "betas must be"), (dict(betas=[]), "betas must be"), (dict(seeds=[float("nan")]), "seeds"),
     (dict(workers=0), "at least 1"), (dict(bta=1), "bta: a sweep passes on to `fit` epochs, batch_size"),
     (dict(out="x", config={}), "config: a sweep passes on"), (dict(objective=MMVM()), "objective must be a text"),
+    (dict(objective="mopoe"), "^`build` makes the model, objective would change nothing: leave out one or the other"),
+    (dict(objective="mmvm", latent_dim=16), "^`build` makes the model, latent_dim, objective would change nothing"),
     (dict(build=no_model), "build gave a Linear"),
     (dict(build=lambda data, beta: build(data, beta), workers=2), "cannot be sent to a worker.*or workers=1")])
 def test_mistakes_are_one_clear_line(change, message):

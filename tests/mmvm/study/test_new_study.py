@@ -49,7 +49,7 @@ def test_it_is_listed_reads_files_and_trains_from_the_command_line(lab, monkeypa
     assert main(["data", "lab-tables", "--simulate", "--check", "--root", str(folder / "tables")]) == 0
     told = capsys.readouterr().out
     assert "lab-tables     Lab tables: two tables of the same samples. [lab_tables.study]" in told
-    assert "test: 100 samples of 2 modalities" in told
+    assert "test: 100 samples of 2 modalities (50 groups)" in told
     python("-m", "mmvm", "train", "lab-tables", "--profile", "laptop", "--set", f"root={folder / 'tables'}", "--set",
            "epochs=2", "--out", folder / "run")
     rows = results.read(folder / "run" / "results.csv")
@@ -60,7 +60,7 @@ def test_it_is_listed_reads_files_and_trains_from_the_command_line(lab, monkeypa
 
 def test_its_own_tests_pass(lab):
     folder, python = lab
-    assert "4 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", folder / "tests")
+    assert "5 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", folder / "tests")
 
 
 @pytest.mark.parametrize("name, words", [

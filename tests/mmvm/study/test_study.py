@@ -139,6 +139,8 @@ def test():
     ({"objective": "mmvm:alpha=1.5"}, "^objective 'mmvm:alpha=1.5': alpha must be number at least 0 at most 1, got"),
     ({"objective": "mmvm:load_balance=1"}, "^load_balance, temperature and reads belong to a gate: add gate=soft"),
     ({"objective": "mmvm:temperature=0.5"}, "belong to a gate"),
+    ({"objective": "mmvm:gate=hard,temperature=2"}, "^gate=hard has no temperature: leave .* out, or add gate=gumbel"),
+    ({"objective": "mmvm:gate=soft,temperature_updates=9"}, "^gate=soft has no temperature"),
     ({"objective": "mmvm:temperature=0"}, "temperature must be number above 0, got '0'"),
     ({"objective": "mmvm:n_experts=-1"}, "n_experts must be integer at least 0, got '-1'"),
     ({"objective": "mmvm:alpha=nan"}, "alpha must be number"),

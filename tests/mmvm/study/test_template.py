@@ -63,3 +63,31 @@ def test_what_is_no_table_is_one_line(content, root, data):
 def test_a_label_that_no_sample_needs_may_be_empty(root, data):
     change(root, "labels", lambda t: pd.concat([t, pd.DataFrame({"id": ["extra"], "label": [None]})]))
     assert data.load("train", str(root)).label_names == ("high", "low")
+
+
+def sides(data, root):
+    return [set(data.load(split, str(root)).ids) for split in ("train", "test")]
+
+
+def test_a_group_is_for_training_or_for_testing(root, data):
+    train, test = (set(data.groups(sorted(ids), str(root))) for ids in sides(data, root))
+    assert train and test and not train & test
+    change(root, "labels", lambda t: t.assign(group=t["group"].str[1:3]))  # 30 groups of 20
+    train, test = (set(data.groups(sorted(ids), str(root))) for ids in sides(data, root))
+    assert len(train) == 25 and len(test) == 5 and not train & test
+
+
+def test_without_groups_every_sample_is_one(root, data):
+    change(root, "labels", lambda t: t.drop(columns="group"))
+    train, test = sides(data, root)
+    assert (len(train), len(test)) == (500, 100)
+    assert data.groups(["s0003"], str(root)).tolist() == ["s0003"]
+
+
+@pytest.mark.parametrize("how, words", [
+    (lambda t: t.assign(group=t["group"].mask(t.index == 3)), r"sample s0003 has no group \(1 such samples\)"),
+    (lambda t: t.assign(group="one"), "none is left to train on: add some, lower n_test, or give smaller groups")])
+def test_groups_that_cannot_be_divided_are_one_line(how, words, root, data):
+    change(root, "labels", how)
+    with pytest.raises(UserError, match=words):
+        data.load("train", str(root))

@@ -259,6 +259,22 @@ def test_scores_need_labels_of_zeros_and_ones(toy):
         multilabel.imagined(model, data, "a", "c")
 
 
+def test_what_is_imagined_has_the_rows_of_the_data_in_networks_units(toy):
+    model, data = toy
+    seen = torch.ones(2, 200, dtype=torch.bool)
+    seen[1, :7] = False
+    some = replace(data, observed=seen)
+    with pytest.raises(UserError, match=r"^7 of 200 samples lack 'b': give the others, data.subset\(data.observed\[1"):
+        multilabel.imagined(model, some, "b", "a")
+    having = some.subset(some.observed[1])
+    torch.testing.assert_close(multilabel.imagined(model, having, "b", "a"), having.modalities["b"], atol=1e-2, rtol=0)
+    specs = tuple(Modality(name, (3,), Normal(), standardise=True) for name in "ab")
+    own = MultimodalData({name: 5 * x for name, x in data.modalities.items()}, specs)
+    same = MultimodalVAE(own.specs, [Copies(), Copies()], [nn.Identity(), nn.Identity()], MMVM())
+    torch.testing.assert_close(own.specs[1].restore(multilabel.imagined(same, own, "a", "b")),
+                               same.impute({"a": own.modalities["a"]}, targets="b")["b"], atol=1e-2, rtol=0)
+
+
 # captions
 
 @pytest.mark.parametrize("text, groups", [

@@ -29,9 +29,11 @@ class NewStudy(Study):
     n_test: int = parameter(100, "samples kept for testing", at_least=1)
 
     def data(self, split: str) -> MultimodalData:
-        """The "train", "test" or "validation" samples."""
+        """The "train", "test" or "validation" samples; no group is in two of them."""
         found = files.load("test" if split == "test" else "train", self.root, self.data_seed, self.n_test)
-        return found if split == "test" else self.part(found, split)
+        if split == "test":
+            return found
+        return self.part(found, split, by=files.groups(found.ids, self.root, self.data_seed))
 
     def build_networks(self, data: MultimodalData):
         return networks(data, self.latent_dim, self.width)
@@ -41,7 +43,14 @@ class NewStudy(Study):
         return [], []
 
     def evaluate(self, model: MultimodalVAE, train, test, classifiers) -> Metrics:
-        """Every number that becomes rows: an array (), (M,) or (M, M) [source, target]."""
+        """Every number that becomes rows: an array (), (M,) or (M, M) [source, target], or a list of (source, target,
+        value). With labels (N, C) of zeros and ones the probe is of each label:
+
+        auroc = multilabel.linear_probe(model, train, test)["auroc"]  # (M, C); from mmvm.evaluation import multilabel
+        metrics["auroc"] = metrics.over_labels("auroc", auroc)        # (M,), of the labels that have a number
+        metrics["auroc_label"] = [(name, label, value) for name, own in zip(test.names, auroc)
+                                  for label, value in zip(test.label_names, own)]
+        """
         both = [data.subset(data.observed.all(0)) for data in (train, test)]
         model_rmse, ridge_rmse = imputation_rmse(model, *both)
         return Metrics({"probe": evaluation.linear_probe(model, train, test),

@@ -34,6 +34,12 @@ def test_files_hold_what_is_loaded(tmp_path):
         data.load("train", str(tmp_path))
 
 
+def test_no_group_is_on_two_sides():
+    p = NewStudy(n_validation=60)
+    sides = [set(data.groups(p.data(split).ids)) for split in ("train", "validation", "test")]
+    assert all(sides) and len(set.union(*sides)) == sum(map(len, sides))
+
+
 def test_a_short_run_has_rows_of_all_that_is_measured(tmp_path):
     result = run(NewStudy(epochs=2, out=str(tmp_path)))
     averages = {row["metric"]: row["value"] for row in result.rows if row["source"] == ""}
