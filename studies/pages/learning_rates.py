@@ -124,23 +124,25 @@ def frontier(lines: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return ordered[ordered[y] > ordered[y].cummax().shift(fill_value=-float("inf"))].sort_values(x)
 
 
-def both(lines: pd.DataFrame, metrics: dict[str, str], chance: float) -> Figure:
-    """Two columns of a `board` against each other, `metrics` (column -> label of the axis, x first): a point per
-    method, rate and beta, filled where seeds are several, a line through those that no other exceeds in both; `chance`
-    of x dotted."""
-    (x, y), edge = metrics, frontier(lines, *metrics)
-    fig, ax = plt.subplots(figsize=(WIDTH, 3.3))
-    for method, own in lines.groupby("method"):
-        if method not in METHOD_NAMES:
-            continue
-        for several, face in ((True, METHOD_COLOURS[method]), (False, "white")):
-            part = own[(own["seeds"] > 1) == several]
-            ax.plot(part[x], part[y], METHOD_MARKERS[method], color=METHOD_COLOURS[method], markerfacecolor=face,
-                    markersize=5 if several else 4, zorder=3 if several else 2)
-    ax.plot(edge[x], edge[y], color=INK, linewidth=0.8, zorder=1)
-    ax.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
-    ax.set(xlabel=metrics[x], ylabel=metrics[y])
-    shown = in_order(lines.index.get_level_values("method").unique().intersection(list(METHOD_NAMES)))
+def both(panels: Mapping[str, pd.DataFrame], metrics: dict[str, str], chance: float) -> Figure:
+    """Two columns of a `board` against each other, `metrics` (column -> label of the axis, x first), a panel per entry
+    (title -> board): a point per method, rate and beta, filled where seeds are several, a line through those that no
+    other exceeds in both; `chance` of x dotted."""
+    (x, y), fig = metrics, plt.figure(figsize=(WIDTH, 3.4))
+    axes = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, (title, lines) in zip(axes, panels.items()):
+        edge = frontier(lines, *metrics)
+        for method, own in lines.groupby("method"):
+            for several, face in ((True, METHOD_COLOURS[method]), (False, "white")):
+                part = own[(own["seeds"] > 1) == several]
+                ax.plot(part[x], part[y], METHOD_MARKERS[method], color=METHOD_COLOURS[method], markerfacecolor=face,
+                        markersize=5 if several else 4, zorder=3 if several else 2)
+        ax.plot(edge[x], edge[y], color=INK, linewidth=0.8, zorder=1)
+        ax.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+        ax.set(xlabel=metrics[x])
+        ax.set_title(title, loc="left")
+    axes[0].set_ylabel(metrics[y])
+    shown = in_order(method for lines in panels.values() for method in lines.index.get_level_values("method"))
     fig.legend([plt.Line2D([], [], marker=METHOD_MARKERS[method], linestyle="", color=METHOD_COLOURS[method])
                 for method in shown], [METHOD_NAMES[method] for method in shown], loc="outside lower center", ncols=4)
     return fig

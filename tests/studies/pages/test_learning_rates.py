@@ -64,7 +64,9 @@ def test_the_frontier_is_what_no_other_exceeds_in_both():
 
 
 def test_two_scores_against_each_other_have_a_name_per_method_and_hollow_marks_for_one_seed(rows):
-    fig = rates.both(rates.board(rows, ["probe", "validation_probe"]), {"probe": "x", "validation_probe": "y"}, 0.1)
+    lines = rates.board(rows, ["probe", "validation_probe"])
+    fig = rates.both({"two": lines, "four": lines.drop("moe")}, {"probe": "x", "validation_probe": "y"}, 0.1)
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["two", "four"]
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MMVM", "MoE"]
     marks = [line for line in fig.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())]
     hollow = [len(line.get_xdata()) for line in marks if line.get_markerfacecolor() == "white"]
