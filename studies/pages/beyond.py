@@ -448,8 +448,8 @@ def _both(rows: pd.DataFrame, roomy: pd.DataFrame) -> str:
     return (f"Rats, shared probe and R² of the own state, test folds. Two numbers a latent: MMVM {parts[0]}; of joint "
             f"models' settings none has as much of both, nearest is {METHOD_NAMES[other.name[0]]}'s, "
             f"{other['probe_shared']:.2f} and {other['state_recovery']:.2f}. Four: MMVM {parts[1]}; joint models "
-            f"share up to {_joint(more)['probe_shared'].max():.2f} and keep {most['state_recovery']:.2f} at most. MVAE was run "
-            f"shorter, with two, only: {mvae}, MMVM so {mmvm}.")
+            f"share up to {_joint(more)['probe_shared'].max():.2f} and keep {most['state_recovery']:.2f} at most. MVAE "
+            f"was run shorter, with two, only: {mvae}, MMVM so {mmvm}.")
 
 
 def _pairs(lines: pd.DataFrame, chosen: pd.DataFrame) -> str:
