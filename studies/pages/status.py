@@ -21,10 +21,10 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
          "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),
          "hippocampus_long": ("hippocampus", "beyond"),
-         "learning_rates": ("hippocampus", "intro", "mimic-cxr", "beyond"),
-         "hippocampus_information": ("hippocampus",), "information": ("intro", "information", "collapse", "beyond"),
-         "ablations": ("intro", "ablations", "errata"), "ablations_translated": ("ablations",),
-         "information_translated": ("information",),
+         "learning_rates": ("hippocampus", "intro", "cub", "mimic-cxr", "beyond"),
+         "hippocampus_information": ("hippocampus",), "information": ("intro", "polymnist", "information", "collapse", "beyond"),
+         "ablations": ("intro", "ablations", "errata"), "information_translated": ("polymnist", "information"),
+         "ablations_translated": ("intro", "polymnist", "ablations"),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "jupytext",
             "papermill", "nbval", "snakemake")
