@@ -22,7 +22,8 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),
          "hippocampus_long": ("hippocampus", "beyond"),
          "learning_rates": ("hippocampus", "intro", "cub", "mimic-cxr", "beyond"),
-         "hippocampus_information": ("hippocampus",), "information": ("intro", "polymnist", "information", "collapse", "beyond"),
+         "hippocampus_information": ("hippocampus",),
+         "information": ("intro", "polymnist", "information", "collapse", "beyond"),
          "ablations": ("intro", "ablations", "errata"), "information_translated": ("polymnist", "information"),
          "ablations_translated": ("intro", "polymnist", "ablations"),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
