@@ -21,7 +21,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
          "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),
          "hippocampus_long": ("hippocampus", "beyond"),
-         "learning_rates": ("hippocampus", "intro", "cub", "mimic-cxr", "beyond"),
+         "learning_rates": ("hippocampus", "intro", "polymnist", "cub", "mimic-cxr", "beyond"),
          "hippocampus_information": ("hippocampus",),
          "information": ("intro", "polymnist", "information", "collapse", "beyond"),
          "ablations": ("intro", "ablations", "errata"), "information_translated": ("polymnist", "information"),

@@ -15,7 +15,7 @@ LINK = re.compile("⟦(.*?)⟧⟦(.*?)⟧")  # what stands for it in `prose`: th
 # the landing page has pictures and doors in place of explanations
 CHAPTERS = [name for name in notebooks.chapters() if name != "intro"]
 # words of other meanings, too: how often a unit fires, how fast one learns
-AMBIGUOUS = {"rate": {"beyond", "cost", "cub", "hippocampus", "mimic-cxr"}}
+AMBIGUOUS = {"rate": {"beyond", "cost", "cub", "hippocampus", "mimic-cxr", "polymnist"}}
 # headings, tables, code, formulas, other roles and links: no place for a link of this kind
 NO_PROSE = re.compile(r"^```(?!\{admonition\}|\{margin\}).+?^```|^#.*?$|^\|.*?$|^\([\w-]+\)=$|^`{3}.*?$|^:{3}.*?$"
                       r"|^:class:.*?$|\{[a-z:]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|`[^`]*`|<[^>]+>|\$[^$]*\$",
