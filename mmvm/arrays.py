@@ -23,14 +23,13 @@ def as_tensor(values: Any, what: str, missing: bool = False) -> Tensor:
     that is no number: `UserError`, with `what` it is."""
     if hasattr(values, "index_select"):
         wide = not values.dtype.is_signed and values.dtype.itemsize > 1  # PyTorch hardly computes with these
-        return as_tensor(values.cpu().numpy(), what) if wide else values
+        return as_tensor(values.cpu().numpy(), what).to(values.device) if wide else values
     if hasattr(values, "iloc"):
         values = _numbers_of(values, what)
     if hasattr(values, "toarray"):  # sparse
         values = values.toarray()
     if isinstance(values, np.ma.MaskedArray):
-        gone = int(np.ma.count_masked(values))
-        if gone and not missing:
+        if (gone := int(np.ma.count_masked(values))) and not missing:
             raise UserError(f"{what} is a masked array with {gone} masked entries: fill them, or describe the modality "
                             "with missing='nan'")
         values = np.ma.filled(values.astype(np.float32), np.nan) if gone else values.data
@@ -70,8 +69,7 @@ def common_index(named: Mapping[str, Any]) -> Any:
     first = next(iter(frames), "")
     for name, index in frames.items():
         pairs = enumerate(zip(index, frames[first])) if len(index) == len(frames[first]) else ()
-        i = next((i for i, (a, b) in pairs if a != b), None)
-        if i is not None:
+        if (i := next((i for i, (a, b) in pairs if a != b), None)) is not None:
             raise UserError(f"row {i} of {name!r} is {index[i]!r}, of {first!r} it is {frames[first][i]!r}: give all "
                             "frames the same rows in one order, b.loc[a.index], or reindex to a.index.union("
                             "b.index, sort=False), in whose order arrays and labels have to be")
@@ -120,8 +118,7 @@ def classes(labels: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, 
         names = tuple(names) or tuple(sorted(set(text)))
         _refuse_first([label not in names for label in text], f"is none of the classes {', '.join(names)}")
         labels = [names.index(label) for label in text]
-    labels = as_tensor(labels, "`labels`")
-    if labels.ndim not in (1, 2):
+    if (labels := as_tensor(labels, "`labels`")).ndim not in (1, 2):
         raise UserError(f"labels of shape {tuple(labels.shape)}: give (N,) classes or (N, C) zeros and ones")
     if labels.ndim == 1 and labels.is_floating_point():
         _refuse_first(labels % 1 != 0, "is no whole number: drop unknown classes; factor_probes takes what is measured")
@@ -162,8 +159,7 @@ def trust_of(given: Any, names: Sequence[str], observed: Tensor, ids: Sequence[s
     if hasattr(given, "items"):
         own = _of_names(given, "`trust`", names)
         given = [own.get(name, torch.ones(observed.shape[1])).tolist() for name in names]
-    trust = as_tensor(given, "`trust`").to(observed.device, torch.float32)
-    if trust.shape != observed.shape:
+    if (trust := as_tensor(given, "`trust`").to(observed.device, torch.float32)).shape != observed.shape:
         raise UserError(f"`trust` must be of shape (M, N) = {tuple(observed.shape)}, it is {tuple(trust.shape)}")
     unclear = observed & ~((trust >= 0) & trust.isfinite())
     for wrong, why in ((unclear.any(0), "a trust that is no number of 0 or more"),
@@ -217,6 +213,5 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _refuse_first(wrong: Any, why: str) -> None:
-    rows = torch.as_tensor(wrong).nonzero()
-    if len(rows):
+    if len(rows := torch.as_tensor(wrong).nonzero()):
         raise UserError(f"the label of sample {int(rows[0])} {why} ({len(rows)} such labels)")

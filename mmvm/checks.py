@@ -23,7 +23,8 @@ SAMPLED = 256 * 2**20   # so much, in evenly spread pieces
 ROWS = 1_000            # samples from which spreads are measured
 FAR = 100.0             # spread over a likelihood's scale, or its inverse, that does not fit
 RARE = 0.01             # share of the samples that have a modality, below which it is hardly ever seen
-KNOWN = 32              # numbers of a modality by which a sample without a name is known again
+KNOWN = 32              # numbers of a modality by which a sample without a name may be known again
+ALIKE = 4_096           # samples that are compared at once
 
 _checked: "weakref.WeakKeyDictionary[MultimodalVAE, list[weakref.ref]]" = weakref.WeakKeyDictionary()
 
@@ -50,13 +51,18 @@ def check_values(data: MultimodalData, model: MultimodalVAE | None = None) -> No
 
 def check_split(train: MultimodalData, test: MultimodalData, what: str = "test") -> None:
     """Warns about samples that are in both sets, by their ids; where these are none or the numbers of rows, by their
-    values, if no two training samples are alike. `what` the second set is for, "test" or "validation"."""
+    values, if no two training samples are alike. The same set twice is meant so. `what` the second set is for, "test"
+    or "validation"."""
+    if test is train:
+        return
     ids = [data.ids or [] for data in (train, test)]
     named = not any(own == list(map(str, range(len(own)))) for own in ids)
     names, others = ids if named else map(_contents, (train, test))
-    there = set(names)
+    there = {name: row for row, name in enumerate(names)}
     both = [i for i, name in enumerate(others) if name in there]
-    if both and (named or len(there) == len(train)):
+    if both and not named:
+        both = _alike(train, test, [(there[others[i]], i) for i in both]) if len(there) == len(train) else []
+    if both:
         warnings.warn(f"{len(both)} of {len(test)} {what} samples are also training samples (the first: "
                       f"{test.ids[both[0]] if test.ids else both[0]}): take them out of one of the two, as split(data, "
                       "by=data.ids) keeps rows of one name together; the numbers would say how well they are "
@@ -64,10 +70,22 @@ def check_split(train: MultimodalData, test: MultimodalData, what: str = "test")
 
 
 def _contents(data: MultimodalData) -> list[bytes]:
-    """A few numbers of each sample, by which it is known again; of data in files, which would all be read, none."""
-    return [row.tobytes() for batch in (() if data.files else data.batches(PIECE // 1_024)) for row in torch.cat([
-        x.flatten(1)[:, ::-(-x[0].numel() // KNOWN)].float().masked_fill(~seen.unsqueeze(1), 0.0)
-        for x, seen in zip(batch.x, batch.observed)], 1).cpu().numpy()]
+    """A few numbers of each sample, by which it may be known again; of data in files, which would all be read, none."""
+    return [row.tobytes() for batch in (() if data.files else data.batches(ALIKE)) for row in torch.cat([
+        x[:, ::-(-x.shape[1] // KNOWN)].float().masked_fill(~seen.unsqueeze(1), 0.0)
+        for x, seen in zip((x.flatten(1) for x in batch.x), batch.observed)], 1).cpu().numpy()]
+
+
+def _alike(train: MultimodalData, test: MultimodalData, pairs: list[tuple[int, int]]) -> list[int]:
+    """Of pairs of rows whose few numbers are equal, as those of sparse counts often are, the test rows of those that
+    are equal in every number."""
+    found: list[int] = []
+    for rows in torch.tensor(pairs).split(ALIKE):
+        one, two = (data.batch(own.to(data.device)).map(Tensor.cpu) for data, own in zip((train, test), rows.t()))
+        same = [((x == y) | x.isnan() & y.isnan()).flatten(1).all(1) | ~seen
+                for x, y, seen in zip(one.x, two.x, two.observed)]
+        found += rows[torch.stack([*same, *(one.observed == two.observed)]).all(0), 1].tolist()
+    return found
 
 
 def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[list[str], list[str]]:
@@ -76,8 +94,7 @@ def findings(data: MultimodalData, model: MultimodalVAE | None = None) -> tuple[
     if model is not None and "trust" in model.objective.needs and data.trust is None:
         wrong.append(model.objective.untold)
     for m, spec in enumerate(data.specs):
-        values = Values(data, m)
-        if not len(values):
+        if not len(values := Values(data, m)):
             continue
         if error := _error(values, spec, None if model is None else n_classes(model, data, m)):
             wrong.append(error)
@@ -128,13 +145,12 @@ class Values:
 
     def _known(self, piece: Tensor, missing: float) -> Tensor:
         """With a number in place of entries that are missing."""
-        return piece.masked_fill(piece.isnan(), missing) if self.spec.missing else piece
+        return piece.masked_fill(piece.isnan(), missing) if self.spec.missing and piece.is_floating_point() else piece
 
     def first(self, bad: Callable[[Tensor], Tensor]) -> str | None:
-        """The first value for which `bad` says so, in words."""
+        """The first value for which `bad` says so, in words; never one that is missing."""
         for rows, piece in self.pieces():
-            found = torch.nonzero(bad(self._known(piece, 0)))
-            if len(found):
+            if len(found := torch.nonzero(bad(piece) & ~piece.isnan() if self.spec.missing else bad(piece))):
                 row, column = rows[found[0, 0]], int(found[0, 1])
                 sample = int(row if self.rows is None else torch.nonzero(self.rows == row)[0, 0])
                 named = f" ({self.ids[sample]})" if self.ids is not None else ""
@@ -155,8 +171,7 @@ class Values:
 @torch.no_grad()
 def n_classes(model: MultimodalVAE, data: MultimodalData, m: int) -> int | None:
     """How many classes the decoder of a modality of tokens has, seen from a sample of zeros; None for others."""
-    spec = data.specs[m]
-    if not spec.likelihood.discrete:
+    if not (spec := data.specs[m]).likelihood.discrete:
         return None
     with evaluating(model) as device:
         x = spec.prepare(torch.zeros(1, *spec.shape, dtype=data.modalities[spec.name].dtype, device=device))
@@ -208,8 +223,7 @@ def _warnings(values: Values, spec: Modality) -> list[str]:
     """What makes a modality's values poor to learn from."""
     if len(values) < 2:
         return []
-    constant = values.lowest == values.highest
-    if constant.all():
+    if (constant := values.lowest == values.highest).all():
         return [f"modality {spec.name!r} is the same in all its {len(values)} samples: leave it out, it holds nothing"]
     found = []
     for columns, what in ((constant & ~values.empty, "the same"), (values.empty, "NaN")):

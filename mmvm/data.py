@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mmvm import arrays
 from mmvm.errors import UserError
 from mmvm.files import read_array
-from mmvm.modality import Modality, check_units as check_units, groups_of as groups_of, in_order as in_order
+from mmvm.modality import BESIDES, Modality, check_units as check_units, groups_of as groups_of, in_order as in_order
 
 __all__ = ["Batch", "MultimodalData", "Repeated"]
 
@@ -160,6 +160,8 @@ class MultimodalData(Dataset):
                             "give both the same names in the same order")
         if not names:
             raise UserError("there is no modality: give at least one array and its description")
+        if taken := BESIDES.intersection(names):
+            raise UserError(f"a modality is named {min(taken)!r}, which a sample has besides its modalities: rename it")
         index = arrays.common_index({**self.modalities, "labels": self.labels, **arrays.by_name(
             observed=self.observed, trust=self.trust)})
         read = [arrays.of_modality(x, spec) for x, spec in zip(self.modalities.values(), self.specs)]
@@ -191,8 +193,7 @@ class MultimodalData(Dataset):
 
     def _check_shapes(self) -> None:
         for spec in self.specs:
-            x = self.modalities[spec.name]
-            if tuple(x.shape[1:]) != tuple(spec.shape):
+            if tuple((x := self.modalities[spec.name]).shape[1:]) != tuple(spec.shape):
                 raise UserError(f"modality {spec.name!r} holds samples of shape {tuple(x.shape[1:])}, its "
                                 f"description says {tuple(spec.shape)}: correct one of them")
             if len(x) != len(self):
@@ -216,12 +217,10 @@ class MultimodalData(Dataset):
             if not spec.missing and getattr(spec.likelihood, "ignore", None) is None:
                 continue  # nothing within says so, and rows in files are not read for it
             pieces = [spec.known(x[i:i + PIECE]) for i in range(0, len(self), PIECE)]
-            some = [piece for piece in pieces if piece is not None]
-            if some:
+            if some := [piece for piece in pieces if piece is not None]:
                 here = self.observed[m] & torch.cat(some)
                 self.observed = torch.cat([self.observed[:m], here[None], self.observed[m + 1:]])
-        absent = torch.nonzero(~self.observed.any(0))
-        if len(absent):
+        if len(absent := torch.nonzero(~self.observed.any(0))):
             raise UserError(f"sample {self.ids[absent[0]] if self.ids else int(absent[0])} has no observed modality "
                             f"({len(absent)} such samples): drop them, there is nothing to learn from them")
 
@@ -262,8 +261,7 @@ class MultimodalData(Dataset):
             absent += f", {unknown:,} entries of the others" * bool(spec.missing)
             kind = str(x[:1].dtype).removeprefix("torch.")
             lines.append(f"{what}, {spec.name}: {tuple(spec.shape)} {kind}, {there}; {absent}")
-        labels = self.labels
-        if labels is not None and labels.ndim == 1:
+        if (labels := self.labels) is not None and labels.ndim == 1:
             n = torch.bincount(labels.long(), minlength=self.n_classes or 0).tolist()
             own = [f"{self.label_names[c] if self.label_names else c} {k:,}" for c, k in enumerate(n)]
             lines.append(f"{what}, labels: {len(n)} classes, {', '.join(own)}")

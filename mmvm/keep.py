@@ -98,8 +98,7 @@ def outputs(model: Any) -> list[Tensor]:
     with evaluating(model, 0):
         for modality, encoder, decoder in zip(model.modalities, model.encoders, model.decoders):
             weight = next((x for x in encoder.parameters() if x.is_floating_point()), torch.zeros(()))
-            n = 2 * math.prod(modality.input_shape)
-            if not 0 < n < MOST:
+            if not 0 < (n := 2 * math.prod(modality.input_shape)) < MOST:
                 raise ValueError(f"samples of {n // 2} numbers")
             x = torch.linspace(0, 1, n, device=weight.device).view(2, *modality.input_shape)
             found += encoder(x.round().long() if modality.likelihood.discrete else x.to(weight.dtype))
@@ -222,13 +221,11 @@ class Rebuilt:
             case {"named": path}:
                 return self._find(path)
             case {"made": path, "with": parts}:
-                kind = self._find(path)
-                if not (isinstance(kind, type) and is_dataclass(kind)):
+                if not (isinstance(kind := self._find(path), type) and is_dataclass(kind)):
                     raise TypeError(f"{path} is no dataclass")
                 return kind(**{name: self._value(part) for name, part in parts.items()})
             case {"module": path, "at": where}:
-                kind = self._find(path)
-                if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+                if not (isinstance(kind := self._find(path), type) and issubclass(kind, nn.Module)):
                     raise TypeError(f"{path} is no torch.nn.Module")
                 self._modules[where] = module = kind.__new__(kind)
                 self._fill(module, x)

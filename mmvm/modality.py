@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,6 @@ class Modality:
         if isinstance(self.shape, int) or not isinstance(self.likelihood, Likelihood):
             raise UserError(f"modality {self.name!r}: shape is a tuple such as (20,) and likelihood an object such as "
                             f"Normal(), got {self.shape!r} and {self.likelihood!r}")
-        if self.name in BESIDES:
-            raise UserError(f"a modality is named {self.name!r}, which a sample has besides its modalities: rename it")
         if not tuple(self.shape):
             raise UserError(f"modality {self.name!r} has shape (): one number per sample is (1,), an array of (N, 1)")
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -106,24 +105,31 @@ class Modality:
                             f"(B, {', '.join(map(str, expected))}): correct the decoder or the description")
 
     def check_prepared(self, x: Tensor, stored: Tensor) -> None:
-        """Raises `UserError` where prepared values (B, *shape) are NaN, infinite or out of the likelihood's range: what
-        comes of them would be NaN. A `ValueWarning` where the `stored` are bytes, or not, against `scale`."""
+        """Raises `UserError` where prepared values (B, *shape) are NaN, infinite or so out of the likelihood's range
+        that NaN may come of them, as of counts below 0. A `ValueWarning` for fractions out of it, and for pictures that
+        were `stored` as bytes, or not, against `scale`."""
         low, high = torch.stack(x.aminmax()).tolist() if x.numel() else (0, 0)  # NaN where one is
         p, finite = self.likelihood, math.isfinite(high - low)
-        least, most = (-math.inf, math.inf) if p.discrete else (p.lowest - TOLERANCE, p.highest + TOLERANCE)
-        if not (finite and least <= low <= high <= most):
+        least, most = (-math.inf, math.inf) if p.discrete else (  # zeros stand for what is absent
+            min(p.lowest, 0) - TOLERANCE, max(p.highest, 0) + TOLERANCE)
+        inside, bounded = least <= low <= high <= most, not p.whole and math.isfinite(p.highest - p.lowest)
+        if not (finite and (inside or bounded)):
             what = (f"what {type(p).__name__} does not take, values lie from {low:g} to {high:g} (times scale): give "
                     "them in the units of the training data" if finite else
                     "NaN or infinity: say what is absent by missing='nan' or `observed`, mend the rest")
             first = int(((x < least) | (x > most) if finite else ~x.isfinite()).nonzero()[0, 0])
             raise UserError(f"modality {self.name!r}, sample {first} of the batch holds {what} "
                             "(mmvm.checks.check_values names it)")
-        fractions = (stored.is_floating_point() and self.scale < SMALL and 0 <= low < high <= self.scale * 1.0001
-                     and bool((stored.nan_to_num() % 1).any()))
-        picture = len(self.shape) == 3 and not p.whole and self.scale == 1
-        if not self.spread and (fractions or picture and stored.dtype == torch.uint8 and high > 1):
-            warnings.warn(f"modality {self.name!r} holds {'fractions of 1' if fractions else 'bytes'}, against its "
-                          f"scale of {self.scale:.3g}: give values in the units of the training data", ValueWarning, 2)
+        what = "" if inside else f"values beyond the {p.lowest} to {p.highest} of {type(p).__name__} (times scale)"
+        picture = len(self.shape) == 3 and not self.spread
+        if picture and not p.whole and self.scale == 1 and stored.dtype == torch.uint8 and high > 1:
+            what = "bytes, against its scale of 1"
+        elif (picture and stored.is_floating_point() and self.scale < SMALL and 0 <= low < high <= self.scale * 1.0001
+              and bool((stored.nan_to_num() % 1).any())):
+            what = f"fractions of 1, against its scale of {self.scale:.3g}"
+        if what:
+            warnings.warn(f"modality {self.name!r} holds {what}: give values in the units of the training data",
+                          ValueWarning, 2)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored values (B, *shape) as the floats the networks see; token ids stay integers (scale 1)."""
@@ -168,8 +174,7 @@ class Modality:
     def _columns(self, like: Tensor, *numbers: tuple[float, ...]) -> list[Tensor]:
         """One number per entry of a vector or channel, broadcast over a batch's last dimensions."""
         kept = self.__dict__.setdefault("_kept", {})  # on its device once, not once a batch
-        key = like.device, like.dtype
-        if key not in kept:
+        if (key := (like.device, like.dtype)) not in kept:
             kept[key] = [like.new_tensor(n).view(-1, *[1] * (len(self.shape) - 1)) for n in numbers]
         return kept[key]
 
@@ -253,12 +258,16 @@ def check_units(model: Any, data: Any) -> None:
 
 
 def in_order(values: Any, data: Any, what: str) -> np.ndarray:
-    """`values` of the samples, one each, as an array. Raises `UserError` for a frame or series with another index."""
+    """`values` of the samples, one each, as an array. Raises `UserError` for a frame or series with another index than
+    their ids; where they have none, with their numbers in another order."""
     rows = data.ids or list(map(str, range(len(data))))
-    if hasattr(values, "iloc") and len(values) == len(data) and list(map(str, values.index)) != rows:
-        name = what.split()[0].strip("`")
-        raise UserError(f"the index of {what} is not that of the samples in their order: give {name}.loc[data.ids], or "
-                        f"where its rows are in that order {name}.to_numpy()")
+    index = list(map(str, values.index)) if hasattr(values, "iloc") and len(values) == len(data) else rows
+    if index != rows and ((moved := sorted(index) == sorted(set(rows))) or data.ids):  # moved: unique, and the same
+        name, texts = what.split()[0].strip("`"), isinstance(values.index[0], str)
+        named = ".loc[data.ids]" if texts else f".set_axis({name}.index.map(str)).loc[data.ids]"
+        cure = f"give {name}{named if data.ids else '.sort_index()'}; " if moved else ""
+        raise UserError(f"the index of {what} is not that of the samples in their order: {cure}where its rows are in "
+                        f"that order, give {name}.to_numpy()")
     return np.asarray(values)
 
 
@@ -269,8 +278,7 @@ def groups_of(by: Any, data: Any, what: str) -> tuple[np.ndarray, np.ndarray, np
         name = what.strip("`")
         raise UserError(f"{what} is of shape {groups.shape}: give one group for each of the {n:,} samples; of rows "
                         f"divided before {name}[[int(i) for i in data.ids]], or of a series {name}.loc[data.ids]")
-    nameless = [group is None or group != group for group in groups.tolist()]
-    if any(nameless):
+    if any(nameless := [group is None or group != group for group in groups.tolist()]):
         raise UserError(f"{sum(nameless)} samples have no group in {what} (the first: sample {nameless.index(True)}): "
                         "give each its own")
     return np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True, return_counts=True)
@@ -319,20 +327,13 @@ def _hint(x: Tensor) -> str:
                 "give (N, units, T)")
     if x.ndim != 2 or len(x) < FEW:
         return ""
-    ids: list[int] = []
-    for i, column in enumerate(x.T):
-        if not (column % 1).any() and len(column.unique()) == len(x):
-            ids.append(i)
-        if len(ids) > 1:
-            return ""  # large counts
-    return f"; column {ids[0]} is another whole number in every sample: leave it out if it is an id" if ids else ""
+    ids = list(islice((i for i, own in enumerate(x.T) if not (own % 1).any() and len(own.unique()) == len(x)), 2))
+    return ("" if len(ids) != 1 else  # several are large counts
+            f"; column {ids[0]} is another whole number in every sample: leave it out if it is an id")
 
 
 def _columnwise(x: Tensor) -> Tensor:
     """Known values in standard deviations of their own entry."""
     x = x.double().flatten(1)
-    known = ~x.isnan()
-    n = known.sum(0).clamp(min=1)
-    mean = x.nan_to_num().sum(0) / n
-    away = (x - mean).masked_fill(~known, 0.0)
-    return (away / (away.square().sum(0) / n).sqrt().clamp(min=1e-12))[known]
+    away = x - x.nanmean(0)
+    return (away / away.square().nanmean(0).sqrt().clamp(min=1e-12))[~x.isnan()]

@@ -95,8 +95,7 @@ class MultimodalVAE(nn.Module):
         if not len(modalities) == len(encoders) == len(decoders) > 0:
             raise UserError(f"{len(modalities)} modalities, {len(encoders)} encoders and {len(decoders)} decoders: "
                             "give one encoder and one decoder per modality")
-        names = [m.name for m in modalities]
-        if len(set(names)) < len(names):
+        if len(set(names := [m.name for m in modalities])) < len(names):
             raise UserError(f"modalities {names}: a name occurs twice, give each its own")
         for value in bounds_of(beta):
             check_number("beta", value, positive=False)
@@ -181,8 +180,7 @@ class MultimodalVAE(nn.Module):
         tokens the probabilities (B, V, L). A mapping lacks what is missing, and `dict(data.modalities)` lacks nothing:
         give `data.observed` with it. Raises `UserError`."""
         batch = self._prepare(x, observed, trust)
-        empty = torch.nonzero(~batch.observed.any(0))
-        if len(empty):
+        if len(empty := torch.nonzero(~batch.observed.any(0))):
             raise UserError(f"sample {int(empty[0])} of the batch has no observed modality ({len(empty)} such "
                             "samples): give each at least one to impute from")
         q = self._encode(batch).where(batch.observed)
@@ -276,7 +274,7 @@ class MultimodalVAE(nn.Module):
         """(M, B) of what is given, also within a batch of a DataLoader; None where the objective does not ask."""
         if "trust" not in self.objective.needs:
             return None
-        if trust is None and isinstance(x, Mapping):
+        if trust is None and isinstance(x, Mapping) and "trust" not in [m.name for m in self.modalities]:
             trust = x["trust"].t() if x.get("trust") is not None else None  # (B, M) there
         return None if trust is None else self._here(trust, "`trust`")
 
@@ -287,9 +285,10 @@ class MultimodalVAE(nn.Module):
             if len(x) != len(names):
                 return x, observed
             x = dict(zip(names, x))
-        if observed is None and x.get("observed") is not None:
+        besides = BESIDES.difference(names)  # a model of before these names were taken may have one of them
+        if observed is None and "observed" in besides and x.get("observed") is not None:
             observed = x["observed"].t()  # (B, M) in a DataLoader's batch
-        x = {name: values for name, values in x.items() if values is not None and name not in BESIDES}
+        x = {name: values for name, values in x.items() if values is not None and name not in besides}
         self._check_names(x, f"modalities {list(x)} given")
         arrays.common_index(x)
         device = next(self.parameters()).device

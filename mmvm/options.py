@@ -153,8 +153,7 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        found = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
+        if len(found := super().construct_mapping(node, deep)) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
             name = next((name for name in names if names.count(name) > 1), "a name")
             raise yaml.constructor.ConstructorError(problem=f"{name:.80} comes twice", problem_mark=node.start_mark)

@@ -34,8 +34,7 @@ class Schedule:
             raise UserError(f"a schedule needs at least one step, got {self.steps}")
 
     def __call__(self, step: int) -> float:
-        t = min(max(step / self.steps, 0.0), 1.0)
-        if t == 1.0:
+        if (t := min(max(step / self.steps, 0.0), 1.0)) == 1.0:
             return self.end
         if self.form == "linear":
             return self.start + (self.end - self.start) * t

@@ -166,11 +166,9 @@ def best_beta(table: "pd.DataFrame", by: str = "imputation") -> float:
 
 def best_of(table: "pd.DataFrame", by: str) -> tuple[float, float | None]:
     """`best_beta`, and the next beta beyond the end of those tried that it lies at, a factor of four; None inside."""
-    known = [name for name in table if name.partition("/")[0] in BETTER]
-    if by not in known:
+    if by not in (known := [name for name in table if name.partition("/")[0] in BETTER]):
         raise UserError(f"the table has no column {by!r} to choose by: use one of {', '.join(known)}")
-    means = table.groupby("beta")[by].agg(lambda own: own.mean(skipna=False)).dropna()
-    if not len(means):
+    if not len(means := table.groupby("beta")[by].agg(lambda own: own.mean(skipna=False)).dropna()):
         raise UserError(f"no beta has a number in column {by!r} for all of its seeds: read the column `warnings`")
     means = BETTER[by.partition("/")[0]] * means
     best, tried = float(means.index[means == means.max()].max()), sorted(set(table["beta"]))
@@ -218,8 +216,7 @@ def _numbers(given: Any, what: str, kind: type) -> list:
 
 
 def _check_training(training: dict, objective: Any) -> None:
-    wrong = [name for name in training if name not in PASSED_ON]
-    if wrong:
+    if wrong := [name for name in training if name not in PASSED_ON]:
         raise UserError(f"{', '.join(wrong)}: a sweep passes on to `fit` {', '.join(PASSED_ON)}; what else `fit` takes "
                         "it sets, and of a model, such as encoders, give build(data, beta=...) -> model")
     if not isinstance(objective, str):
@@ -257,8 +254,7 @@ def _side_by_side(job: _Job, wanted: list[tuple], workers: int) -> Iterator[dict
 
 def _picklable(job: _Job) -> bytes:
     cure = ("give a function of a module (no lambda, none inside another function, none of a notebook), or workers=1")
-    own = getattr(job.build, "func", job.build)
-    main = sys.modules["__main__"]
+    own, main = getattr(job.build, "func", job.build), sys.modules["__main__"]
     if isinstance(own, types.FunctionType) and own.__module__ == "__main__" and not hasattr(main, "__file__"):
         raise UserError(f"a worker cannot import build={own.__name__}: {cure}")
     if job.train.files:

@@ -38,8 +38,7 @@ def from_cells(cells: Any, /, layers: Mapping[str, str] | str | None = None, lab
         raise UserError(f"`obs` has no class of every cell in {labels!r}: choose from {', '.join(cells.obs.columns)}")
     x, specs, observed = {}, [], {}
     for name, part in parts.items():
-        layer = chosen_layers.get(name)
-        if layer is not None and layer not in part.layers:
+        if (layer := chosen_layers.get(name)) is not None and layer not in part.layers:
             raise UserError(f"{name!r} has no layer {layer!r}; there are {', '.join(part.layers) or 'none'}")
         values = part.X if layer is None else part.layers[layer]
         values = np.asarray(values.todense() if hasattr(values, "todense") else values, dtype=np.float32)

@@ -62,8 +62,7 @@ def rate(model: MultimodalVAE, data: MultimodalData, n: int | None = 10_000, see
     q, observed = posteriors(model, some_of(data, n, seed))
     generator, found = torch.Generator().manual_seed(seed), []
     for m, seen in enumerate(observed):
-        some = q[m][seen]
-        if len(some.mean) < 2:
+        if len((some := q[m][seen]).mean) < 2:
             found.append([float("nan")] * 4)
             continue
         z = some.sample(generator)
@@ -278,8 +277,7 @@ def factor_probes(model: MultimodalVAE, train: MultimodalData, test: MultimodalD
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n]
     values = {name: (_checked(name, own[0], train)[:, some.numpy()], _checked(name, own[1], test))
               for name, own in factors.items()}
-    unknown = sorted(set(classes) - set(factors))
-    if unknown:
+    if unknown := sorted(set(classes) - set(factors)):
         raise UserError(f"classes {', '.join(unknown)} are no factors: there are {', '.join(factors)}")
     sets = [means_of(model, train.subset(some)), means_of(model, test)]
     found: dict[str, list[float]] = {f"{name}/{kind}": [] for name in values for kind in ("linear", "nonlinear")}
@@ -302,8 +300,7 @@ def _checked(name: str, values: Any, data: MultimodalData) -> np.ndarray:
         raise UserError(f"factor {name!r} has values of shape {found.shape}, the data have {len(data)} samples of {m} "
                         f"modalities: give ({len(data)},) or ({m}, {len(data)})")
     found = np.broadcast_to(found, (m, len(data)))
-    unknown = ((found != found) & data.observed.cpu().numpy()).any(0)  # NaN
-    if unknown.any():
+    if (unknown := ((found != found) & data.observed.cpu().numpy()).any(0)).any():  # NaN
         raise UserError(f"factor {name!r} is NaN in {unknown.sum()} samples (the first: {unknown.argmax()}): leave "
                         "these out of the data, data.subset(known), and of the factor")
     return found

@@ -74,7 +74,7 @@ class NegativeBinomial(Several):
         parameters = self.split(params)
         mean = self._mean(parameters[0])
         r = logarithm(self.dispersion, parameters).exp()
-        return torch.poisson(gamma(r, generator) * mean / r, generator=generator)
+        return torch.poisson(gamma(r.expand_as(mean), generator) * mean / r, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ def limited(logarithm: Tensor, limit: float) -> Tensor:
 
 
 def logarithm(fixed: float | None, parameters: Sequence[Tensor]) -> Tensor:
-    """Of a dispersion, scale or concentration, of each entry; None: the decoder gives it as the second parameter."""
-    return limited(parameters[1], LOG_DISPERSION) if fixed is None else torch.full_like(parameters[0], math.log(fixed))
+    """Of a dispersion, scale or concentration: () of a `fixed` one; None: the decoder gives each entry's as the second
+    parameter."""
+    return limited(parameters[1], LOG_DISPERSION) if fixed is None else parameters[0].new_full((), math.log(fixed))
 
 
 def gamma(shape: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -13,8 +13,7 @@ def networks_by_name(given: Any, names: Sequence[str], what: str) -> dict[str, n
     """Networks of some modalities as a dictionary of its own, None: of none. Raises `UserError` for anything else."""
     if given is not None and not isinstance(given, Mapping):
         raise UserError(f"{what} are a {type(given).__name__}: give a dictionary, name -> network, of some of {names}")
-    unknown = sorted(set(given or {}) - set(names))
-    if unknown:
+    if unknown := sorted(set(given or {}) - set(names)):
         raise UserError(f"{what} for {unknown}: the modalities are {names}")
     return dict(given or {})
 

@@ -110,8 +110,8 @@ def appearances() -> dict[str, Appearance]:
 
 def appearance(text: str) -> Appearance:
     """How figures show a method with its options. Options without an appearance of their own have their method's
-    colour, darkened, and a marker, both by the options' text: the same in all figures. What no method is, say one of
-    a class without the decorator, stands under the text itself, in a grey.
+    colour, darkened and tinted, and a marker, by the options' text: the same in all figures. What no method is, say one
+    of a class without the decorator, stands under the text itself, in a grey.
 
     >>> mmvm.objectives.spec.appearance("mmvm:gate=soft,load_balance=1").label
     'MMVM, gate=soft,load_balance=1'
@@ -121,8 +121,9 @@ def appearance(text: str) -> Appearance:
     name, _, options = text.partition(":")
     own = METHODS[name].appearance if name in METHODS else Appearance(text, "#B3B3B3", "")
     code = crc32((options or text).encode())
-    share = (0.75, 0.55, 0.38)[code % 3]
-    colour = "".join(f"{round(share * int(own.colour[at:at + 2], 16)):02X}" for at in (1, 3, 5))
+    tints = 5 if name in METHODS else 1  # in each of red, green and blue another; a grey stays one
+    shares = ((0.75, 0.55, 0.38)[code % 3] + (code // 18 // tints**i % 5 - 2) / 20 for i in range(3))
+    colour = "".join(f"{round(share * int(own.colour[at:at + 2], 16)):02X}" for at, share in zip((1, 3, 5), shares))
     return Appearance(f"{own.label}, {options}" if name in METHODS else text, f"#{colour}", "dhXP*8"[code // 3 % 6])
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ def keep_classifier(name: str, key: list, build: Callable[[], nn.Module], train:
     so that a grid trains it once: of runs side by side the others wait. One that cannot be read is trained anew."""
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = paths.runs_root() / "classifiers" / f"{name}-{digest}.safetensors"
-    with in_turn(path.with_suffix(".lock")):
-        if path.exists():
-            classifier = build()
-            with suppress(UserError, RuntimeError):  # RuntimeError: of other shapes
-                classifier.load_state_dict(files.read_safetensors(path, CLASSIFIER, "classifier", "a run")[0])
-                return classifier.to(device).eval()
+    with ExitStack() as stack:
+        for turn in (nullcontext(), in_turn(path.with_suffix(".lock"))):  # to read one, its folder need not be written
+            stack.enter_context(turn)
+            if path.exists():
+                classifier = build()
+                with suppress(UserError, RuntimeError):  # RuntimeError: of other shapes
+                    classifier.load_state_dict(files.read_safetensors(path, CLASSIFIER, "classifier", "a run")[0])
+                    return classifier.to(device).eval()
         classifier = train()
         files.write_safetensors(path, classifier.state_dict(), {"format": CLASSIFIER})
     return classifier

@@ -65,11 +65,9 @@ class Parameters:
                 raise UserError(f"{f.name} must be a finite number, got {value}")
             if f.name.endswith("seed") and not 0 <= value < 2**32:
                 raise UserError(f"{f.name} must be at least 0 and below 2^32, got {value}")
-            choices = f.metadata["choices"]
-            if choices and value not in choices:
+            if (choices := f.metadata["choices"]) and value not in choices:
                 raise UserError(f"{f.name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-            least = f.metadata["at_least"]
-            if least is not None and not value >= least:
+            if (least := f.metadata["at_least"]) is not None and not value >= least:
                 raise UserError(f"{f.name} must be at least {least}, got {value}")
             if f.metadata["positive"] and not value > 0:
                 raise UserError(f"{f.name} must be positive, got {value}")

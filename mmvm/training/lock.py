@@ -81,13 +81,14 @@ def in_turn_at(folder: Path) -> Iterator[None]:
 @contextmanager
 def in_turn(path: Path, waiting: str = "") -> Iterator[None]:
     """One process at a time has the lock `path`, which is made with its folder and stays; the next one says `waiting`
-    and waits. The system takes it from a process that was killed; Windows locks nothing."""
+    and waits. The system takes it from a process that was killed; Windows and disks without locks lock nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as lock:
         if fcntl:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(waiting, end="\n" if waiting else "", file=sys.stderr)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(OSError):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(waiting, end="\n" if waiting else "", file=sys.stderr)
+                    fcntl.flock(lock, fcntl.LOCK_EX)
         yield

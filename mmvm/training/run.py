@@ -228,8 +228,7 @@ class Run:
         self.best = {name.removeprefix(BEST): x for name, x in tensors.items() if name.startswith(BEST)}
         parameters = list(self.model.parameters())
         put_optimizer_state(self.optimizer, tensors, parameters)
-        totals = {name.removeprefix("totals."): x for name, x in tensors.items() if name.startswith("totals.")}
-        if totals:
+        if totals := {name.removeprefix("totals."): x for name, x in tensors.items() if name.startswith("totals.")}:
             self.names, self.totals = list(totals), torch.stack(list(totals.values())).to(parameters[0].device)
         torch.set_rng_state(tensors["random.cpu"])
         for device in self._cuda_devices() if "random.cuda" in tensors else []:

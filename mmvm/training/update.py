@@ -137,8 +137,7 @@ class Guard:
             self.look()
 
     def look(self) -> None:
-        step = int(self.found)
-        if step < 0:
+        if (step := int(self.found)) < 0:
             return
         values = dict(zip(self.names, self.values.tolist()))
         labels = {"grad_norm": "gradient norm", "loss": "loss", "regulariser": "regulariser",

@@ -55,8 +55,8 @@ def split(data: MultimodalData, by: Any = None, validation: float = 0.1,
         if with_it < n and abs(with_it - wanted) <= abs(total - wanted):
             chosen, total = [*chosen, group], with_it
     if not chosen:
-        raise UserError(f"validation asks for {wanted:,.3g} of {n:,} rows, but the smallest of the {len(names)} groups "
-                        f"has {sizes.min():,}: ask for more, at least validation={sizes.min()}" +
+        raise UserError(f"validation asks for {round(wanted, 1):,.10g} of {n:,} rows, but the smallest of the "
+                        f"{len(names)} groups has {sizes.min():,}: ask for more, at least validation={sizes.min()}" +
                         ", or divide by something finer" * bool(sizes.min() > 1))
     held = torch.from_numpy(np.isin(numbers, chosen))
     data = data if data.ids is not None else replace(data, ids=list(map(str, range(n))))

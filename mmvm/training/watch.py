@@ -4,9 +4,12 @@ A look is one pass of the encoders over at most 64 samples, after epochs 1, 2, 4
 random numbers. Two looks in a row must agree. Letters: M modalities, B samples that are looked at, D latent.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
+from mmvm.errors import UserError, ValueWarning
 from mmvm.gaussian import DiagonalGaussian
 from mmvm.model import MultimodalVAE
 from mmvm.networks.modes import evaluating
@@ -38,12 +41,17 @@ class Watch:
             self.first = names, means
 
     def look(self, epoch: int, step: int, means: dict[str, float]) -> list[str]:
-        """After an epoch with these means: a sentence about each thing that is wrong and was at the last look."""
+        """After an epoch with these means: a sentence about each thing that is wrong and was at the last look. About
+        values that a model refuses, and a training with check="off" does not, it says nothing."""
         if epoch % 10 and epoch & (epoch - 1) or not hasattr(self.model, "encode"):
             return []  # a reference without latents
         batch = to_device(self.batches.data.batch(self.index), self.batches.device)
-        with torch.no_grad(), evaluating(self.model):
-            q, observed = self.model.encode(batch.x, batch.observed), batch.observed
+        try:
+            with torch.no_grad(), evaluating(self.model), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ValueWarning)
+                q, observed = self.model.encode(batch.x, batch.observed), batch.observed
+        except UserError:
+            return []
         suspects = {**self._collapsed(q, observed), **self._adrift(q, observed, step), **self._drowning(means)}
         again = [sentence for what, sentence in suspects.items() if what in self.suspects and step >= SETTLED]
         self.suspects = set(suspects)

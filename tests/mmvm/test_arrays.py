@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import DataLoader
 
+from mmvm import arrays
 from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Categorical, Laplace, Normal
@@ -97,6 +98,17 @@ def test_tensors_are_widened_as_arrays_are(kind, rows):
     assert found.tolist() == A.tolist()
     with pytest.raises(UserError, match="'a' holds uint64"):
         make(torch.from_numpy(A).to(torch.uint64))
+
+
+def test_a_widened_tensor_stays_on_its_device():
+    class Elsewhere:
+        index_select, dtype, device = None, torch.uint16, torch.device("meta")
+
+        def cpu(self):
+            return torch.from_numpy(A).to(torch.uint16)
+
+    found = arrays.as_tensor(Elsewhere(), "x")
+    assert found.device.type == "meta" and found.dtype == torch.int32
 
 
 @pytest.mark.parametrize("cure", [lambda x: pd.get_dummies(x, dtype=float).where(x.notna()),

@@ -2,6 +2,7 @@
 cure; what would train to a poor one is a warning; what is right passes without a word."""
 
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmvm.checks import ValueWarning, check_split, check_values, findings
 from mmvm.data import Modality, MultimodalData, Repeated
 from mmvm.errors import UserError
 from mmvm.likelihoods import Bernoulli, Categorical, Laplace, Normal, Poisson
+from mmvm.likelihoods.base import Likelihood
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM
@@ -361,3 +363,62 @@ def test_samples_without_names_are_known_by_their_values_if_no_two_are_alike():
         warnings.simplefilter("error")
         check_split(data.subset(slice(0, 20)), data.subset(slice(20, 40)))
         check_split(alike, alike)
+        check_split(data, data)  # the same set, as for a number to compare with
+        check_split(data, data.subset([])), check_split(data.subset([]), data)
+
+
+def test_samples_of_which_a_few_numbers_are_alike_are_told_apart():
+    """As those of sparse counts; entries that are missing in both are alike, a modality that one lacks is not."""
+    def counts(n, seed):
+        x = torch.poisson(torch.full((n, 2_000), 0.1), generator=torch.Generator().manual_seed(seed))
+        x[:, ::-(-2_000 // checks.KNOWN)] = torch.arange(n)[:, None].float()  # other ones in each, alike in both sets
+        return x
+    x, y = counts(N, 0), counts(N, 1)
+    x[3, 1] = y[3, 1] = float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_split(whole_of(x), whole_of(y))
+    y[3], y[5], x[5, 7] = x[3], x[5], 4.0
+    with pytest.warns(ValueWarning, match="1 of 40 test samples are also training samples .the first: 3."):
+        check_split(whole_of(x), whole_of(y))
+    lacking = torch.ones(2, N, dtype=torch.bool)
+    lacking[1, 3] = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_split(whole_of(x), whole_of(y, lacking))
+
+
+def whole_of(x, observed=None):
+    specs = (Modality("a", tuple(x.shape[1:]), Poisson(), missing="nan"), Modality("b", (1,), Normal()))
+    return MultimodalData({"a": x, "b": torch.zeros(len(x), 1)}, specs, observed=observed)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.bool])
+def test_whole_numbers_may_be_described_as_those_with_missing_entries(dtype):
+    x = torch.randint(0, 2, (N, 4)).to(dtype)
+    assert findings(data_of(x, Poisson(), missing="nan")) == ([], [])
+    pictures = data_of(torch.randint(0, 256, (N, 1, 8, 8), dtype=torch.uint8), Laplace(), scale=1 / 255, missing="nan")
+    assert findings(pictures) == ([], [])
+
+
+def test_validation_of_whole_numbers_has_the_descriptions_of_a_training_with_nan():
+    counts = changed(torch.randint(0, 9, (N, 4)).float(), (3, 1), float("nan"))
+    data = data_of(counts, Poisson(), missing="nan")
+    rows = MultimodalData({"a": torch.randint(0, 9, (10, 4)), "b": torch.randn(10, 3)}, data.specs)
+    history = fit(model_of(data), data, validation=rows, epochs=1, device="cpu", precision="float32")
+    assert history["validation_loss"]
+
+
+@dataclass(frozen=True)
+class Stars(Likelihood):
+    """From 1 to 5, which has no 0."""
+
+    lowest, highest = 1, 5
+
+    def elementwise(self, params, x):
+        return -0.5 * (params - x).square()
+
+
+def test_what_is_missing_is_not_named_as_wrong():
+    x = changed(changed(torch.randint(1, 6, (N, 4)).float(), (3, 1), float("nan")), (7, 2), 0.0)
+    assert "sample 7, column 2 is 0, Stars takes values from 1 to 5" in refusal(x, Stars(), missing="nan")

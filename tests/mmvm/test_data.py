@@ -1,8 +1,9 @@
 """`MultimodalData`: batches and subsets keep the modalities of a sample together, and mistakes are named."""
 
 import math
+import re
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,13 @@ import pytest
 import torch
 
 from mmvm import evaluation, fit
-from mmvm.data import Batch, Modality, MultimodalData
+from mmvm.data import Batch, Modality, MultimodalData, in_order
 from mmvm.errors import UserError, ValueWarning
-from mmvm.likelihoods import Bernoulli, Categorical, Laplace, NegativeBinomial, Normal, Poisson
+from mmvm.likelihoods import Bernoulli, Beta, Categorical, Laplace, NegativeBinomial, Normal, Poisson
+from mmvm.likelihoods.base import Likelihood
 from mmvm.model import MultimodalVAE, fit_latent_density
+from mmvm.networks import MLPDecoder, MLPEncoder
+from mmvm.objectives import MMVM
 
 SPECS = (Modality("image", (3, 2, 2), Laplace(), scale=1 / 255), Modality("counts", (4,), Poisson()),
          Modality("text", (5,), Categorical()))
@@ -369,4 +373,92 @@ def test_bytes_in_place_of_fractions_and_fractions_in_place_of_bytes_are_warned_
 @pytest.mark.parametrize("name", ["observed", "label", "id", "trust"])
 def test_a_name_that_a_sample_has_besides_its_modalities_is_refused_at_once(name):
     with pytest.raises(UserError, match=f"a modality is named '{name}', which a sample has besides"):
-        Modality(name, (4,), Normal())
+        MultimodalData({name: torch.zeros(5, 4)}, (Modality(name, (4,), Normal()),))
+
+
+@pytest.mark.parametrize("name", ["observed", "label", "id", "trust"])
+def test_a_model_that_was_kept_with_such_a_name_can_be_used(name, tmp_path):
+    specs = (Modality("a", (4,), Normal()), Modality(name, (2,), Normal()))
+    networks = [[kind(s.shape, 2, (8,)) for s in specs] for kind in (MLPEncoder, MLPDecoder)]
+    MultimodalVAE(specs, *networks, MMVM()).save(tmp_path / "old.safetensors")
+    model, x = MultimodalVAE.load(tmp_path / "old.safetensors").eval(), torch.randn(5, 4)
+    assert model.impute({"a": x}, targets=name)[name].shape == (5, 2)
+    one = model.encode({"a": x, name: torch.randn(5, 2)}).mean
+    assert not torch.equal(one[1], model.encode({"a": x, name: torch.randn(5, 2)}).mean[1]), "it is read"
+
+
+@dataclass(frozen=True)
+class Ends(Likelihood):
+    """Reals of one's own between two ends, neither of which is 0."""
+
+    lowest: float = 1.0
+    highest: float = 5.0
+
+    def elementwise(self, params, x):
+        return -0.5 * (params - x).square()
+
+
+@pytest.mark.parametrize("likelihood, x", [(Ends(), 3.0), (Ends(1.0, math.inf), 3.0), (Ends(-math.inf, -1.0), -3.0)])
+def test_the_zeros_of_what_is_absent_are_in_every_range(likelihood, x):
+    specs = (Modality("a", (4,), likelihood), Modality("b", (3,), Normal()))
+    observed = torch.ones(2, 20, dtype=torch.bool)
+    observed[0, ::4] = False
+    data = MultimodalData({"a": torch.full((20, 4), x), "b": torch.randn(20, 3)}, specs, observed=observed)
+    model = model_of(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(model, data, epochs=2, batch_size=10, device="cpu", precision="float32", check="off")
+        assert np.isfinite(evaluation.imputation_error(model, data)).all()
+        assert model.impute({"b": torch.randn(3, 3)})["a"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Beta()])
+def test_fractions_beyond_their_range_are_warned_of_where_a_model_meets_them(likelihood):
+    """As of test data that were divided by the training's maximum: no NaN comes of them."""
+    specs = (Modality("a", (4,), likelihood), Modality("b", (3,), Normal()))
+    data, other = (MultimodalData({"a": most * torch.linspace(0, 1, 80).view(20, 4), "b": torch.randn(20, 3)}, specs)
+                   for most in (1.0, 1.03))
+    model = MultimodalVAE.for_data(data, 2, say=None).eval()
+    with pytest.warns(ValueWarning, match=f"'a' holds values beyond the 0 to 1 of {type(likelihood).__name__}"):
+        errors = evaluation.reconstruction_error(model, other)
+    assert np.isfinite(errors).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluation.reconstruction_error(model, data)
+
+
+def test_numbers_that_are_small_after_their_scale_are_no_fractions_but_in_pictures():
+    data = MultimodalData({"a": torch.rand(20, 1), "b": torch.randn(20, 3)},
+                          (Modality("a", (1,), Normal(), scale=1 / 168), Modality("b", (3,), Normal())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluation.encode_means(model_of(data), data)
+
+
+@pytest.mark.parametrize("index, cure", [
+    (None, None), (range(50, 80), None), ([f"row {i}" for i in range(30)], None),
+    (range(29, -1, -1), r"give by\.sort_index\(\); where its rows are in that order, give by\.to_numpy\(\)")])
+def test_of_samples_without_ids_an_index_says_no_more_than_an_order(index, cure):
+    data = counted(30)
+    by = pd.Series(np.arange(30), index=index)
+    if cure is None:
+        assert in_order(by, data, "`by`").tolist() == list(range(30))
+    else:
+        with pytest.raises(UserError, match=cure):
+            in_order(by, data, "`by`")
+
+
+@pytest.mark.parametrize("ids, index, cure", [
+    ([f"p{i}" for i in range(30)], [f"p{i}" for i in range(29, -1, -1)], "by.loc[data.ids]"),
+    (list(map(str, range(100, 130))), range(129, 99, -1), "by.set_axis(by.index.map(str)).loc[data.ids]"),
+    (list(map(str, pd.date_range("2020-01-01", periods=30))), pd.date_range("2020-01-01", periods=30)[::-1],
+     "by.set_axis(by.index.map(str)).loc[data.ids]"),
+    ([f"p{i}" for i in range(30)], range(30), "by.to_numpy()"),
+    (["p"] * 29 + ["q"], ["q"] + ["p"] * 29, "by.to_numpy()")])
+def test_the_cure_of_an_index_in_another_order_is_one(ids, index, cure):
+    data, by = replace(counted(30), ids=ids), pd.Series(np.arange(30), index=index)
+    with pytest.raises(UserError, match="index of `by` is not that of the samples in their order") as error:
+        in_order(by, data, "`by`")
+    found = re.findall(r"give (.*?)(?:;|$)", str(error.value))
+    assert found[0] == cure and found[-1] == "by.to_numpy()"
+    assert in_order(eval(found[0]), data, "`by`").tolist() == list(range(30))[::-1 if "loc" in cure else 1]

@@ -8,12 +8,20 @@ from scipy import stats
 
 from mmvm.errors import UserError
 from mmvm.likelihoods import Beta, NegativeBinomial, Normal, Poisson, StudentT, ZeroInflatedNegativeBinomial
+from mmvm.likelihoods.counts import logarithm
 
 COUNTS = [NegativeBinomial(), NegativeBinomial(2.5), NegativeBinomial(library=1e4), NegativeBinomial(0.3, library=50),
           ZeroInflatedNegativeBinomial(), ZeroInflatedNegativeBinomial(4.0), ZeroInflatedNegativeBinomial(library=100)]
 REALS = [StudentT(), StudentT(1.5, 0.2), StudentT(10, None)]
 FRACTIONS = [Beta(), Beta(20.0), Beta(0.5)]
 ALL = COUNTS + REALS + FRACTIONS
+
+
+def test_a_fixed_number_is_not_repeated_for_every_entry():
+    """Which would take memory and time of all of them; a draw is of each entry all the same."""
+    assert logarithm(2.0, [torch.zeros(5, 7)]).shape == () and logarithm(None, torch.zeros(2, 5, 7)).shape == (5, 7)
+    torch.manual_seed(0)
+    assert len(NegativeBinomial(0.5).sample(torch.full((200,), 6.0)).unique()) > 20
 
 
 def values_for(likelihood, n=(5, 7)):

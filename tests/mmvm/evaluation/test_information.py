@@ -281,7 +281,11 @@ def test_groups_are_names_or_numbers_and_give_the_same_halves():
     found = [shared_information(model, data, groups=groups).shared[0, 1] for groups in (
         sessions, sessions.to_numpy(), numbers, torch.from_numpy(numbers), list(sessions))]
     assert len(set(found)) == 1 and np.isfinite(found[0])
-    kept(model, data, data.subset(slice(0, 200)), groups=sessions[:200])
+    some = data.subset(slice(0, 200))
+    rows = {groups is None: kept(model, data, some, groups=groups)[0] for groups in (sessions[:200], None)}
+    pairs = shared_information(model, some, groups=sessions[:200])
+    assert rows[False]["information_shared"][0] == ("m1", "m0", pairs.shared[0, 1])
+    assert rows[True]["information_shared"][0] != rows[False]["information_shared"][0], "they are asked for"
 
 
 @pytest.mark.parametrize("groups, message", [

@@ -161,6 +161,12 @@ def test_options_without_an_appearance_are_drawn_last_under_their_own_name():
     assert "mmvm:alpha=0.5" not in figures.METHOD_NAMES
 
 
+def test_ten_values_of_an_option_have_ten_looks():
+    for option in ("alpha", "temperature", "load_balance"):
+        names = [f"mmvm:{option}={i / 10}" for i in range(1, 11)]
+        assert len({(figures.METHOD_COLOURS[name], figures.METHOD_MARKERS[name]) for name in names}) == 10
+
+
 def test_a_name_that_is_no_methods_is_drawn_under_itself_in_a_grey():
     names = ["mine", "real: one", "mmvm"]
     assert [figures.METHOD_NAMES[name] for name in names] == ["mine", "real: one", "MMVM"]

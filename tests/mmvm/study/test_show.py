@@ -69,7 +69,7 @@ def test_a_checkpoint_a_classifier_and_arrays(folder):
     for words in (": checkpoint", "step 4, epoch 2", "trained on data ", "lab = 'x y'", "batch_size = 4",
                   "left's weight = 2.0", "objective = 'MMVM'", "model: ", "optimizer: "):
         assert words in said, said
-    [file] = (folder / "classifiers").iterdir()
+    [file] = (folder / "classifiers").glob("*.safetensors")
     assert list(show.lines(file)) == [f"{file}: classifier", "  weights: 2 tensors of float32, 9 numbers, 0.0 MB"]
     assert list(show.lines(folder / "images.npy")) == [f"{folder / 'images.npy'}: array (7, 1, 4, 4) of uint8, 0.0 MB"]
     assert "array (7,) of name |S24, check uint32" in next(show.lines(folder / "rows.npy"))

@@ -342,6 +342,13 @@ def test_few_rows_are_told_the_number_that_can_be_asked_for():
     assert [len(part) for part in split(few, validation=1)] == [2, 1]
 
 
+@pytest.mark.parametrize("validation, said", [(1_000, "1,000"), (0.2, "1,000"), (0.20003, "1,000.2")])
+def test_a_number_of_rows_is_said_in_full(validation, said):
+    data = MultimodalData({"a": torch.zeros(5_000, 1)}, (Modality("a", (1,), Normal()),))
+    with pytest.raises(UserError, match=f"asks for {said} of 5,000 rows"):
+        split(data, by=[0] * 2_500 + [1] * 2_500, validation=validation)
+
+
 def test_training_rows_without_ids_are_known_again():
     data = make_data()
     with pytest.warns(ValueWarning, match="20 of 20 validation samples are also training samples .the first: 0."):

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mmvm.data import Modality, MultimodalData
-from mmvm.likelihoods import Normal
+from mmvm.errors import ValueWarning
+from mmvm.likelihoods import Bernoulli, Beta, Normal, Poisson
 from mmvm.model import MultimodalVAE
 from mmvm.networks import MLPDecoder, MLPEncoder
 from mmvm.objectives import MMVM, Aggregated, Independent, Schedule
@@ -91,6 +92,17 @@ def test_a_weight_keeps_a_log_likelihood_from_drowning_the_others():
 @pytest.mark.slow
 def test_a_modality_without_weight_is_not_drowned():
     assert not any("drowns" in sentence for sentence in run(weights=(1.0, 0.0)))
+
+
+@pytest.mark.parametrize("likelihood, factor", [(Poisson(), -0.9), (Bernoulli(), 1.2), (Beta(), 1.2)])
+def test_a_look_ends_no_training_of_values_that_nobody_checked(likelihood, factor):
+    data = MultimodalData({"a": factor * torch.rand(N, 4), "b": torch.randn(N, 3)},
+                          (Modality("a", (4,), likelihood), Modality("b", (3,), Normal())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ValueWarning)
+        history = fit(MultimodalVAE.for_data(data, 2, say=None), data, epochs=2, batch_size=50, device="cpu",
+                      precision="float32", check="off")
+    assert len(history.epochs) == 2
 
 
 def test_a_look_leaves_losses_and_random_state_alone(monkeypatch):
