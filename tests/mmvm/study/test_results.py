@@ -462,7 +462,7 @@ OWN_METRICS["generation"] = {f"{density}_{name}" for density in ("prior", "mixtu
     "joint_coherence", "joint_classes", "joint_distance", "joint_diversity", "joint_nearest", "joint_fid",
     "conditional_coherence_1", "conditional_coherence_2", *(f"{what}_{factor}" for what in ("readable", "joint_spread")
                                                             for factor in ("ink", "slant", "crop_y", "crop_x")))}
-OWN_METHODS = {"mimic-cxr": {"supervised"}, "polymnist_search": {"untrained"}}
+OWN_METHODS = {"mimic-cxr": {"supervised"}, "polymnist_search": {"untrained", "supervised"}}
 OWN_OPTIONS = {"mimic-cxr": {"lateral_missing"}}
 
 
