@@ -19,6 +19,13 @@ def in_place(profile: str = "laptop") -> pd.DataFrame:
     return with_more_seeds(rows, more[(more["profile"] == profile) & more["method"].isin(set(rows["method"]))])
 
 
+def without_lost(board: pd.DataFrame, most: float = 0.05) -> pd.DataFrame:
+    """A scoreboard without the standard deviations of lines of which a run lost the digit: where that of the probe is
+    above `most`, bars would cross the figure."""
+    spreads = [name for name in board if name.endswith(" sd")]
+    return board.assign(**{name: board[name].where(~(board["probe sd"] > most)) for name in spreads})
+
+
 def other_nets() -> pd.DataFrame:
     """Translated digits by smaller nets without normalisation, one seed, test tuples: a line per net, beta, method and
     number of updates (the index), with `probe` and, where it was measured, `nonlinear`, the digit by a probe with a

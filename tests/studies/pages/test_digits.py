@@ -1,5 +1,7 @@
 """studies.pages.digits: the same runs once, with all their seeds."""
 
+import pandas as pd
+
 from mmvm.study import results
 from studies.pages import digits
 
@@ -22,3 +24,11 @@ def test_other_nets_have_a_line_a_run_and_the_highest_probe_first():
     assert set(lines.index.get_level_values("net")) == set(digits.NETS.values()) and lines.index.is_unique
     for _, own in lines.groupby(level=["net", "updates"]):
         assert own["probe"].is_monotonic_decreasing
+
+
+def test_bars_of_a_lost_run_are_left_out():
+    board = pd.DataFrame({"method": ["moe", "poe", "mmvm"], "probe": [0.8, 0.9, 0.9], "probe sd": [0.2, 0.01, None],
+                          "own_error sd": [9.0, 3.0, None]})
+    found = digits.without_lost(board)
+    assert found["probe sd"].isna().tolist() == found["own_error sd"].isna().tolist() == [True, False, True]
+    assert found["probe"].tolist() == [0.8, 0.9, 0.9]
