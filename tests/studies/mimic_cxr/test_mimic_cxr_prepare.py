@@ -150,7 +150,8 @@ def noted(crew, *image):
     note(crew, *image)
     if crew.done == {}:
         signal.pthread_kill(threading.main_thread().ident, {})  # a thread that waits: another would not wake it
-        crew.stop.wait()
+        while not crew.stop.wait(5):  # one that came just before the thread began to wait has not woken it
+            signal.pthread_kill(threading.main_thread().ident, 2)
 prepare._Crew._note = noted
 """
 
