@@ -148,10 +148,10 @@ from studies.mimic_cxr import prepare
 note = prepare._Crew._note
 def noted(crew, *image):
     note(crew, *image)
-    if crew.done == {}:
-        signal.pthread_kill(threading.main_thread().ident, {})  # a thread that waits: another would not wake it
+    if crew.done == {0}:
+        signal.pthread_kill(threading.main_thread().ident, {1})  # a thread that waits: another would not wake it
         while not crew.stop.wait(5):  # one that came just before the thread began to wait has not woken it
-            signal.pthread_kill(threading.main_thread().ident, 2)
+            signal.pthread_kill(threading.main_thread().ident, {1})
 prepare._Crew._note = noted
 """
 
