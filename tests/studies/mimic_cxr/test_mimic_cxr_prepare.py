@@ -144,6 +144,7 @@ SAY = ("from studies.mimic_cxr import data as mimic_cxr; "
 # from here can come when all is done
 SIGNALLED = """
 import signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what was started in the background ignores
 from studies.mimic_cxr import prepare
 note = prepare._Crew._note
 def noted(crew, *image):
