@@ -3,7 +3,7 @@ of the pools, of the peers and of the autoencoder, which came later, are of the 
 of mimic-cxr were repaired in commit 0bf89ad, so its losses are of the code of that commit.
 
 Bit for bit where torch and the processor's name are those of the recording and OMP_NUM_THREADS is 1, as `make test-all`
-sets. Of mimic-cxr the first to 1e-5: that name stands for several generations, on which its networks' sums differ in the
+sets. Of mimic-cxr the first to 1e-5: that name stands for several generations, on which its sums differ in the
 last bits (by 1.7e-6 at most); those after an update to 1e-2: Adam's first steps follow the signs of gradients that are
 nearly nought, and between two such generations the code of one commit differs by up to 7e-3 (MoPoE; MMVM 1.4e-4).
 Elsewhere sums are rounded differently, and the losses must agree to 1e-4 of their size, of mimic-cxr as said.
