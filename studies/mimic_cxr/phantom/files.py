@@ -5,8 +5,8 @@ by `patients`, images made by `thorax`. The set has the original's oddities too:
 images of different sizes, studies with one view or two frontal ones, empty ViewPosition, LATERAL and LL for the same.
 Subject and study numbers are of the official form but outside the official range: all start with 9.
 
-The same arguments give the same files on one machine, with any number of workers; other versions of NumPy or Pillow may
-differ by a grey level here and there.
+The same arguments give the same files, with any number of workers and on any x86 processor; other versions of NumPy or
+Pillow may differ by a grey level here and there.
 """
 
 import gzip

@@ -233,14 +233,15 @@ def _mark(image: np.ndarray, left: bool, seed: int, lateral: bool, border: tuple
 
 def _soften(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur, of each axis by a matrix; the weights of what lies outside go to the rest."""
-    return _weights(image.shape[0], sigma) @ image @ _weights(image.shape[1], sigma).T
+    # in float64: processors round products of matrices differently, in float32 by enough to change a pixel now and then
+    return (_weights(image.shape[0], sigma) @ image @ _weights(image.shape[1], sigma).T).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
 def _weights(n: int, sigma: float) -> np.ndarray:
     at = np.arange(n)
     weights = np.exp(-0.5 * ((at[:, None] - at) / sigma)**2)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return weights / weights.sum(1, keepdims=True)
 
 
 __all__ = ["DEVICES", "Acquisition", "Anatomy", "Findings", "draw_acquisition", "draw_anatomy",

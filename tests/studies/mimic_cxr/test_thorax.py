@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -516,6 +517,18 @@ def test_a_second_process_waits_for_the_first_and_draws_nothing(standin, tmp_pat
         shutil.copytree(standin, root)
     assert second.communicate() == (f"{root}\n", "") and second.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["set"] and contents(root) == contents(standin)
+
+
+@pytest.mark.skipif("x86" not in platform.machine(), reason="names kernels of x86")
+def test_no_processor_s_way_to_round_products_of_matrices_reaches_the_image():
+    """A changed pixel in ten thousand changes the first updates: phantoms of two processors once differed."""
+    code = ("import numpy as np; from studies.mimic_cxr.phantom import thorax; "
+            "image = np.random.default_rng(0).random((160, 190), dtype=np.float32); "
+            "print(thorax._soften(image, 16.0).tobytes().hex())")
+    found = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
+                            env=os.environ | {"OPENBLAS_CORETYPE": kernels}).stdout
+             for kernels in ("Prescott", "Sandybridge", "Haswell")}
+    assert len(found) == 1 and len(found.pop().strip()) == 8 * 160 * 190
 
 
 def test_the_rest_of_another_set_is_not_continued(standin, tmp_path):
