@@ -1,9 +1,20 @@
 """The methods on translated digits with one net and one schedule (`polymnist_grid.csv`)."""
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmvm.study import results
-from mmvm.study.figures import METHOD_NAMES
+from mmvm.study.figures import (
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    WIDTH,
+    fraction,
+    in_order,
+    label_panels,
+)
 
 VARIATIONAL = "mmvm:bound=variational"
 # of a board: metric and target of the rows
@@ -24,6 +35,26 @@ def board(rows: pd.DataFrame) -> pd.DataFrame:
     found = own.dropna(subset=["column"]).groupby(["method", "beta", "column"])["value"].mean().unstack()
     seeds = own.groupby(["method", "beta"])["seed"].nunique().rename("seeds")
     return found[list(COLUMNS)].join(seeds).sort_values("probe", ascending=False)
+
+
+def against_error(found: pd.DataFrame, metrics: dict[str, str], level: dict[str, float]) -> Figure:
+    """Columns of a `board` over the own error, a panel per entry of `metrics` (column -> label): a line a method from
+    its smallest beta to its largest, those of MMVM named; `level` (column -> value) dotted."""
+    fig, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 3.5), sharex=True, squeeze=False)
+    shown = in_order(found.index.get_level_values("method"))
+    for ax, (metric, label) in zip(axes[0], metrics.items()):
+        for method in shown:
+            line, mine = found.loc[method].sort_index(), method == "mmvm"
+            ax.plot(line["own error"], line[metric], color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
+                    linewidth=2 if mine else 1, markersize=6 if mine else 4.5, zorder=3 if mine else 2)
+        for beta, point in found.loc["mmvm"].iterrows():
+            ax.annotate(fraction(beta), (point["own error"], point[metric]), xytext=(7, 3), textcoords="offset points")
+        ax.axhline(level[metric], color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+        ax.set(xlabel="own error (nats)", ylabel=label)
+    label_panels(axes[0])
+    fig.legend([plt.Line2D([], [], marker=METHOD_MARKERS[method], color=METHOD_COLOURS[method], linewidth=1)
+                for method in shown], [METHOD_NAMES[method] for method in shown], loc="outside lower center", ncols=4)
+    return fig
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:

@@ -20,3 +20,12 @@ def test_every_method_of_the_rows_and_of_the_paper_has_a_place_for_its_name():
     assert {name for name in methods if not set(name) & set("/:")} <= set(intro.HERE)
     paper = pd.read_csv(paths.REPOSITORY / "data" / "reference" / "polymnist_paper.csv")
     assert set(paper["method"]) <= set(intro.PAPER)
+
+
+def test_the_page_sets_no_formula():
+    """One would bring MathJax, as heavy as all the rest (tests/browser measures the whole)."""
+    from mmvm import paths
+
+    text = (paths.REPOSITORY / "book" / "text" / "intro.md").read_text()
+    prose = "".join(text.split("```")[::2])  # cells stand between fences
+    assert len(prose) > 3_000 and "$" not in prose and "{math}" not in prose
