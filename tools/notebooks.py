@@ -1,6 +1,7 @@
 """Make the committed notebooks from their text twins: book/text/<chapter>.md -> book/<chapter>.ipynb, with outputs.
 
     python tools/notebooks.py [chapter ...]      all chapters, or those named
+    python tools/notebooks.py --prose chapter    without running it: code is as it was, words and captions are not
     python tools/notebooks.py --check            only say which notebooks differ from their twins
 
 The twin is what people edit. A notebook is made from it anew each time, executed from top to bottom in book/, and
@@ -82,6 +83,18 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE)
 
 
+def with_outputs(notebook: nbformat.NotebookNode, chapter: str) -> nbformat.NotebookNode:
+    """The notebook of a twin with the outputs of the committed one, whose code must be the same, cell by cell."""
+    committed = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
+    new, old = ([cell for cell in of.cells if cell.cell_type == "code"] for of in (notebook, committed))
+    if [cell.source for cell in new] != [cell.source for cell in old]:
+        raise ValueError(f"the code of book/text/{chapter}.md is not that of book/{chapter}.ipynb: leave --prose out")
+    for cell, run in zip(new, old, strict=True):
+        cell.outputs, cell.execution_count = run.outputs, run.execution_count
+    notebook.metadata = committed.metadata
+    return notebook
+
+
 def shrink_figures(notebook: nbformat.NotebookNode) -> None:
     """Figures with 128 colours, or 256 where fewer would move a channel by 0.3 of 255 in the mean, as in photographs: a
     third of the bytes, and nothing that one sees."""
@@ -113,6 +126,7 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the committed notebooks from their text twins.")
     parser.add_argument("chapters", nargs="*", help="chapters to make; all by default")
+    parser.add_argument("--prose", action="store_true", help="keep outputs, where nothing but words has changed")
     parser.add_argument("--check", action="store_true", help="only say which notebooks differ from their twins")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.chapters) - set(chapters()))
@@ -126,6 +140,14 @@ def main() -> int:
         problems = [problem for problem in map(differs, names) if problem]
         print("\n".join(problems), end="\n" if problems else "", file=sys.stderr)
         return 1 if problems else 0
+    if arguments.prose:
+        try:
+            for name in names:
+                write(with_outputs(from_twin(name), name), BOOK / f"{name}.ipynb")
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
     for name in names:
         start = time.monotonic()
         print(f"book/{name}.ipynb: executing ...", flush=True)

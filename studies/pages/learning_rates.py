@@ -1,6 +1,6 @@
 """Learning rates beside those of the profiles (`learning_rates.csv`): what a method's place owes to its rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,6 +14,7 @@ KEYS = ["method", "rate", "beta"]
 USUAL, LAPTOPS_USUAL = 0.005, 0.002  # of the rats' `long` and the mice's profile, and of the others' `laptop`
 MICE_RATE, MICE_EPOCHS = 0.00125, 200  # with which all methods have been run on mice
 RATS_LATENT = 2  # numbers of a rat's latent, in all runs that compare rates
+BOTH = ("probe_shared", "state_recovery")  # what all rats' latents say alike, and what one's alone says of its rat
 DASHES = ("--", ":", "-.")
 SHADES = ("#F3A683", "#E15759", "#9B1B30", "#4A0E17")  # from the highest rate to the lowest
 
@@ -31,16 +32,30 @@ def rats(latent_dim: int = RATS_LATENT) -> pd.DataFrame:
     return with_rates(rows[said.astype(float).fillna(RATS_LATENT) == latent_dim], USUAL)
 
 
-def rats_at_best() -> pd.DataFrame:
-    """Each method on simulated rats at the rate and beta that validation windows of the first fold choose, and of how
-    many pairs (`tried`): mean and standard deviation over three folds of the shared probe and the own state's R^2."""
-    rows = rats()
-    picked = chosen(rows, "probe_shared")
+def rats_at_best(latent_dim: int = RATS_LATENT, by: str | Sequence[str] = "probe_shared") -> pd.DataFrame:
+    """Each method on simulated rats at the rate and beta that validation windows of the first fold choose `by`, and of
+    how many pairs (`tried`): mean and standard deviation over folds of the shared probe and the own state's R^2."""
+    rows = rats(latent_dim)
+    picked = chosen(rows, by)
     found = picked.set_index("method")[["rate", "beta"]].assign(tried=candidates(rows))
-    for metric in ("probe_shared", "state_recovery"):
+    for metric in BOTH:
         folds = at_chosen(rows, picked, metric)
         found[metric], found[f"{metric} sd"] = folds.mean(axis=1), folds.std(axis=1)
     return found
+
+
+def both_table(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Boards of `rats_at_best` (title -> board) side by side as the page shows them; the highest sum of `BOTH` in the
+    last of them first."""
+    parts = {}
+    for title, found in of.items():
+        columns = {"β": found["beta"].map("{:g}".format), "tried": found["tried"].map("{:.0f}".format)}
+        for metric, label in zip(BOTH, ("shared probe", "own state's R²"), strict=True):
+            spread = found[f"{metric} sd"].map(" ± {:.2f}".format).where(found[f"{metric} sd"].notna(), "")
+            columns[label] = found[metric].map("{:.2f}".format) + spread
+        parts[title] = pd.DataFrame(columns)
+    order = found[list(BOTH)].sum(axis=1).sort_values(ascending=False).index
+    return pd.concat(parts, axis=1).loc[order].rename(index=METHOD_NAMES)
 
 
 def mice() -> pd.DataFrame:
@@ -76,11 +91,12 @@ def tried(lines: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
     return wide[wide.drop(columns=LAPTOPS_USUAL, level="rate").notna().any(axis=1)]
 
 
-def chosen(rows: pd.DataFrame, by: str, prefix: str = PREFIX) -> pd.DataFrame:
-    """Rate and beta of each method at which `by` is highest with the first seed, on validation samples or with the
-    `prefix` "" on test samples: `KEYS` and the score, a line per method."""
+def chosen(rows: pd.DataFrame, by: str | Sequence[str], prefix: str = PREFIX) -> pd.DataFrame:
+    """Rate and beta of each method at which `by`, or the sum of several metrics, is highest with the first seed, on
+    validation samples or with the `prefix` "" on test samples: `KEYS` and the score, a line per method."""
     first = rows[rows["seed"] == rows["seed"].min()]
-    scores = board(first, [prefix + by])[prefix + by].rename("validated").reset_index()
+    metrics = [prefix + metric for metric in ([by] if isinstance(by, str) else by)]
+    scores = board(first, metrics)[metrics].sum(axis=1, skipna=False).rename("validated").reset_index()
     return scores.loc[scores.groupby("method")["validated"].idxmax()].reset_index(drop=True)
 
 
