@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import notebooks  # noqa: E402  (tools/ is not a package)
 
 CHAPTERS = notebooks.chapters()
+SHORT = "status"
 # absolute paths of somebody's disk; the word characters before the slash exclude URLs and file names
 MACHINE_PATH = re.compile(r"(?<![\w.~:/])/(?:home|root|Users|tmp|var|opt|mnt|usr|work|private)/[\w.]|\b[A-Z]:\\\w")
 PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
@@ -59,6 +60,24 @@ def test_a_changed_twin_is_noticed(tmp_path, monkeypatch):
     (tmp_path / f"{CHAPTERS[0]}.md").write_text(twin + "\nOne more sentence.\n")
     monkeypatch.setattr(notebooks, "TEXT", tmp_path)
     assert "make notebooks" in notebooks.differs(CHAPTERS[0])
+
+
+def test_other_words_leave_the_outputs_and_other_code_does_not(tmp_path, monkeypatch, capsys):
+    twin = (notebooks.TEXT / f"{SHORT}.md").read_text()
+    committed = nbformat.read(notebooks.BOOK / f"{SHORT}.ipynb", as_version=4)
+    for name in ("TEXT", "BOOK"):
+        monkeypatch.setattr(notebooks, name, tmp_path)
+    nbformat.write(committed, tmp_path / f"{SHORT}.ipynb")
+    (tmp_path / f"{SHORT}.md").write_text(twin + "\nA last word.\n")
+    monkeypatch.setattr(sys, "argv", ["notebooks.py", "--prose", SHORT])
+    assert notebooks.main() == 0 and notebooks.differs(SHORT) is None
+    made = nbformat.read(tmp_path / f"{SHORT}.ipynb", as_version=4)
+    assert made.cells[-1].source == "A last word." and [cell.outputs for cell in made.cells if "outputs" in cell] == [
+        cell.outputs for cell in committed.cells if "outputs" in cell]
+    before = (tmp_path / f"{SHORT}.ipynb").read_text()
+    (tmp_path / f"{SHORT}.md").write_text(twin.replace("import ", "import  ", 1))
+    assert notebooks.main() == 1 and "leave --prose out" in capsys.readouterr().err
+    assert (tmp_path / f"{SHORT}.ipynb").read_text() == before
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
