@@ -7,6 +7,7 @@ meanwhile. All parts but `gpu` together take about twenty minutes on two cores.
 
 import argparse
 import sys
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
@@ -37,19 +38,26 @@ def main() -> int:
         for network in options.network or ("conv", "resnet"):
             rounds = options.rounds if network == "conv" else max(2, options.rounds // 3)
             try:
-                found = _measure(part, network, options.batch, rounds)
+                for found in _measure(part, network, options.batch, rounds):
+                    table = timing.rows(part, found, device)
+                    _show(table)
+                    if options.keep:
+                        timing.keep(table)
             except UserError as error:
                 print(f"benchmarks: {error}", file=sys.stderr)
                 return 2
-            if found:
-                table = timing.rows(part, found, device)
-                _show(table)
-                if options.keep:
-                    timing.keep(table)
     return 0
 
 
-def _measure(part: str, network: str, batch: int, rounds: int) -> list[dict]:
+def _measure(part: str, network: str, batch: int, rounds: int) -> Iterable[list[dict]]:
+    """Rows, in as many pieces as are kept one by one."""
+    if part == "gpu":
+        return gpu.times(network, batch, rounds)
+    found = _rows(part, network, batch, rounds)
+    return [found] if found else []
+
+
+def _rows(part: str, network: str, batch: int, rounds: int) -> list[dict]:
     if part == "steps":
         return training.steps(network, batch, rounds) + training.memories(network, batch)
     if part == "layers":
@@ -58,8 +66,6 @@ def _measure(part: str, network: str, batch: int, rounds: int) -> list[dict]:
         return training.epochs(network, batch, rounds, n=4 * batch if network == "conv" else batch)
     if part == "plan":
         return training.chosen(network, batch)
-    if part == "gpu":
-        return gpu.times(network, batch, rounds)
     if network == "resnet":
         return []  # measured on the convolutional pair alone
     if part == "quality":

@@ -30,7 +30,7 @@ from workflow.lists import Run
 TRAIN = (sys.executable, "-m", "mmvm", "train")
 LOCK, LOG = "queue.lock", "train.log"
 POLL = 0.2       # seconds between two looks at the processes
-NOTICE = 30.0    # seconds before the end at which the runs are told to stop; a quarter of the time where that is less
+NOTICE = 30.0    # seconds before the end at which runs are told to stop; a quarter of the time where that is less
 LAST = 1.0       # seconds before the end at which a run that has not stopped is killed
 TRIES = 2        # of a run that fails, per call
 DONE, FAILED, LEFT, STOPPED = 0, 1, 3, 130
@@ -43,11 +43,11 @@ class Child(NamedTuple):
 
 
 def work(runs: Sequence[Run], workers: int, minutes: float | None = None, threads: int = 1,
-         command: Sequence[str] = TRAIN) -> int:
+         command: Sequence[str] = TRAIN, notice: float = NOTICE) -> int:
     """Makes the runs that are not done, in their order. Returns the exit status: 0 all done, 1 some failed, 3 the time
-    was over before all were done, 130 stopped by a signal."""
+    was over before all were done, 130 stopped by a signal. They are told to stop `notice` seconds before the end."""
     end = time.monotonic() + 60 * minutes if minutes else math.inf
-    notice = min(NOTICE, 15 * minutes) if minutes else 0.0
+    notice = min(notice, 15 * minutes) if minutes else 0.0
     stop_at = end - notice
     waiting = [run for run in runs if not done(run)]
     _say(f"{len(runs)} runs, {len(runs) - len(waiting)} done; {left(waiting, runs, workers)}")
@@ -321,9 +321,10 @@ Rows are written into the list's table as runs finish; runs that have rows there
 goes on from its checkpoint with the next call, on another machine too if the runs' folders came along. Several queues
 may share a list: none takes a run that another is at. On a GPU all workers share the one device, and its memory.
 
-With --minutes the runs are told to stop 30 seconds before the end (a quarter of the time where that is less), to write
-their checkpoints; the measurements after a training are not resumed, but made again. A run that fails is tried once
-more after all others; its folder holds train.log. Times are of training alone, from the epochs measured so far.
+With --minutes the runs are told to stop --notice seconds before the end (a quarter of the time where that is less), to
+write their checkpoints; the measurements after a training are not resumed, but made again: where the folders will not
+be there for the next call, a short notice lets them end. A run that fails is tried once more after all others; its
+folder holds train.log. Times are of training alone, from the epochs measured so far.
 
 Exit status: 0 all runs are done, 1 a run failed twice, 2 a mistake in the call or the list, 3 the time was over before
 all were done, 130 stopped by Ctrl-C or SIGTERM, with the checkpoints written."""
@@ -335,6 +336,8 @@ def add(commands, asks_for_help: bool) -> None:
     queue.add_argument("list", metavar="LIST.yaml", help="the runs (workflow/lists.py says how it is written)")
     queue.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     queue.add_argument("--minutes", type=float, metavar="T", help="be over by then (default: when all runs are done)")
+    queue.add_argument("--notice", type=float, default=NOTICE, metavar="S",
+                       help="seconds before the end of --minutes at which runs are told to stop (default: %(default)g)")
     queue.add_argument("--threads", type=int, default=1, metavar="K", help="threads of each run (default: 1)")
     queue.add_argument("--dry-run", action="store_true", help="only say what is done, what is left, and its time")
 
@@ -346,7 +349,9 @@ def call(options) -> int:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if options.minutes is not None and not 0 < options.minutes < math.inf:
         raise UserError(f"--minutes must be positive, got {options.minutes:g}")
+    if not 0 < options.notice < math.inf:
+        raise UserError(f"--notice must be positive, got {options.notice:g}")
     runs = list(lists.read(options.list).values())
     if options.dry_run:
         return dry_run(runs, options.workers)
-    return work(runs, options.workers, options.minutes, options.threads)
+    return work(runs, options.workers, options.minutes, options.threads, notice=options.notice)

@@ -32,7 +32,7 @@ from mmvm.training.interrupt import stop_between_updates
 from mmvm.training.lock import held
 from mmvm.training.plan import Plan, measured_plan
 from mmvm.training.run import History, Run
-from mmvm.training.update import Guard, Update, batch_means
+from mmvm.training.update import Guard, Update
 from mmvm.training.validation import Validation
 from mmvm.training.watch import Watch
 
@@ -103,8 +103,7 @@ def _epoch(run: Run, batches: Batches, update: Update, guard: Guard, watch: Watc
            checkpoint_seconds: float) -> None:
     """The updates of the running epoch that are still to be made."""
     for batch in batches.of_epoch(run.epoch, done=run.step - run.epoch * batches.per_epoch):
-        norm, terms = update.gradients(batch, run.step)
-        names, means = batch_means(norm, terms, batches.data.names)
+        names, means = update.gradients(batch, run.step)
         stopped = run.ranks.agree(means, stop.is_set())
         guard.check(names, means)
         watch.begin(names, means)

@@ -43,7 +43,7 @@ class Update:
                  learning_rate: float | Schedule):
         self.model, self.optimizer, self.precision, self.device = model, optimizer, precision, device
         self.max_grad_norm = max_grad_norm or float("inf")
-        self.complete = bool(data.observed.all())
+        self.complete, self.names = bool(data.observed.all()), data.names
         forward = torch.compile(model) if compile else model
         self.forward = DistributedDataParallel(forward) if distributed.ranks().size > 1 else forward
         if graph and (device.type != "cuda" or distributed.ranks().size > 1):
@@ -55,8 +55,8 @@ class Update:
         self.recorded: torch.cuda.CUDAGraph | None = None
         self.learning_rate = learning_rate
 
-    def gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
-        """The gradients' norm and the batch's terms; a recorded update is applied by this too."""
+    def gradients(self, batch: Batch, step: int) -> tuple[list[str], Tensor]:
+        """`batch_means` of the update; a recorded one is applied by this too."""
         self.updates += 1
         if isinstance(self.learning_rate, Schedule):
             self._set_learning_rate(step)
@@ -66,7 +66,7 @@ class Update:
         for own, new in zip(self.batch.tensors(), batch.tensors()):
             own.copy_(new)
         recorded.replay()
-        return self.norm, self.terms
+        return self.watched[0], self.watched[1].clone()  # the next replay writes over them
 
     def apply(self) -> None:
         if self.recorded is None:
@@ -82,13 +82,15 @@ class Update:
             else:
                 group["lr"] = torch.tensor(at(self.learning_rate, step), device=self.device)
 
-    def _gradients(self, batch: Batch, step: int) -> tuple[Tensor, Terms]:
+    def _gradients(self, batch: Batch, step: int) -> tuple[list[str], Tensor]:
+        """Leaves no graph behind: a recording fails where an earlier one, of another stream, is alive."""
         with autocast(self.precision, self.device):
             # without a mask where nothing is missing: a pass over all pixels less
             terms = self.forward(batch.x, None if self.complete else batch.observed, step, **batch.told)
         self.optimizer.zero_grad(set_to_none=True)
         terms.loss.mean().backward()
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm), terms
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        return batch_means(norm, terms, self.names)
 
     def _record(self, batch: Batch, step: int) -> torch.cuda.CUDAGraph:
         self.batch = batch.map(Tensor.clone)
@@ -98,7 +100,7 @@ class Update:
         recorded = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(recorded):
-                self.norm, self.terms = self._gradients(self.batch, step)
+                self.watched = self._gradients(self.batch, step)
                 self.optimizer.step()
         except RuntimeError as error:  # it asks the host for numbers, as methods do that choose among parts
             raise UserError("plan 'graph': these updates cannot be recorded, leave it out "

@@ -20,7 +20,7 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
          "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
          "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),
-         "hippocampus_long": ("hippocampus", "beyond"),
+         "polymnist_gpu": (), "hippocampus_long": ("hippocampus", "beyond"),
          "learning_rates": ("hippocampus", "intro", "polymnist", "cub", "mimic-cxr", "beyond"),
          "hippocampus_information": ("hippocampus",),
          "information": ("intro", "polymnist", "information", "collapse", "beyond"),

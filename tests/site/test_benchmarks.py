@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, layers, scaling, timing, training
+from benchmarks.__main__ import main
 from benchmarks.reference import PNGs, train_step, write_pngs
 from mmvm import DiagonalGaussian, UserError
 from mmvm.paths import REPOSITORY
@@ -112,7 +113,58 @@ def test_pools_are_measured_against_mmvm_in_the_same_turn(monkeypatch):
 def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="needs a CUDA device, and torch sees none"):
-        gpu.times("conv", 4, 1)
+        next(gpu.times("conv", 4, 1))
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def on_a_cpu(monkeypatch):
+    """The variants that a CPU can compute, small."""
+    monkeypatch.setattr(training, "CHANNELS", {"conv": 4})
+    monkeypatch.setattr(gpu, "VARIANTS", {name: what for name, what in gpu.VARIANTS.items()
+                                          if "graph" not in what[1] and not what[2]})
+
+
+def test_variants_of_an_update_compute_what_float32_computes(on_a_cpu):
+    plain, said = None, []
+    for name in gpu.VARIANTS:
+        found = gpu.check(name, "conv", 4, CPU, plain, said.append)
+        plain = plain or found
+    assert [line.partition(":")[0] for line in said] == ["float32", "bfloat16", "bfloat16, channels last"]
+    for other in ((plain[0] + 10, plain[1]), (plain[0], -plain[1]), (float("nan"), plain[1])):
+        with pytest.raises(UserError, match="bfloat16 does not compute what float32 computes"):
+            gpu.check("bfloat16", "conv", 4, CPU, other, said.append)
+
+
+def test_a_variant_that_fails_is_left_out_and_the_others_have_their_rows_at_once(on_a_cpu, monkeypatch):
+    def timed(name, *_):
+        if name == "bfloat16":
+            raise RuntimeError("a kernel is missing\nand more")
+        return [{"arm": name, "metric": "epoch_samples_per_second", "value": [1.0]}]
+    said = []
+    monkeypatch.setattr(gpu, "timed", timed)
+    monkeypatch.setattr(timing, "peaks", lambda precision, device: {"matmul": 1.0})
+    pieces = gpu.times("conv", 4, 1, n=4, device=CPU, say=said.append)
+    assert [row["metric"] for row in next(pieces)] == ["peak_flops"] * 2 and not said
+    assert [next(pieces)[0]["arm"] for _ in range(2)] == ["float32", "bfloat16, channels last"]
+    assert not list(pieces)
+    assert "bfloat16 is left out, RuntimeError: a kernel is missing" in said
+
+
+def test_rows_are_kept_piece_by_piece(monkeypatch, capsys):
+    """What is done when the time is over, or a part fails, is in the file."""
+    def times(*_):
+        yield [{"arm": "float32", "metric": "peak_share", "value": 1.0}]
+        raise UserError("the device is gone")
+    kept = []
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "gpu", "--network", "conv", "--keep"])
+    monkeypatch.setattr(gpu, "times", times)
+    monkeypatch.setattr(timing, "machine", lambda device: f"a {device.type} device")
+    monkeypatch.setattr(timing, "keep", lambda table: kept.append([*table["arm"], *table["machine"]]))
+    assert main() == 2 and kept == [["float32", "a cuda device"]]
+    assert "benchmarks: the device is gone" in capsys.readouterr().err
 
 
 @pytest.mark.slow

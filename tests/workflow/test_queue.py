@@ -279,7 +279,8 @@ def test_the_smoke_list_has_every_method():
 
 @pytest.mark.parametrize("words, sentence", [(["--workers", "0"], "--workers must be at least 1, got 0"),
                                              (["--threads", "0"], "--threads must be at least 1, got 0"),
-                                             (["--minutes", "0"], "--minutes must be positive, got 0")])
+                                             (["--minutes", "0"], "--minutes must be positive, got 0"),
+                                             (["--notice", "0"], "--notice must be positive, got 0")])
 def test_a_wrong_number_is_named(words, sentence, capsys):
     assert main(["queue", "workflow/lists/smoke.yaml", *words]) == 2
     assert sentence in capsys.readouterr().err
@@ -359,6 +360,19 @@ def test_a_run_that_does_not_stop_is_killed_in_time(desk, monkeypatch):
     begin = time.monotonic()
     assert desk.work(minutes=1 / 60) == queue.LEFT
     assert time.monotonic() - begin < 1
+
+
+def test_with_a_short_notice_a_run_goes_on_for_longer(desk, monkeypatch):
+    desk = desk([1], epochs=100)
+    begin = time.monotonic()
+    assert desk.work(minutes=1 / 60, notice=0.1) == queue.LEFT
+    assert time.monotonic() - begin > 0.85  # with the default it is told after 0.75
+
+    told = []
+    monkeypatch.setattr(queue, "work", lambda *arguments, notice: told.append(notice))
+    for words in ([], ["--notice", "5"]):
+        main(["queue", str(desk.path), *words])
+    assert told == [queue.NOTICE, 5]
 
 
 def test_a_failing_run_is_told_put_at_the_end_and_tried_once_more(desk, capsys):

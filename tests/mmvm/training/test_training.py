@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_one_update_is_adams_on_the_mean_loss():
     optimizer.step()
     for a, b in zip(ours.parameters(), theirs.parameters()):
         torch.testing.assert_close(a, b)
+
+
+def test_an_update_leaves_no_graph_behind():
+    """A recording of updates on a GPU fails where the graph of one before it is alive."""
+    data, model, losses = make_data(), make_model(), []
+    model.register_forward_hook(lambda module, given, terms: losses.append(weakref.ref(terms.loss)))
+    one = update.Update(model, torch.optim.Adam(model.parameters()), data, "float32", torch.device("cpu"), None, False,
+                        False, 1e-2)
+    names, means = one.gradients(data.batch(torch.arange(BATCH)), 0)
+    assert names[:2] == ["grad_norm", "loss"] and not means.requires_grad
+    assert losses and losses[0]() is None
 
 
 def test_history_holds_means_over_the_epoch(whole):
