@@ -265,16 +265,6 @@ class Leaders:
         return "probe_shared" if (study, measure) == ("hippocampus", "probe") else measure
 
 
-def both_kept(rats: pd.DataFrame) -> pd.DataFrame:
-    """Of a board of `learning_rates` with `probe_shared` and `state_recovery` the settings, of all methods, that no
-    setting of another method surpasses in both, with their index as columns; highest shared probe first."""
-    metrics = ["probe_shared", "state_recovery"]
-    lines = rats[[*metrics, "seeds"]].reset_index().sort_values("probe_shared", ascending=False)
-    free = [not ((lines["method"] != line["method"]) & (lines[metrics] >= line[metrics]).all(axis=1)).any()
-            for _, line in lines.iterrows()]
-    return lines[free].reset_index(drop=True)
-
-
 def hidden_laterals() -> pd.DataFrame:
     """Imputation error of a view in nats where one, two or three laterals in four are hidden in training: a row a
     method, a column a share; X-rays, one seed."""
@@ -392,7 +382,7 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
             f"{leaders.names('probe')}; on translated digits MMVM", f"Probe: {leaders.said('probe')}. {_translated()}"),
         "represent what is a modality's own": ("independent VAEs", _own(leaders.boards["probe"]["hippocampus"])),
         "represent both": ("MMVM at a small β, with room in its latents",
-                           _both(leaders.rows("hippocampus")[0], learning_rates.rats(latent_dim=4))),
+                           _both()),
         "impute": (
             f"{leaders.names('coherence')}; where a modality's own reconstruction counts as well, see the errors",
             f"Coherence: {leaders.said('coherence')}. Own error in nats and coherence on digits: " + ", ".join(
@@ -437,33 +427,21 @@ def _own(rats: pd.DataFrame) -> str:
             f"{shared[1]:.2f}, {shared[2]:.2f}.")
 
 
-def _both(rows: pd.DataFrame, roomy: pd.DataFrame) -> str:
-    metrics = ["probe_shared", "state_recovery"]
-    board, more = (learning_rates.board(of, metrics) for of in (rows, roomy))
-    parts = [_pairs(lines, free[(free["method"] == "mmvm") & (free["seeds"] > 1)])
-             for lines in (board, more) for free in [both_kept(lines)]]
-    other, most = (_joint(lines).sort_values("state_recovery").iloc[-1] for lines in (board, more))
+def _both() -> str:
+    parts = []
+    for latent, words in ((2, "Two numbers a latent"), (4, "Four")):
+        found = learning_rates.rats_at_best(latent, learning_rates.BOTH)
+        own = {name: " and ".join(f"{found.loc[name, metric]:.2f} ± {found.loc[name, f'{metric} sd']:.2f}"
+                                  for metric in learning_rates.BOTH) for name in ("mmvm", "independent")}
+        joint = joint_models(found[~found.index.str.contains(":")])
+        shared, state = (f"{joint[metric].min():.2f} to {joint[metric].max():.2f}" for metric in learning_rates.BOTH)
+        parts.append(f"{words}: MMVM {own['mmvm']} (β {found.loc['mmvm', 'beta']:g}), independent VAEs "
+                     f"{own['independent']}, joint models {shared} and {state}.")
     short = pools(results.read("pools"), 1e-4)
-    mvae, mmvm = (" and ".join(f"{short.loc[name, metric]:.2f}" for metric in metrics) for name in ("mvae", "mmvm"))
-    return (f"Rats, shared probe and R² of the own state, test folds. Two numbers a latent: MMVM {parts[0]}; of joint "
-            f"models' settings none has as much of both, nearest is {METHOD_NAMES[other.name[0]]}'s, "
-            f"{other['probe_shared']:.2f} and {other['state_recovery']:.2f}. Four: MMVM {parts[1]}; joint models "
-            f"share up to {_joint(more)['probe_shared'].max():.2f} and keep {most['state_recovery']:.2f} at most. MVAE "
-            f"was run shorter, with two, only: {mvae}, MMVM so {mmvm}.")
-
-
-def _pairs(lines: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    """Shared probe and own state of MMVM's lines of a board, in words."""
-    return "; ".join(f"{line['probe_shared']:.2f} ± {line['probe_shared sd']:.2f} and {line['state_recovery']:.2f} ± "
-                     f"{line['state_recovery sd']:.2f} (learning rate {rate:g}, β {beta:g}, {line['seeds']:.0f} folds)"
-                     for rate, beta in chosen[["rate", "beta"]].itertuples(index=False)
-                     for line in [lines.loc["mmvm", rate, beta]])
-
-
-def _joint(lines: pd.DataFrame) -> pd.DataFrame:
-    """Those of a board of `learning_rates` that are joint models'."""
-    methods = lines.index.get_level_values("method")
-    return lines[~methods.str.startswith("mmvm") & (methods != "independent")]
+    mvae, mmvm = (" and ".join(f"{short.loc[name, metric]:.2f}" for metric in learning_rates.BOTH)
+                  for name in ("mvae", "mmvm"))
+    return ("Rats, shared probe and R² of the own state, three folds, each method where validation windows have the "
+            f"highest sum of both. {' '.join(parts)} MVAE was run shorter, with two, only: {mvae}, MMVM so {mmvm}.")
 
 
 def _drawn() -> str:

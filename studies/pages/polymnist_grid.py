@@ -47,7 +47,7 @@ def against_error(found: pd.DataFrame, metrics: dict[str, str], level: dict[str,
             line, mine = found.loc[method].sort_index(), method == "mmvm"
             ax.plot(line["own error"], line[metric], color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
                     linewidth=2 if mine else 1, markersize=6 if mine else 4.5, zorder=3 if mine else 2)
-        for beta, point in found.loc["mmvm"].iterrows():
+        for beta, point in found.loc["mmvm"].sort_index().iterrows():
             ax.annotate(fraction(beta), (point["own error"], point[metric]), xytext=(7, 3), textcoords="offset points")
         ax.axhline(level[metric], color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
         ax.set(xlabel="own error (nats)", ylabel=label)
@@ -58,9 +58,10 @@ def against_error(found: pd.DataFrame, metrics: dict[str, str], level: dict[str,
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
-    """A `board` of one beta as the page shows it."""
-    found = found.droplevel("beta")
+    """A `board` as the page shows it."""
     digits = {"nats": "{:.1f}", **{name: "{:,.0f}" for name in ("own error", "training's error", "imputation")}}
     shown = pd.DataFrame({name: found[name].map(digits.get(name, "{:.2f}").format) for name in COLUMNS})
-    return shown.rename(index={**METHOD_NAMES, VARIATIONAL: "MMVM, variational bound"}, columns={
-        "self": "own", "cross": "imputed", "training's error": "training's", "imputation": "imputation's"})
+    names = {**METHOD_NAMES, VARIATIONAL: "MMVM, variational bound"}
+    return shown.rename(index=names, level="method").rename(index=fraction, level="beta").rename_axis(
+        ["", "β"]).rename(columns={"self": "own", "cross": "imputed", "training's error": "training's",
+                                   "imputation": "imputation's"})

@@ -115,13 +115,6 @@ def test_a_leaders_beta_is_that_of_the_very_measure_on_validation_samples():
     assert boards["probe"]["hippocampus"].loc["moe", "probe_shared"] == pytest.approx(own["value"].mean())
 
 
-def test_both_are_kept_where_no_other_method_has_as_much_of_both():
-    board = pd.DataFrame([("mmvm", 1.0, 0.5, 0.2), ("mmvm", 2.0, 0.45, 0.1), ("avg", 1.0, 0.6, 0.1),
-                          ("avg", 2.0, 0.5, 0.05)], columns=["method", "beta", "probe_shared", "state_recovery"])
-    found = beyond.both_kept(board.assign(rate=0.005, seeds=1).set_index(["method", "rate", "beta"]))
-    assert list(zip(found["method"], found["beta"])) == [("avg", 1.0), ("mmvm", 1.0)]
-
-
 def test_what_hidden_laterals_cost_is_of_the_rows():
     rows = results.read("mimic-cxr")
     rows = rows[rows["profile"] == "missing"].set_index(["method", "metric", "source", "target"])["value"]

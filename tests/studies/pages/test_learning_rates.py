@@ -58,6 +58,25 @@ def test_rats_at_best_are_three_folds_at_what_validation_windows_choose():
     assert one["tried"] == rates.candidates(rows)["mmvm"] and found.notna().all(axis=None)
 
 
+def test_one_score_or_the_sum_of_several_chooses(rows):
+    other = rows[rows["metric"] == "validation_probe"].assign(metric="validation_own")
+    other["value"] = 1 - 2 * other["value"]  # what shares least keeps most
+    judged = pd.concat([rows, other])
+    picked = rates.chosen(judged, ["probe", "own"]).set_index("method")
+    assert picked.loc["mmvm", ["rate", "beta"]].tolist() == [5e-3, 1] and picked.loc["moe", "rate"] == 2e-3
+    assert picked.loc["mmvm", "validated"] == pytest.approx(0.2 + 0.6)
+
+
+def test_boards_stand_side_by_side_with_the_highest_sum_first():
+    board = pd.DataFrame({"rate": 1.0, "beta": [0.5, 4], "tried": [2, 3], "probe_shared": [0.5, 0.6],
+                          "probe_shared sd": [0.01, None], "state_recovery": [0.1, 0.3],
+                          "state_recovery sd": [0.02, None]},
+                         index=["mmvm", "moe"])
+    shown = rates.both_table({"two": board, "four": board})
+    assert list(shown.index) == ["MoE", "MMVM"] and shown.loc["MMVM", ("two", "shared probe")] == "0.50 ± 0.01"
+    assert shown.loc["MoE", ("four", "own state's R²")] == "0.30" and shown.loc["MMVM", ("four", "β")] == "0.5"
+
+
 def test_the_frontier_is_what_no_other_exceeds_in_both():
     lines = pd.DataFrame({"x": [1.0, 2, 2, 3, 0], "y": [3.0, 2, 1, 1, 3]}, index=list("abcde"))
     assert rates.frontier(lines, "x", "y").index.tolist() == ["a", "b", "d"]

@@ -1,5 +1,6 @@
 """The board of the methods on translated digits: what it averages, its order, and what the page shows of it."""
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -31,5 +32,15 @@ def test_a_board_is_means_over_seeds_with_the_highest_probe_first():
 
 def test_the_table_names_methods_and_rounds():
     shown = grid.table(grid.board(pd.DataFrame(run_of("a", "mmvm", 0.5))))
-    assert shown.loc["MMVM", ["probe", "m0", "nats", "own error", "imputed"]].tolist() == [
+    assert shown.loc[("MMVM", "1"), ["probe", "m0", "nats", "own error", "imputed"]].tolist() == [
         "0.50", "0.60", "12.3", "300", "0.20"]
+
+
+def test_the_figure_has_a_line_per_method_through_its_betas():
+    rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, beta=4.0), *run_of("c", "moe", 0.9)])
+    fig = grid.against_error(grid.board(rows), {"probe": "probe", "self": "own"}, {"probe": 0.4, "self": 0.1})
+    lines = fig.axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == [[0.5, 0.7], [0.9], [0.4, 0.4]]
+    assert [text.get_text() for text in fig.axes[1].texts] == ["1", "4"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MMVM", "MoE"]
+    plt.close(fig)
