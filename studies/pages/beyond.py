@@ -377,9 +377,11 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
     scored = leaders.likelihood()
     one, another = (METHOD_NAMES[name] for name in scored.index[:2])
     most_hidden = hidden[0.75].sort_values()
+    translated = polymnist_grid.board(results.read("polymnist_grid"))["probe"]
     answers = {
         "represent a label": (
-            f"{leaders.names('probe')}; on translated digits MMVM", f"Probe: {leaders.said('probe')}. {_translated()}"),
+            f"{leaders.names('probe')}; on translated digits {METHOD_NAMES[translated.idxmax()[0]]}",
+            f"Probe: {leaders.said('probe')}. {_translated(translated)}"),
         "represent what is a modality's own": ("independent VAEs", _own(leaders.boards["probe"]["hippocampus"])),
         "represent both": ("MMVM at a small β, with room in its latents",
                            _both()),
@@ -410,13 +412,11 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                         columns=["you want to", "take", "because"])
 
 
-def _translated() -> str:
-    board = polymnist_grid.board(results.read("polymnist_grid"))["probe"]
-    at_one = board.xs(1.0, level="beta").sort_values(ascending=False)
-    second = at_one.index[at_one.index != "mmvm"][0]
-    return (f"Translated digits, linear probe, one net and one seed, β = 1: MMVM {at_one['mmvm']:.2f}, "
-            f"{METHOD_NAMES[second]} {at_one[second]:.2f} ({board[second].max():.2f} at its best β), independent VAEs "
-            f"{at_one['independent']:.2f}.")
+def _translated(board: pd.Series) -> str:
+    """The probe of a board of the grid, each method at its best beta of those that ran."""
+    best = board.groupby("method").idxmax()[["mvtcae", "mmvm", "independent"]]
+    return ("Translated digits, linear probe, one net and one seed, each at the best β that ran: " + ", ".join(
+        f"{METHOD_NAMES[method]} {board[(method, beta)]:.2f} (β = {fraction(beta)})" for method, beta in best) + ".")
 
 
 def _own(rats: pd.DataFrame) -> str:
