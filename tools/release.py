@@ -27,6 +27,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 LICENCES = {"MIT": "mit"}  # Zenodo's names
+SAFELY = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11 has it from 3.11.4 on
 
 
 class Refused(Exception):
@@ -71,7 +72,7 @@ def pack(files: dict[str, bytes | Path], path: Path, seconds: int) -> None:
 def export(root: Path, folder: Path) -> None:
     """The tracked files of HEAD, as they were committed."""
     with tarfile.open(fileobj=BytesIO(git(root, "archive", "HEAD"))) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, **SAFELY)
 
 
 def inside(folder: Path, prefix: str, unwanted: tuple[str, ...] = ()) -> dict[str, bytes | Path]:
