@@ -96,7 +96,7 @@ def with_outputs(notebook: nbformat.NotebookNode, chapter: str) -> nbformat.Note
 
 
 def shrink_figures(notebook: nbformat.NotebookNode) -> None:
-    """Figures with 64 colours, or 128 or 256 where fewer would move a channel by half of a 255th in the mean, as in
+    """Figures with 64 colours, or 128 or 256 where fewer would move a channel by 0.3 of 255 in the mean, as in
     photographs: a third of the bytes, and nothing that one sees."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         png = output.get("data", {}).get("image/png")
@@ -105,7 +105,7 @@ def shrink_figures(notebook: nbformat.NotebookNode) -> None:
                 full = figure.convert("RGB")
             for colours in (64, 128, 256):
                 few = full.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-                if sum(ImageStat.Stat(ImageChops.difference(full, few.convert("RGB"))).mean) / 3 < 0.5:
+                if sum(ImageStat.Stat(ImageChops.difference(full, few.convert("RGB"))).mean) / 3 < 0.3:
                     break
             file = io.BytesIO()
             few.save(file, "png", optimize=True)

@@ -40,7 +40,7 @@ def board(rows: pd.DataFrame) -> pd.DataFrame:
 def against_error(found: pd.DataFrame, metrics: dict[str, str], level: dict[str, float]) -> Figure:
     """Columns of a `board` over the own error, a panel per entry of `metrics` (column -> label): a line a method from
     its smallest beta to its largest, those of MMVM named; `level` (column -> value) dotted."""
-    fig, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 3.5), sharex=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 3.2), sharex=True, squeeze=False)
     shown = in_order(found.index.get_level_values("method"))
     for ax, (metric, label) in zip(axes[0], metrics.items()):
         for method in shown:

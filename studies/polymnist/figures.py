@@ -34,7 +34,7 @@ def tuples(data, columns: int = 10) -> plt.Figure:
 def latent_maps(means: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> plt.Figure:
     """Posterior means (M, N, D) per method on their first two principal components, all modalities in one projection:
     coloured by class on the left, by modality on the right."""
-    fig, axes = plt.subplots(len(means), 2, figsize=(WIDTH, 2.0 * len(means)), squeeze=False)
+    fig, axes = plt.subplots(len(means), 2, figsize=(WIDTH, 1.8 * len(means)), squeeze=False)
     classes = plt.get_cmap("tab10")
     for row, (method, z) in zip(axes, means.items()):
         flat = z.reshape(-1, z.shape[-1])
