@@ -50,7 +50,8 @@ def latent_maps(means: dict[str, np.ndarray], labels: np.ndarray, names: list[st
         row[1].set_title(f"{METHOD_NAMES[method]}, by modality", loc="left")
         for ax in row:
             ax.set(xticks=[], yticks=[], xlabel="first component", ylabel="second component")
-            ax.legend(markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
+            ax.legend(markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1, columnspacing=0.6,
+                      ncols=2 if ax is row[0] else 1)
     return fig
 
 
