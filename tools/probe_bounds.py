@@ -23,7 +23,7 @@ from mmvm.data import MultimodalData
 from mmvm.identity import fingerprint
 from mmvm.model import MultimodalVAE
 from mmvm.study import results
-from studies.pages.polymnist_search import UNTRAINED
+from studies.pages.translated_search import UNTRAINED
 from studies.polymnist.data import N_CLASSES
 from studies.polymnist.study import PolyMNIST
 

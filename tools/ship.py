@@ -23,11 +23,18 @@ from mmvm import MultimodalVAE, evaluation, keep, paths, study  # noqa: E402
 from mmvm.data import MultimodalData  # noqa: E402
 from mmvm.errors import UserError  # noqa: E402
 from mmvm.files import write_text  # noqa: E402
-from mmvm.study import results  # noqa: E402
+from mmvm.study import Study, results  # noqa: E402
 from mmvm.study.registry import STUDIES  # noqa: E402
 
+OTHERWISE = {"translated": "polymnist"}  # folders of models that are not named after their study
 SAMPLES = ("reconstruction_samples", "imputation_samples")  # errors of the samples beside the study's MMVM
 NOTE = "weights kept in bfloat16, sha256 {}"  # of the file, so that nobody takes rows of other weights for its own
+
+
+def study_of(name: str) -> type[Study]:
+    """The study of <folder>/<name of the model>. Raises `UserError`."""
+    folder = name.partition("/")[0]
+    return STUDIES[OTHERWISE.get(folder, folder)]
 
 
 def samples(data: MultimodalData, n: int) -> dict[str, np.ndarray]:
@@ -50,8 +57,7 @@ def of_samples(model: MultimodalVAE, file: Path) -> dict[tuple[str, str], float]
 
 
 def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Path) -> None:
-    kind = STUDIES[name.partition("/")[0]]
-    p = kind.from_profile(profile).with_settings(settings)
+    p = study_of(name).from_profile(profile).with_settings(settings)
     if n_samples and p.root:
         raise UserError("samples of your own data are not kept: leave --samples out")
     p = replace(p, out=str(paths.runs_root().absolute() / "ship" / name.replace("/", "-")))
@@ -90,7 +96,7 @@ def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Pat
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="<study>/<name of the model>")
+    parser.add_argument("name", help="<study>/<name of the model>; translated/<name>: of translated digits")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--samples", type=int, default=0, metavar="N")

@@ -20,7 +20,7 @@ from mmvm.model import MultimodalVAE
 from mmvm.pretrained import pretrained
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES, fraction
-from studies.pages import learning_rates, polymnist_grid
+from studies.pages import learning_rates, translated
 from studies.pages.information import with_more_seeds
 from studies.polymnist.generation import generation
 from studies.polymnist.study import PolyMNIST
@@ -377,11 +377,11 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
     scored = leaders.likelihood()
     one, another = (METHOD_NAMES[name] for name in scored.index[:2])
     most_hidden = hidden[0.75].sort_values()
-    translated = polymnist_grid.board(results.read("polymnist_grid"))["probe"]
+    moved = translated.board(results.read("polymnist_grid"))
     answers = {
         "represent a label": (
-            f"{leaders.names('probe')}; on translated digits {METHOD_NAMES[translated.idxmax()[0]]}",
-            f"Probe: {leaders.said('probe')}. {_translated(translated)}"),
+            f"{leaders.names('probe')}; on translated digits {METHOD_NAMES[moved.index[0][0]]}",
+            f"Probe: {leaders.said('probe')}. {_moved(moved)}"),
         "represent what is a modality's own": ("independent VAEs", _own(leaders.boards["probe"]["hippocampus"])),
         "represent both": ("MMVM at a small β, with room in its latents",
                            _both()),
@@ -412,11 +412,13 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                         columns=["you want to", "take", "because"])
 
 
-def _translated(board: pd.Series) -> str:
+def _moved(board: pd.DataFrame) -> str:
     """The probe of a board of the grid, each method at its best beta of those that ran."""
-    best = board.groupby("method").idxmax()[["mvtcae", "mmvm", "independent"]]
-    return ("Translated digits, linear probe, one net and one seed, each at the best β that ran: " + ", ".join(
-        f"{METHOD_NAMES[method]} {board[(method, beta)]:.2f} (β = {fraction(beta)})" for method, beta in best) + ".")
+    best = board["probe"].groupby("method").idxmax()[["mvtcae", "mmvm", "independent"]]
+    return ("Translated digits, linear probe, one net, each at the best β that ran: " + ", ".join(
+        f"{METHOD_NAMES[method]} {board.loc[(method, beta), 'probe']:.2f} (β = {fraction(beta)}, "
+        f"{board.loc[(method, beta), 'seeds']} seed{'s' * bool(board.loc[(method, beta), 'seeds'] > 1)})"
+        for method, beta in best) + ".")
 
 
 def _own(rats: pd.DataFrame) -> str:

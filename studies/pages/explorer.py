@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmvm.study import results
 from mmvm.study.figures import METHOD_COLOURS, METHOD_MARKERS, METHOD_NAMES, over_beta
-from studies.pages.polymnist_search import UNTRAINED
+from studies.pages.translated_search import UNTRAINED
 
 RUN = ["profile", "method", "beta", "seed", "date", "commit", "seconds"]  # of a run, before its measures
 # says little of a run, or is of those who judge it

@@ -104,6 +104,18 @@ class Collapse(Parameters):
 
 
 @dataclass(frozen=True)
+class Translated(Parameters):
+    """Parameters of the page `translated`."""
+
+    name: typing.ClassVar[str] = "translated"
+
+    n_shown: int = parameter(6, "validation tuples whose pictures are drawn", at_least=1)
+    n_fitted: int = parameter(4_000, "of 5000 validation tuples those to whose latents probes are fitted; the rest "
+                              "tests them", at_least=100)
+    seed: int = parameter(0, "seed of the draws of the pictures")
+
+
+@dataclass(frozen=True)
 class Beyond(Parameters):
     """Parameters of the chapter `beyond`."""
 

@@ -31,16 +31,17 @@ def shipped(name: str) -> tuple[MultimodalVAE, dict[str, Tensor], list[str]]:
     return pretrained(name), {key: torch.from_numpy(x) for key, x in arrays.items()}, words
 
 
-def of_study(study: str) -> dict[str, MultimodalVAE]:
-    """The models of a study that ship by their method: MMVM's, the best rival's, that of independent VAEs."""
-    methods = [name.partition("/")[2] for name in names_of_models() if name.startswith(f"{study}/")]
+def of_folder(folder: str) -> dict[str, MultimodalVAE]:
+    """The models of a study, or of translated digits, that ship, by their method: MMVM's, the best rival's, that of
+    independent VAEs."""
+    methods = [name.partition("/")[2] for name in names_of_models() if name.startswith(f"{folder}/")]
     methods.sort(key=lambda method: (method != "mmvm", method == "independent"))
-    return {method: pretrained(f"{study}/{method}") for method in methods}
+    return {method: pretrained(f"{folder}/{method}") for method in methods}
 
 
 def shown(p: Study, trained: dict[str, MultimodalVAE]) -> dict[str, MultimodalVAE]:
     """What a chapter's pictures are of: the models that ship, or, where a rerun has changed a parameter, its own."""
-    return of_study(p.name) if p == type(p).from_profile("smoke") else trained
+    return of_folder(p.name) if p == type(p).from_profile("smoke") else trained
 
 
 def samples(study: str, n: int, kind: type[MultimodalData] = MultimodalData,

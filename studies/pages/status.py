@@ -10,7 +10,7 @@ import pandas as pd
 from mmvm import paths
 from mmvm.study import results
 from mmvm.study.figures import INK, MODALITY_COLOURS, WIDTH
-from studies.pages.polymnist_search import UNTRAINED
+from studies.pages.translated_search import UNTRAINED
 
 TEXTS = Path("book") / "text"
 # results file -> the chapters that read it; empty: rows that no chapter reads yet
@@ -18,14 +18,14 @@ SHOWN = {"polymnist": ("intro", "polymnist", "collapse", "errata", "beyond", "co
          "cub": ("cub", "errata", "beyond", "scoreboard"), "errata": ("errata",), "errata_birds": ("errata",),
          "pools": ("beyond", "hippocampus"), "pools_birds": ("beyond",),
          "hippocampus": ("hippocampus", "errata", "beyond", "scoreboard"), "generation": ("beyond",),
-         "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "polymnist"),
-         "polymnist_grid": ("intro", "polymnist", "ablations", "information", "beyond", "scoreboard"),
+         "mimic-cxr": ("mimic-cxr", "beyond", "scoreboard"), "polymnist_search": ("intro", "translated"),
+         "polymnist_grid": ("intro", "polymnist", "translated", "ablations", "information", "beyond", "scoreboard"),
          "polymnist_gpu": (), "hippocampus_long": ("hippocampus", "beyond"),
          "learning_rates": ("hippocampus", "intro", "polymnist", "cub", "mimic-cxr", "beyond"),
          "hippocampus_information": ("hippocampus",),
          "information": ("intro", "polymnist", "information", "collapse", "beyond"),
-         "ablations": ("intro", "ablations", "errata"), "information_translated": ("polymnist", "information"),
-         "ablations_translated": ("intro", "polymnist", "ablations"),
+         "ablations": ("intro", "ablations", "errata"), "information_translated": ("translated", "information"),
+         "ablations_translated": ("intro", "translated", "ablations"),
          "validation": ("intro", "polymnist", "cub", "mimic-cxr", "beyond", "scoreboard")}
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "jupytext",
             "papermill", "nbval", "snakemake")

@@ -13,21 +13,21 @@ from mmvm import evaluation, paths, pretrained
 from mmvm.pretrained import names, place
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES
-from mmvm.study.registry import STUDIES
-from studies.pages import learning_rates
+from studies.pages import learning_rates, translated
 from tools import ship
 
 SHIPPED = names()
-ALL_TOGETHER = 16e6  # bytes
-PROFILES = {"hippocampus": "long"}  # the others: laptop
-STUDY_NAMES = {"polymnist", "cub", "hippocampus", "mimic-cxr"}
+ALL_TOGETHER = 25e6  # bytes
+PROFILES = {"hippocampus": "long", "translated": "grid"}  # the others: laptop
+FOLDERS = {"polymnist", "translated", "cub", "hippocampus", "mimic-cxr"}
+MADE_LIVE = ("polymnist/", "translated/")  # no samples lie beside these: their data ship
 
 
 def test_three_models_ship_for_every_study_with_weights():
-    by_study = {study: {name.partition("/")[2] for name in SHIPPED if name.startswith(f"{study}/")}
-                for study in STUDY_NAMES}
-    assert sum(map(len, by_study.values())) == len(SHIPPED)
-    assert all(len(methods) == 3 and {"mmvm", "independent"} < methods for methods in by_study.values())
+    by_folder = {folder: {name.partition("/")[2] for name in SHIPPED if name.startswith(f"{folder}/")}
+                 for folder in FOLDERS}
+    assert sum(map(len, by_folder.values())) == len(SHIPPED)
+    assert all(len(methods) == 3 and {"mmvm", "independent"} < methods for methods in by_folder.values())
     assert sum(path.stat().st_size for path in paths.models_root().rglob("*")) < ALL_TOGETHER
 
 
@@ -36,16 +36,16 @@ def asked_for(name: str):
     first = place(name, ".yaml").read_text().splitlines()[0]
     options = ship.arguments().parse_args(shlex.split(first.removeprefix("# made by: python tools/ship.py ")))
     assert options.name == name
-    return STUDIES[name.partition("/")[0]].from_profile(options.profile).with_settings(options.set)
+    return ship.study_of(name).from_profile(options.profile).with_settings(options.set)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_model_is_what_its_yaml_and_its_command_say(name):
     model, p = pretrained(name), asked_for(name)
-    assert STUDIES[name.partition("/")[0]].from_profile(str(place(name, ".yaml"))) == p
-    study, _, method = name.partition("/")
-    assert p.method() == method and model.beta == p.beta and p.profile == PROFILES.get(study, "laptop")
-    board = best(study)
+    assert ship.study_of(name).from_profile(str(place(name, ".yaml"))) == p
+    folder, _, method = name.partition("/")
+    assert p.method() == method and model.beta == p.beta and p.profile == PROFILES.get(folder, "laptop")
+    board = best(folder)
     assert p.beta == board.loc[method, "beta"]
     assert "rate" not in board or p.learning_rate == board.loc[method, "rate"]
     rivals = board.drop(index=["mmvm", "independent", "supervised"], errors="ignore")["by"]
@@ -53,17 +53,22 @@ def test_a_model_is_what_its_yaml_and_its_command_say(name):
 
 
 @functools.cache
-def best(study: str):
-    """Every method at the beta that validation rows choose; `by`: what chooses, measured on test rows."""
-    if study == "hippocampus":  # as its chapter does: the learning rate, too
+def best(folder: str):
+    """Every method at the beta that validation rows choose; `by`: what chooses, measured on test rows, of translated
+    digits on the validation rows as well."""
+    if folder == "translated":
+        rows = results.read("polymnist_grid")
+        board = translated.board(rows[rows["method"].isin(METHOD_NAMES)]).reset_index()
+        return board.drop_duplicates("method").set_index("method").assign(by=lambda board: board["probe"])
+    if folder == "hippocampus":  # as its chapter does: the learning rate, too
         rows = learning_rates.rats()
         chosen = learning_rates.chosen(rows[rows["method"].isin(METHOD_NAMES)], "probe_shared")
         folds = learning_rates.at_chosen(rows, chosen, "probe_shared")
         return chosen.set_index("method").assign(by=folds.mean(axis=1))
-    by = {"cub": "coherence"}.get(study, "probe")  # as its chapter does
-    rows = results.read(study)
+    by = {"cub": "coherence"}.get(folder, "probe")  # as its chapter does
+    rows = results.read(folder)
     rows = rows[(rows["profile"] == "laptop") & rows["method"].isin(METHOD_NAMES) & ~rows["method"].str.contains(":")]
-    board = results.at_best_beta(rows, [by], by, results.validated(study)).set_index("method")
+    board = results.at_best_beta(rows, [by], by, results.validated(folder)).set_index("method")
     return board.assign(by=board[by])
 
 
@@ -76,7 +81,7 @@ def test_its_rows_are_of_these_weights(name):
     assert {"probe", "reconstruction"} <= set(rows["metric"])
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith("polymnist/")])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith(MADE_LIVE)])
 def test_errors_of_the_samples_beside_a_model_are_measured_again(name):
     rows = results.read(place(name, ".csv"))
     wanted = rows[rows["metric"].isin(ship.SAMPLES)].set_index(["metric", "target"])["value"]
@@ -86,7 +91,7 @@ def test_errors_of_the_samples_beside_a_model_are_measured_again(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("polymnist/")])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith(MADE_LIVE)])
 def test_errors_of_the_digits_are_measured_again(name):
     rows = results.read(place(name, ".csv"))
     wanted = rows[rows["metric"] == "reconstruction"].set_index("target")["value"]

@@ -63,16 +63,16 @@ def test_sentences_are_the_most_probable_words():
     assert pictures.sentences(torch.eye(6)[tokens].movedim(-1, 1), words) == ["a bird."]
 
 
-@pytest.mark.parametrize("study", ["polymnist", "cub", "hippocampus", "mimic-cxr"])
-def test_models_of_a_study_begin_with_mmvm_and_end_with_independent_vaes(study):
-    methods = list(pictures.of_study(study))
+@pytest.mark.parametrize("folder", ["polymnist", "translated", "cub", "hippocampus", "mimic-cxr"])
+def test_models_of_a_folder_begin_with_mmvm_and_end_with_independent_vaes(folder):
+    methods = list(pictures.of_folder(folder))
     assert len(methods) == 3 and methods[0] == "mmvm" and methods[-1] == "independent"
 
 
 def test_a_rerun_with_other_parameters_shows_its_own_models():
     trained = {"mmvm": pretrained(decoder.MODEL)}
     p = STUDIES["polymnist"].from_profile("smoke")
-    assert list(pictures.shown(p, trained)) == list(pictures.of_study("polymnist"))
+    assert list(pictures.shown(p, trained)) == list(pictures.of_folder("polymnist"))
     assert pictures.shown(dataclasses.replace(p, epochs=p.epochs + 1), trained) is trained
 
 

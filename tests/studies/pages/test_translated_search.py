@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mmvm.study import results
-from studies.pages import polymnist_search as search
+from studies.pages import translated_search as search
 
 UPDATES = (1_000, 10_000)
 

@@ -1,4 +1,4 @@
-"""The search for a net on translated digits (`polymnist_search.csv`): how far it has come, and what holds it."""
+"""The page `translated`: the search for a net (`polymnist_search.csv`), how far it has come, and what holds it."""
 
 import math
 

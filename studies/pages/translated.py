@@ -1,0 +1,124 @@
+"""The page `translated`: the methods on translated digits with one net and one schedule (`polymnist_grid.csv`)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmvm.study import results
+from mmvm.study.figures import (
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    METHOD_NAMES,
+    MUTED,
+    SMALLEST,
+    WIDTH,
+    fraction,
+    in_order,
+    label_panels,
+)
+from studies.pages.intervals import half_of_students
+
+VARIATIONAL = "mmvm:bound=variational"
+# of a board: metric and target of the rows
+COLUMNS = {"probe": ("probe", "mean"), "m0": ("probe", "m0"), "m1": ("probe", "m1"), "m2": ("probe", "m2"),
+           "self": ("coherence", "self"), "cross": ("coherence", "cross"), "nats": ("latent_information", "mean"),
+           "own error": ("own_error", "sum"), "training's error": ("reconstruction", "sum"),
+           "imputation": ("imputation", "cross")}
+
+
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per method, beta and seed (the index), with `COLUMNS`. `self` and `cross`: how often a picture made of its
+    own and of another modality's latent shows the digit; `nats` a modality's latent holds; errors in nats per tuple,
+    `imputation` per picture made of another's latent."""
+    own = results.with_own_error(rows)
+    own = own[own["source"] == ""]
+    named = {key: column for column, key in COLUMNS.items()}
+    own = own.assign(column=pd.Series(list(zip(own["metric"], own["target"])), index=own.index).map(named))
+    lines = own.dropna(subset=["column"]).groupby(["method", "beta", "seed", "column"])["value"].mean()
+    return lines.unstack()[list(COLUMNS)]
+
+
+def board(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per method and beta (the index), the mean of `by_seed`, and `seeds`, how many; the highest probe first."""
+    lines = by_seed(rows).groupby(level=["method", "beta"])
+    return lines.mean().join(lines.size().rename("seeds")).sort_values("probe", ascending=False)
+
+
+def spread(rows: pd.DataFrame, reference: tuple[str, float]) -> pd.DataFrame:
+    """A line per method and beta with two seeds or more, the highest probe first: mean and, as "<column> sd", standard
+    deviation of `COLUMNS`, `seeds`, and of "<column> lead", the mean difference to the line `reference` with the same
+    seed, half of its 95 % interval as "<column> half" (Student's t over the seeds that both have; NaN beside itself or
+    below two)."""
+    lines = by_seed(rows)
+    several = [line for line, own in lines.groupby(level=["method", "beta"]) if len(own) > 1]
+    found = {}
+    for line in several:
+        own = lines.loc[line]
+        apart = (own - lines.loc[reference]).dropna() if line != reference else own.iloc[:0]
+        of = {"": own.mean(), " sd": own.std(ddof=1), " lead": apart.mean(),
+              " half": apart.apply(lambda values: half_of_students(values) if len(values) > 1 else np.nan)}
+        found[line] = {"seeds": len(own), **{f"{column}{name}": values.get(column, np.nan)
+                                             for name, values in of.items() for column in COLUMNS}}
+    index = pd.MultiIndex.from_tuples(found, names=["method", "beta"])
+    return pd.DataFrame(list(found.values()), index=index).sort_values("probe", ascending=False)
+
+
+def against_error(found: pd.DataFrame, level: dict[str, float], several: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """A line a method from its smallest beta to its largest: the probe of a `board` over the own error, beside it the
+    paper's, of the columns method, beta, reconstruction and probe, and how often own pictures show the digit.
+
+    Betas are written at MMVM's points; bars are the standard deviations of `several`, a `spread`; `level` (probe, self)
+    dotted.
+    """
+    fig, (here, there, own) = plt.subplots(1, 3, figsize=(WIDTH, 3.3), width_ratios=(1.3, 1.1, 1))
+    here.sharey(there)
+    for ax, metric in ((here, "probe"), (own, "self")):
+        _lines(ax, found.reset_index().rename(columns={"own error": "x", metric: "y"}), (3, 3))
+        for (method, _), line in several.iterrows():
+            ax.errorbar(line["own error"], line[metric], yerr=line[f"{metric} sd"], xerr=line["own error sd"],
+                        color=METHOD_COLOURS[method], elinewidth=1, capsize=2, linestyle="")
+        ax.axhline(level[metric], color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+    _lines(there, paper.rename(columns={"reconstruction": "x", "probe": "y"}), (4, 1), {1 / 64, 1 / 8, 1, 2, 8})
+    for ax, label, error in ((here, "linear probe", "own error (nats)"), (there, "linear probe", "its error (nats)"),
+                             (own, "own pictures that show it", "own error (nats)")):
+        ax.set(xlabel=error, ylabel=label)
+    label_panels((here, there, own), ["(a) Here", "(b) In the paper", "(c) Here"])
+    shown = in_order([*found.index.get_level_values("method"), *paper["method"]])
+    fig.legend([plt.Line2D([], [], marker=METHOD_MARKERS[method], color=METHOD_COLOURS[method], linewidth=1)
+                for method in shown], [METHOD_NAMES[method] for method in shown], loc="outside lower center", ncols=4)
+    return fig
+
+
+def _lines(ax: Axes, points: pd.DataFrame, offset: tuple[int, int], written: set[float] | None = None) -> None:
+    """A line a method of the columns method, beta, x and y; at MMVM's points its betas, or those that are `written`."""
+    for method in in_order(points["method"]):
+        line, mine = points[points["method"] == method].sort_values("beta"), method == "mmvm"
+        ax.plot(line["x"], line["y"], color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
+                linewidth=2 if mine else 1, markersize=5 if mine else 4, zorder=3 if mine else 2)
+        for beta, x, y in zip(line["beta"], line["x"], line["y"]) if mine else ():
+            if written is None or beta in written:
+                ax.annotate(fraction(beta), (x, y), xytext=offset, textcoords="offset points", fontsize=SMALLEST)
+
+
+def table(found: pd.DataFrame) -> pd.DataFrame:
+    """A `board` as the page shows it."""
+    digits = {"nats": "{:.1f}", **{name: "{:,.0f}" for name in ("own error", "training's error", "imputation")}}
+    shown = pd.DataFrame({name: found[name].map(digits.get(name, "{:.2f}").format) for name in COLUMNS})
+    names = {**METHOD_NAMES, VARIATIONAL: "MMVM, variational bound"}
+    return shown.rename(index=names, level="method").rename(index=fraction, level="beta").rename_axis(
+        ["", "β"]).rename(columns={"self": "own", "cross": "imputed", "training's error": "training's",
+                                   "imputation": "imputation's"})
+
+
+def spread_table(found: pd.DataFrame) -> pd.DataFrame:
+    """A `spread` as the page shows it: means with standard deviations, and the probe's lead with its interval."""
+    digits = {"probe": ".3f", "self": ".2f", "cross": ".3f", "own error": ",.0f"}
+    shown = pd.DataFrame({name: [f"{mean:{form}} ± {sd:{form}}" for mean, sd in zip(found[name], found[f"{name} sd"])]
+                          for name, form in digits.items()}, index=found.index)
+    lead = [f"{lead:+.3f} ± {half:.3f}" if half == half else "" for lead, half in zip(
+        found["probe lead"], found["probe half"])]
+    shown = shown.assign(**{"probe's lead": lead, "seeds": found["seeds"]})
+    return shown.rename(index=METHOD_NAMES, level="method").rename(index=fraction, level="beta").rename_axis(
+        ["", "β"]).rename(columns={"self": "own", "cross": "imputed"})

@@ -1,0 +1,69 @@
+"""The board of the methods on translated digits: what it averages, its order, and what the page shows of it."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from studies.pages import translated as grid
+from studies.pages.intervals import half_of_students
+
+
+def run_of(name: str, method: str, probe: float, seed: int = 0, beta: float = 1.0) -> list[dict]:
+    base = {"experiment": "polymnist", "profile": "grid", "run": name, "method": method, "beta": beta, "seed": seed,
+            "source": "", "updates": 10}
+    rows = [{**base, "metric": "probe", "target": target, "value": probe + move}
+            for target, move in (("m0", 0.1), ("m1", 0.0), ("m2", -0.1), ("mean", 0.0))]
+    rows += [{**base, "metric": "imputation", "source": s, "target": t, "value": 100.0 if s == t else 900.0}
+             for s in ("m0", "m1", "m2") for t in ("m0", "m1", "m2")]
+    return [*rows, *({**base, "metric": metric, "target": target, "value": value} for metric, target, value in (
+        ("coherence", "self", 0.8), ("coherence", "cross", 0.2), ("latent_information", "mean", 12.34),
+        ("imputation", "cross", 900.0), ("reconstruction", "sum", 400.0), ("probe_curve", "mean", 0.0)))]
+
+
+def test_a_board_is_means_over_seeds_with_the_highest_probe_first():
+    rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, seed=1), *run_of("c", "moe", 0.9),
+                         *run_of("d", "mmvm", 0.3, beta=4.0)])
+    found = grid.board(rows)
+    assert list(found.index) == [("moe", 1.0), ("mmvm", 1.0), ("mmvm", 4.0)] and found["seeds"].tolist() == [1, 2, 1]
+    line = found.loc[("mmvm", 1.0)]
+    assert line["probe"] == pytest.approx(0.6) and line["m2"] == pytest.approx(0.5)
+    assert line["own error"] == 300 and line["training's error"] == 400  # three modalities from their own latents
+    assert line[["self", "cross", "nats", "imputation"]].tolist() == [0.8, 0.2, 12.34, 900.0]
+
+
+def test_spread_is_over_seeds_and_leads_are_paired():
+    rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, seed=1), *run_of("c", "moe", 0.6),
+                         *run_of("d", "moe", 0.9, seed=1), *run_of("e", "moe", 0.1, seed=2), *run_of("f", "avg", 0.9)])
+    found = grid.spread(rows, ("mmvm", 1.0))
+    assert list(found.index) == [("mmvm", 1.0), ("moe", 1.0)] and found["seeds"].tolist() == [2, 3]
+    line = found.loc[("moe", 1.0)]
+    assert line["probe sd"] == pytest.approx(np.std([0.6, 0.9, 0.1], ddof=1))
+    assert line["probe lead"] == pytest.approx(0.15)  # of the two seeds that both have
+    assert line["probe half"] == pytest.approx(half_of_students([0.1, 0.2])) and line["own error lead"] == 0
+    assert np.isnan(found.loc[("mmvm", 1.0), ["probe lead", "probe half"]].astype(float)).all()
+    shown = grid.spread_table(found)
+    assert shown.loc[("MoE", "1"), "probe's lead"].startswith("+0.150 ±") and shown.iloc[0]["probe's lead"] == ""
+    assert shown.loc[("MMVM", "1"), ["probe", "own error", "seeds"]].tolist() == ["0.600 ± 0.141", "300 ± 0", 2]
+
+
+def test_the_table_names_methods_and_rounds():
+    shown = grid.table(grid.board(pd.DataFrame(run_of("a", "mmvm", 0.5))))
+    assert shown.loc[("MMVM", "1"), ["probe", "m0", "nats", "own error", "imputed"]].tolist() == [
+        "0.50", "0.60", "12.3", "300", "0.20"]
+
+
+def test_the_figure_has_a_line_per_method_through_its_betas_and_the_papers_beside_it():
+    rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, beta=4.0), *run_of("c", "moe", 0.9),
+                         *run_of("d", "moe", 0.9, seed=1)])
+    paper = pd.DataFrame({"method": ["mmvm", "mmvm", "poe"], "beta": [0.5, 1.0, 1.0], "reconstruction": [5.0, 6, 7],
+                          "probe": [0.8, 0.9, 0.2]})
+    fig = grid.against_error(grid.board(rows), {"probe": 0.4, "self": 0.1}, grid.spread(rows, ("mmvm", 1.0)), paper)
+    here, there, own = fig.axes
+    lines = [list(line.get_ydata()) for line in here.lines if line.get_linestyle() != "None"]
+    assert lines == [[0.5, 0.7], [0.9], [0.4, 0.4]]
+    assert len(here.containers) == 1 and here.containers[0].has_yerr  # the line with two seeds
+    assert [list(line.get_ydata()) for line in there.lines] == [[0.8, 0.9], [0.2]]
+    assert [[text.get_text() for text in ax.texts] for ax in (own, there)] == [["1", "4"], ["1"]]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MMVM", "PoE", "MoE"]
+    plt.close(fig)
