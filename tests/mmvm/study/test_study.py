@@ -46,7 +46,7 @@ TEXTS = REPOSITORY / "book" / "text"
 PROFILES = sorted((REPOSITORY / "book" / "params").glob("*.yaml"))
 CLASSES = {**STUDIES, **{cls.name: cls for cls in (
     Ablations, Beyond, Collapse, Cost, Diagnostics, Errata, Information, Intro, Method, Methods, Scoreboard, Status,
-    Trust, YourData)}}
+    Translated, Trust, YourData)}}
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n:tags: \[parameters[^\n]*\n\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 TINY = dict(n_modalities=2, n_train=200, n_test=60, network="conv:channels=2", latent_dim=4, batch_size=32, epochs=1,
             n_probe=150, classifier_epochs=1, device="cpu")
