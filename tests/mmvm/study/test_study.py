@@ -36,6 +36,7 @@ from studies.pages.parameters import (
     Methods,
     Scoreboard,
     Status,
+    Translated,
     Trust,
     YourData,
 )
