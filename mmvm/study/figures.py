@@ -244,8 +244,7 @@ def diagnostics(runs: Mapping[str, History | list[dict]]) -> plt.Figure:
 def matrices(values: dict[str, np.ndarray], names: list[str], label: str, limits: tuple[float, float],
              fmt: str = ".2f") -> Figure:
     """One (M, M) matrix per method, [source, target], the numbers written in."""
-    fig, axes = plt.subplots(1, len(values), figsize=(WIDTH if len(values) > 2 else 1.1 + 2.9 * len(values), 2.7),
-                             squeeze=False)
+    fig, axes = plt.subplots(1, n := len(values), figsize=(WIDTH if n > 2 else 1.1 + 2.9 * n, 2.7), squeeze=False)
     for ax, (method, matrix) in zip(axes[0], values.items()):
         picture = ax.imshow(matrix, vmin=limits[0], vmax=limits[1])
         for (s, t), value in np.ndenumerate(matrix):
