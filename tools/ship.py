@@ -23,18 +23,11 @@ from mmvm import MultimodalVAE, evaluation, keep, paths, study  # noqa: E402
 from mmvm.data import MultimodalData  # noqa: E402
 from mmvm.errors import UserError  # noqa: E402
 from mmvm.files import write_text  # noqa: E402
-from mmvm.study import Study, results  # noqa: E402
+from mmvm.study import results  # noqa: E402
 from mmvm.study.registry import STUDIES  # noqa: E402
 
-OTHERWISE = {"translated": "polymnist"}  # folders of models that are not named after their study
 SAMPLES = ("reconstruction_samples", "imputation_samples")  # errors of the samples beside the study's MMVM
 NOTE = "weights kept in bfloat16, sha256 {}"  # of the file, so that nobody takes rows of other weights for its own
-
-
-def study_of(name: str) -> type[Study]:
-    """The study of <folder>/<name of the model>. Raises `UserError`."""
-    folder = name.partition("/")[0]
-    return STUDIES[OTHERWISE.get(folder, folder)]
 
 
 def samples(data: MultimodalData, n: int) -> dict[str, np.ndarray]:
@@ -56,8 +49,8 @@ def of_samples(model: MultimodalVAE, file: Path) -> dict[tuple[str, str], float]
             for name, value in zip(data.names, values)}
 
 
-def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Path) -> None:
-    p = study_of(name).from_profile(profile).with_settings(settings)
+def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Path, of: str = "") -> None:
+    p = STUDIES[of or name.partition("/")[0]].from_profile(profile).with_settings(settings)
     if n_samples and p.root:
         raise UserError("samples of your own data are not kept: leave --samples out")
     p = replace(p, out=str(paths.runs_root().absolute() / "ship" / name.replace("/", "-")))
@@ -76,7 +69,8 @@ def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Pat
     defaults = {f.name: f.default for f in fields(p)}
     changed = {key: value for key, value in asdict(p).items()
                if value != defaults[key] and key not in ("out", "device", "root")}
-    command = f"python tools/ship.py {name} --profile {profile}" + "".join(f" --set {one}" for one in settings)
+    command = (f"python tools/ship.py {name}{f' --study {of}' * bool(of)} --profile {profile}"
+               + "".join(f" --set {one}" for one in settings))
     if n_samples:
         command += f" --samples {n_samples}"
         np.savez_compressed(file.with_suffix(".npz"), **samples(test, n_samples))
@@ -96,7 +90,8 @@ def ship(name: str, profile: str, settings: list[str], n_samples: int, root: Pat
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="<study>/<name of the model>; translated/<name>: of translated digits")
+    parser.add_argument("name", help="<study>/<name of the model>, or <folder>/<name> with --study")
+    parser.add_argument("--study", default="", help="the model's, where the folder has another name")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--samples", type=int, default=0, metavar="N")
@@ -106,6 +101,6 @@ def arguments() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     options = arguments().parse_args()
     try:
-        ship(options.name, options.profile, options.set, options.samples, paths.models_root())
+        ship(options.name, options.profile, options.set, options.samples, paths.models_root(), options.study)
     except UserError as error:
         sys.exit(f"ship: {error}")

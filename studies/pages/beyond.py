@@ -381,7 +381,7 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
     answers = {
         "represent a label": (
             f"{leaders.names('probe')}; on translated digits {METHOD_NAMES[moved.index[0][0]]}",
-            f"Probe: {leaders.said('probe')}. {_moved(moved)}"),
+            f"Probe: {leaders.said('probe')}. {_on_translated(moved)}"),
         "represent what is a modality's own": ("independent VAEs", _own(leaders.boards["probe"]["hippocampus"])),
         "represent both": ("MMVM at a small β, with room in its latents",
                            _both()),
@@ -412,13 +412,12 @@ def advice(leaders: Leaders, hidden: pd.DataFrame) -> pd.DataFrame:
                         columns=["you want to", "take", "because"])
 
 
-def _moved(board: pd.DataFrame) -> str:
-    """The probe of a board of the grid, each method at its best beta of those that ran."""
-    best = board["probe"].groupby("method").idxmax()[["mvtcae", "mmvm", "independent"]]
-    return ("Translated digits, linear probe, one net, each at the best β that ran: " + ", ".join(
-        f"{METHOD_NAMES[method]} {board.loc[(method, beta), 'probe']:.2f} (β = {fraction(beta)}, "
-        f"{board.loc[(method, beta), 'seeds']} seed{'s' * bool(board.loc[(method, beta), 'seeds'] > 1)})"
-        for method, beta in best) + ".")
+def _on_translated(board: pd.DataFrame) -> str:
+    """The probe of a board of the grid, each method at its best beta of those that ran, which come first."""
+    best = board.reset_index().drop_duplicates("method").set_index("method").loc[["mvtcae", "mmvm", "independent"]]
+    return "Translated digits, linear probe, one net, each at the best β that ran, mean of three seeds: " + ", ".join(
+        f"{METHOD_NAMES[method]} {line['probe']:.2f} (β = {fraction(line['beta'])})"
+        for method, line in best.iterrows()) + "."
 
 
 def _own(rats: pd.DataFrame) -> str:

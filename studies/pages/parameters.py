@@ -3,6 +3,7 @@
 import typing
 from dataclasses import dataclass
 
+from mmvm.errors import UserError
 from mmvm.study.parameters import Parameters, parameter
 from studies.polymnist.networks import NETWORKS
 
@@ -113,6 +114,11 @@ class Translated(Parameters):
     n_fitted: int = parameter(4_000, "of 5000 validation tuples those to whose latents probes are fitted; the rest "
                               "tests them", at_least=100)
     seed: int = parameter(0, "seed of the draws of the pictures")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.n_fitted > 4_900:
+            raise UserError(f"n_fitted is {self.n_fitted} of 5000 tuples: leave 100 or more to test the probes")
 
 
 @dataclass(frozen=True)

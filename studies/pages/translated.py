@@ -1,7 +1,8 @@
 """The page `translated`: the methods on translated digits with one net and one schedule (`polymnist_grid.csv`)."""
 
+import functools
+
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ from mmvm.study.figures import (
     label_panels,
 )
 from studies.pages.intervals import half_of_students
+from studies.polymnist.study import PolyMNIST
 
 VARIATIONAL = "mmvm:bound=variational"
 # of a board: metric and target of the rows
@@ -26,6 +28,13 @@ COLUMNS = {"probe": ("probe", "mean"), "m0": ("probe", "m0"), "m1": ("probe", "m
            "self": ("coherence", "self"), "cross": ("coherence", "cross"), "nats": ("latent_information", "mean"),
            "own error": ("own_error", "sum"), "training's error": ("reconstruction", "sum"),
            "imputation": ("imputation", "cross")}
+
+
+@functools.cache
+def chance() -> float:
+    """The share of the commonest digit among the grid's validation tuples: what naming it always would get."""
+    labels = PolyMNIST.from_profile("grid").data("test").labels
+    return float(labels.bincount().max() / len(labels))
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -48,21 +57,16 @@ def board(rows: pd.DataFrame) -> pd.DataFrame:
 
 def spread(rows: pd.DataFrame, reference: tuple[str, float]) -> pd.DataFrame:
     """A line per method and beta with two seeds or more, the highest probe first: mean and, as "<column> sd", standard
-    deviation of `COLUMNS`, `seeds`, and of "<column> lead", the mean difference to the line `reference` with the same
-    seed, half of its 95 % interval as "<column> half" (Student's t over the seeds that both have; NaN beside itself or
-    below two)."""
-    lines = by_seed(rows)
-    several = [line for line, own in lines.groupby(level=["method", "beta"]) if len(own) > 1]
-    found = {}
-    for line in several:
-        own = lines.loc[line]
-        apart = (own - lines.loc[reference]).dropna() if line != reference else own.iloc[:0]
-        of = {"": own.mean(), " sd": own.std(ddof=1), " lead": apart.mean(),
-              " half": apart.apply(lambda values: half_of_students(values) if len(values) > 1 else np.nan)}
-        found[line] = {"seeds": len(own), **{f"{column}{name}": values.get(column, np.nan)
-                                             for name, values in of.items() for column in COLUMNS}}
-    index = pd.MultiIndex.from_tuples(found, names=["method", "beta"])
-    return pd.DataFrame(list(found.values()), index=index).sort_values("probe", ascending=False)
+    deviation of `COLUMNS`, `seeds`, and of "<column> lead", the mean difference to `reference`, one of these lines,
+    with the same seed, half of its 95 % interval as "<column> half" (Student's t over the seeds that both have; NaN beside
+    itself or below two)."""
+    each = ["method", "beta"]
+    lines = by_seed(rows).groupby(level=each).filter(lambda own: len(own) > 1)
+    of_line = lines.groupby(level=each)
+    apart = lines.drop(reference).sub(lines.loc[reference], level="seed").dropna().groupby(level=each)
+    return of_line.mean().join([of_line.std(ddof=1).add_suffix(" sd"), of_line.size().rename("seeds"),
+                                apart.mean().add_suffix(" lead"), apart.agg(half_of_students).add_suffix(" half")]
+                               ).sort_values("probe", ascending=False)
 
 
 def against_error(found: pd.DataFrame, level: dict[str, float], several: pd.DataFrame, paper: pd.DataFrame) -> Figure:

@@ -79,10 +79,10 @@ def same_but(board: pd.DataFrame, run: str, beta: float, warm: int = 0) -> str:
     return str(board.index[(board["note"] == note) & (board["beta"] == beta)].item())
 
 
-def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
+def figure(rows: pd.DataFrame, paper: float, less: float, chance: float) -> Figure:
     """Left: probe over updates of every run of MMVM, at the edge that of untrained encoders, the best one's line drawn
     on, and the paper's number; beside it what modalities know and what their decoders show, of the run with the best
-    probe and of the same at beta `less`."""
+    probe and of the same at beta `less`; dotted: `chance`."""
     board = runs(rows)
     fig, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.3), width_ratios=(1.7, 1, 1))
     for run, line in board.iterrows():
@@ -114,6 +114,7 @@ def figure(rows: pd.DataFrame, paper: float, less: float) -> Figure:
                 loc="upper left", frameon=False)
     for ax, run in ((middle, best), (right, same_but(board, best, less))):
         _bars(ax, by_modality(rows, run))
+        ax.axhline(chance, color=MUTED, linewidth=0.8, linestyle=":")
     right.set(yticklabels=[])
     fig.legend([plt.Rectangle((0, 0), 1, 1, color=INK, alpha=alpha) for _, alpha in SHADES.values()],
                [name for name, _ in SHADES.values()], fontsize=SMALLEST, loc="outside lower right", ncols=len(SHADES))
@@ -125,5 +126,4 @@ def _bars(ax: Axes, known: pd.DataFrame) -> None:
     for i, line in enumerate(known.itertuples()):
         for k, (column, (_, alpha)) in enumerate(SHADES.items()):
             ax.bar(i + 0.27 * (k - 1), getattr(line, column), 0.25, color=modality_colour(i), alpha=alpha)
-    ax.axhline(0.1, color=MUTED, linewidth=0.8, linestyle=":")
     ax.set(xticks=range(len(known)), xticklabels=known.index, ylim=(0, 1))

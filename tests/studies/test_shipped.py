@@ -13,6 +13,7 @@ from mmvm import evaluation, paths, pretrained
 from mmvm.pretrained import names, place
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES
+from mmvm.study.registry import STUDIES
 from studies.pages import learning_rates, translated
 from tools import ship
 
@@ -31,18 +32,27 @@ def test_three_models_ship_for_every_study_with_weights():
     assert sum(path.stat().st_size for path in paths.models_root().rglob("*")) < ALL_TOGETHER
 
 
-def asked_for(name: str):
-    """The parameters that the command in the first line of the model's yaml file asks for."""
+def command_of(name: str):
+    """The options of the command in the first line of the model's yaml file."""
     first = place(name, ".yaml").read_text().splitlines()[0]
     options = ship.arguments().parse_args(shlex.split(first.removeprefix("# made by: python tools/ship.py ")))
     assert options.name == name
-    return ship.study_of(name).from_profile(options.profile).with_settings(options.set)
+    return options
+
+
+def study_of(name: str):
+    return STUDIES[command_of(name).study or name.partition("/")[0]]
+
+
+def asked_for(name: str):
+    """The parameters that its command asks for."""
+    return study_of(name).from_profile(command_of(name).profile).with_settings(command_of(name).set)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_model_is_what_its_yaml_and_its_command_say(name):
     model, p = pretrained(name), asked_for(name)
-    assert ship.study_of(name).from_profile(str(place(name, ".yaml"))) == p
+    assert study_of(name).from_profile(str(place(name, ".yaml"))) == p
     folder, _, method = name.partition("/")
     assert p.method() == method and model.beta == p.beta and p.profile == PROFILES.get(folder, "laptop")
     board = best(folder)

@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmvm import UserError
 from studies.pages import translated as grid
 from studies.pages.intervals import half_of_students
+from studies.pages.parameters import Translated
 
 
 def run_of(name: str, method: str, probe: float, seed: int = 0, beta: float = 1.0) -> list[dict]:
@@ -55,15 +57,25 @@ def test_the_table_names_methods_and_rounds():
 
 def test_the_figure_has_a_line_per_method_through_its_betas_and_the_papers_beside_it():
     rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, beta=4.0), *run_of("c", "moe", 0.9),
-                         *run_of("d", "moe", 0.9, seed=1)])
+                         *run_of("d", "moe", 0.9, seed=1), *run_of("e", "mmvm", 0.5, seed=1)])
     paper = pd.DataFrame({"method": ["mmvm", "mmvm", "poe"], "beta": [0.5, 1.0, 1.0], "reconstruction": [5.0, 6, 7],
                           "probe": [0.8, 0.9, 0.2]})
     fig = grid.against_error(grid.board(rows), {"probe": 0.4, "self": 0.1}, grid.spread(rows, ("mmvm", 1.0)), paper)
     here, there, own = fig.axes
     lines = [list(line.get_ydata()) for line in here.lines if line.get_linestyle() != "None"]
     assert lines == [[0.5, 0.7], [0.9], [0.4, 0.4]]
-    assert len(here.containers) == 1 and here.containers[0].has_yerr  # the line with two seeds
+    assert [bars.lines[0].get_ydata().item() for bars in here.containers] == [0.9, 0.5]  # the lines with two seeds
     assert [list(line.get_ydata()) for line in there.lines] == [[0.8, 0.9], [0.2]]
     assert [[text.get_text() for text in ax.texts] for ax in (own, there)] == [["1", "4"], ["1"]]
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MMVM", "PoE", "MoE"]
     plt.close(fig)
+
+
+def test_chance_is_the_commonest_digit_of_the_validation_tuples():
+    assert 0.1 < grid.chance() < 0.12  # MNIST's digits are not equally many
+
+
+def test_probes_are_left_tuples_to_be_tested_on():
+    assert Translated(n_fitted=4_900).n_fitted == 4_900
+    with pytest.raises(UserError, match="leave 100 or more"):
+        Translated(n_fitted=5_000)

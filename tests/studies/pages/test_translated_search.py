@@ -55,7 +55,7 @@ def test_what_modalities_know_and_show(rows):
 
 
 def test_the_figure_draws_every_run(rows):
-    figure = search.figure(rows, 0.95, less=0.25)
+    figure = search.figure(rows, 0.95, less=0.25, chance=0.1)
     left, middle, right = figure.axes
     dashed = [line.get_linestyle() for line in left.get_lines()[:4]]
     assert dashed == ["-", "--", "-", "-"] and [line.get_marker() for line in left.get_lines()[:4]][3] == "."
@@ -73,7 +73,7 @@ def test_the_floor_of_each_size_is_the_mean_over_untrained_encoders(rows):
     assert search.floors(both).to_dict() == pytest.approx({64: 0.3, 128: 0.5}) and search.floors(rows).empty
     assert search.floors(both, "probe_curve").to_dict() == pytest.approx({64: 0.2, 128: 0.4})
     assert search.runs(both).equals(search.runs(rows))
-    axes = search.figure(both, 0.95, less=0.25).axes[0], search.figure(rows, 0.95, less=0.25).axes[0]
+    axes = [search.figure(found, 0.95, less=0.25, chance=0.1).axes[0] for found in (both, rows)]
     assert len(axes[0].get_lines()) == len(axes[1].get_lines()) + 2
 
 
