@@ -58,8 +58,8 @@ def board(rows: pd.DataFrame) -> pd.DataFrame:
 def spread(rows: pd.DataFrame, reference: tuple[str, float]) -> pd.DataFrame:
     """A line per method and beta with two seeds or more, the highest probe first: mean and, as "<column> sd", standard
     deviation of `COLUMNS`, `seeds`, and of "<column> lead", the mean difference to `reference`, one of these lines,
-    with the same seed, half of its 95 % interval as "<column> half" (Student's t over the seeds that both have; NaN beside
-    itself or below two)."""
+    with the same seed, half of its 95 % interval as "<column> half" (Student's t over the seeds that both have; NaN
+    beside itself or below two)."""
     each = ["method", "beta"]
     lines = by_seed(rows).groupby(level=each).filter(lambda own: len(own) > 1)
     of_line = lines.groupby(level=each)
