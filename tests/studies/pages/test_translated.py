@@ -11,19 +11,7 @@ from studies.pages.intervals import half_of_students
 from studies.pages.parameters import Translated
 
 
-def run_of(name: str, method: str, probe: float, seed: int = 0, beta: float = 1.0) -> list[dict]:
-    base = {"experiment": "polymnist", "profile": "grid", "run": name, "method": method, "beta": beta, "seed": seed,
-            "source": "", "updates": 10}
-    rows = [{**base, "metric": "probe", "target": target, "value": probe + move}
-            for target, move in (("m0", 0.1), ("m1", 0.0), ("m2", -0.1), ("mean", 0.0))]
-    rows += [{**base, "metric": "imputation", "source": s, "target": t, "value": 100.0 if s == t else 900.0}
-             for s in ("m0", "m1", "m2") for t in ("m0", "m1", "m2")]
-    return [*rows, *({**base, "metric": metric, "target": target, "value": value} for metric, target, value in (
-        ("coherence", "self", 0.8), ("coherence", "cross", 0.2), ("latent_information", "mean", 12.34),
-        ("imputation", "cross", 900.0), ("reconstruction", "sum", 400.0), ("probe_curve", "mean", 0.0)))]
-
-
-def test_a_board_is_means_over_seeds_with_the_highest_probe_first():
+def test_a_board_is_means_over_seeds_with_the_highest_probe_first(run_of):
     rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, seed=1), *run_of("c", "moe", 0.9),
                          *run_of("d", "mmvm", 0.3, beta=4.0)])
     found = grid.board(rows)
@@ -34,7 +22,7 @@ def test_a_board_is_means_over_seeds_with_the_highest_probe_first():
     assert line[["self", "cross", "nats", "imputation"]].tolist() == [0.8, 0.2, 12.34, 900.0]
 
 
-def test_spread_is_over_seeds_and_leads_are_paired():
+def test_spread_is_over_seeds_and_leads_are_paired(run_of):
     rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, seed=1), *run_of("c", "moe", 0.6),
                          *run_of("d", "moe", 0.9, seed=1), *run_of("e", "moe", 0.1, seed=2), *run_of("f", "avg", 0.9)])
     found = grid.spread(rows, ("mmvm", 1.0))
@@ -49,13 +37,13 @@ def test_spread_is_over_seeds_and_leads_are_paired():
     assert shown.loc[("MMVM", "1"), ["probe", "own error", "seeds"]].tolist() == ["0.600 ± 0.141", "300 ± 0", 2]
 
 
-def test_the_table_names_methods_and_rounds():
+def test_the_table_names_methods_and_rounds(run_of):
     shown = grid.table(grid.board(pd.DataFrame(run_of("a", "mmvm", 0.5))))
     assert shown.loc[("MMVM", "1"), ["probe", "m0", "nats", "own error", "imputed"]].tolist() == [
         "0.50", "0.60", "12.3", "300", "0.20"]
 
 
-def test_the_figure_has_a_line_per_method_through_its_betas_and_the_papers_beside_it():
+def test_the_figure_has_a_line_per_method_through_its_betas_and_the_papers_beside_it(run_of):
     rows = pd.DataFrame([*run_of("a", "mmvm", 0.5), *run_of("b", "mmvm", 0.7, beta=4.0), *run_of("c", "moe", 0.9),
                          *run_of("d", "moe", 0.9, seed=1), *run_of("e", "mmvm", 0.5, seed=1)])
     paper = pd.DataFrame({"method": ["mmvm", "mmvm", "poe"], "beta": [0.5, 1.0, 1.0], "reconstruction": [5.0, 6, 7],
