@@ -121,6 +121,14 @@ def silhouettes(model: MultimodalVAE, data: MultimodalData, seed: int = 0) -> di
             for name, groups in (("label", labels), ("modality", modality))}
 
 
+def linear_reading(z: np.ndarray, truth: np.ndarray, z_test: np.ndarray) -> np.ndarray:
+    """What a linear map per modality, fitted to means (M, N, D) and a known latent (M, N, K), says of test means:
+    (M, N', K)."""
+    from sklearn.linear_model import LinearRegression
+
+    return np.stack([LinearRegression().fit(a, b).predict(c) for a, b, c in zip(z, truth, z_test)])
+
+
 def linear_recovery(z: np.ndarray, truth: np.ndarray, z_test: np.ndarray,
                     truth_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How much of a known latent (M, N, K) a linear map of the means (M, N, D) predicts on test samples: R^2, (M,) with
@@ -130,6 +138,6 @@ def linear_recovery(z: np.ndarray, truth: np.ndarray, z_test: np.ndarray,
     from sklearn.metrics import r2_score
 
     pooled = LinearRegression().fit(z.reshape(-1, z.shape[-1]), truth.reshape(-1, truth.shape[-1]))
-    own = [LinearRegression().fit(a, b) for a, b in zip(z, truth)]
-    return tuple(np.array([r2_score(b, fit.predict(a), multioutput="variance_weighted")
-                           for fit, a, b in zip(fits, z_test, truth_test)]) for fits in (own, [pooled] * len(z)))
+    shared = [pooled.predict(a) for a in z_test]
+    return tuple(np.array([r2_score(b, said, multioutput="variance_weighted") for said, b in zip(read, truth_test)])
+                 for read in (linear_reading(z, truth, z_test), shared))

@@ -152,6 +152,19 @@ def trajectories(means: dict[str, np.ndarray], labels: np.ndarray, window: np.nd
     return fig
 
 
+def states(truth: np.ndarray, read: Mapping[str, np.ndarray]) -> plt.Figure:
+    """What is `read` of a state (method -> (N,)) over what is true of it (N,), a panel a method; on the line both are
+    equal."""
+    fig, axes = plt.subplots(1, len(read), figsize=(WIDTH, 2.2), sharex=True, sharey=True, squeeze=False)
+    for ax, (method, values) in zip(axes[0], read.items()):
+        ax.axline((0, 0), slope=1, color=MUTED, linewidth=0.8, linestyle=":")
+        ax.plot(truth, values, ".", color=METHOD_COLOURS[method], markersize=4)
+        ax.set_title(METHOD_NAMES[method], loc="left")
+        ax.set_xlabel("true state")
+    axes[0, 0].set_ylabel("read from the latent")
+    return fig
+
+
 def in_and_out_of_sample(board: pd.DataFrame, chance: float) -> plt.Figure:
     """Shared probe of each method, tested on training trials and on others, with the animals' own odors and with
     permuted ones. Columns method, tested, odors, value, sd."""

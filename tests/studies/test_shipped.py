@@ -14,14 +14,15 @@ from mmvm.pretrained import names, place
 from mmvm.study import results
 from mmvm.study.figures import METHOD_NAMES
 from mmvm.study.registry import STUDIES
+from studies.hippocampus import alignment
 from studies.pages import learning_rates, translated
 from tools import ship
 
 SHIPPED = names()
-ALL_TOGETHER = 25e6  # bytes
-PROFILES = {"hippocampus": "long", "translated": "grid"}  # the others: laptop
-FOLDERS = {"polymnist", "translated", "cub", "hippocampus", "mimic-cxr"}
-MADE_LIVE = ("polymnist/", "translated/")  # no samples lie beside these: their data ship
+ALL_TOGETHER = 30e6  # bytes
+PROFILES = {"hippocampus": "long", "rats-four": "long", "translated": "grid"}  # the others: laptop
+FOLDERS = {"polymnist", "translated", "cub", "hippocampus", "rats-four", "mimic-cxr"}
+DIGITS, RATS = ("polymnist/", "translated/"), "rats-four/"  # no samples lie beside these: their data are at hand
 
 
 def test_three_models_ship_for_every_study_with_weights():
@@ -70,6 +71,9 @@ def best(folder: str):
         rows = results.read("polymnist_grid")
         board = translated.board(rows[rows["method"].isin(METHOD_NAMES)]).reset_index()
         return board.drop_duplicates("method").set_index("method").assign(by=lambda board: board["probe"])
+    if folder == "rats-four":
+        board = learning_rates.rats_at_best(4, learning_rates.BOTH)
+        return board.assign(by=board[list(learning_rates.BOTH)].sum(axis=1))
     if folder == "hippocampus":  # as its chapter does: the learning rate, too
         rows = learning_rates.rats()
         chosen = learning_rates.chosen(rows[rows["method"].isin(METHOD_NAMES)], "probe_shared")
@@ -91,7 +95,7 @@ def test_its_rows_are_of_these_weights(name):
     assert {"probe", "reconstruction"} <= set(rows["metric"])
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith(MADE_LIVE)])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith((*DIGITS, RATS))])
 def test_errors_of_the_samples_beside_a_model_are_measured_again(name):
     rows = results.read(place(name, ".csv"))
     wanted = rows[rows["metric"].isin(ship.SAMPLES)].set_index(["metric", "target"])["value"]
@@ -101,13 +105,25 @@ def test_errors_of_the_samples_beside_a_model_are_measured_again(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith(MADE_LIVE)])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith(DIGITS)])
 def test_errors_of_the_digits_are_measured_again(name):
     rows = results.read(place(name, ".csv"))
     wanted = rows[rows["metric"] == "reconstruction"].set_index("target")["value"]
     found = evaluation.reconstruction_error(pretrained(name), asked_for(name).data("test"))
     assert wanted["sum"] == pytest.approx(found.sum(), rel=1e-3)
     assert [wanted[f"m{m}"] for m in range(3)] == pytest.approx(found.tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith(RATS)])
+def test_errors_and_probes_of_rats_with_four_numbers_are_measured_again(name):
+    model, p = pretrained(name), asked_for(name)
+    train, test = p.data("train"), p.data("test")
+    wanted = results.read(place(name, ".csv")).set_index(["metric", "target"])["value"]
+    probes = alignment.probes(model, train, test)
+    assert wanted["reconstruction", "sum"] == pytest.approx(
+        evaluation.reconstruction_error(model, test).sum(), rel=1e-3)
+    assert wanted["probe", "mean"] == pytest.approx(probes.transfer.diagonal().mean(), abs=2e-3)
+    assert wanted["probe_shared", "mean"] == pytest.approx(probes.shared.mean(), abs=2e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if place(name).with_suffix(".npz").exists()])

@@ -8,7 +8,7 @@ from sklearn.metrics import mean_poisson_deviance
 from torch import nn
 
 from mmvm import Independent, Modality, MultimodalData, MultimodalVAE, Normal, Poisson, UserError
-from studies.hippocampus.alignment import chance, linear_recovery, probes, silhouettes
+from studies.hippocampus.alignment import chance, linear_reading, linear_recovery, probes, silhouettes
 from studies.hippocampus.deviance import deviance, deviance_explained, explained_by_label
 
 CENTRES = torch.tensor([[3.0, 0.0], [0.0, 3.0], [-3.0, 0.0]])
@@ -120,6 +120,7 @@ def test_recovery_with_one_map_needs_alignment():
     assert np.allclose(own, 1) and shared.mean() < 0.1
     own, shared = linear_recovery(truth, truth, truth_test, truth_test)
     assert np.allclose(shared, 1)
+    assert np.allclose(linear_reading(z, truth, z_test), truth_test)
 
 
 # deviance ------------------------------------------------------------------------------------------------------------
