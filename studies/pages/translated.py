@@ -106,6 +106,36 @@ def _lines(ax: Axes, points: pd.DataFrame, offset: tuple[int, int], written: set
                 ax.annotate(fraction(beta), (x, y), xytext=offset, textcoords="offset points", fontsize=SMALLEST)
 
 
+def lengths(short: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
+    """A line per method, beta and number of updates (the index) of those in `long`, in it and, with the same seeds, in
+    `short`: the columns of `board`."""
+    boards = [board(rows).assign(updates=rows["updates"].max()) for rows in (of_same(short, long), long)]
+    return pd.concat(boards).set_index("updates", append=True).sort_index()
+
+
+def of_same(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Those of `rows` whose method, beta and seed `others` have, too."""
+    each = ["method", "beta", "seed"]
+    return rows.merge(others[each].drop_duplicates(), on=each)
+
+
+def over_updates(short: pd.DataFrame, long: pd.DataFrame, floor: float) -> Figure:
+    """(a) the probe and (b) the training's error over updates, mean over modalities and seeds: a line a method of
+    `long`, its runs in `short` with the same seeds thin; `floor` dotted."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.0))
+    for ax, metric, label in zip(axes, ("probe_curve", "reconstruction_curve"), ("linear probe", "its error (nats)")):
+        for rows, width in ((of_same(short, long), 0.9), (long, 2.0)):
+            for method, own in rows[rows["metric"] == metric].groupby("method"):
+                line = own["value"].groupby(own["source"].astype(int)).mean()
+                ax.plot(line.index, line, color=METHOD_COLOURS[method], marker=METHOD_MARKERS[method],
+                        markersize=2 * width, linewidth=width, label=METHOD_NAMES[method] if width > 1 else None)
+        ax.set(xlabel="updates", ylabel=label)
+    axes[0].axhline(floor, color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)))
+    label_panels(axes)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """A `board` as the page shows it."""
     digits = {"nats": "{:.1f}", **{name: "{:,.0f}" for name in ("own error", "training's error", "imputation")}}

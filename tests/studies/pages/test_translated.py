@@ -67,3 +67,23 @@ def test_probes_are_left_tuples_to_be_tested_on():
     assert Translated(n_fitted=4_900).n_fitted == 4_900
     with pytest.raises(UserError, match="leave 100 or more"):
         Translated(n_fitted=5_000)
+
+
+def test_longer_runs_stand_beside_the_short_ones_of_their_seeds(run_of):
+    def curve(rows: list[dict], values: list[float]) -> list[dict]:
+        looks = [{**rows[0], "metric": metric, "target": target, "source": str(at + 1), "value": value}
+                 for metric in ("probe_curve", "reconstruction_curve") for target in ("m0", "m1")
+                 for at, value in enumerate(values)]
+        return [*(row for row in rows if row["metric"] != "probe_curve"), *looks]
+
+    short = pd.DataFrame([*curve(run_of("a", "mmvm", 0.5), [0.4, 0.5]),
+                          *curve(run_of("b", "mmvm", 0.1, seed=1), [0, 0]),
+                          *curve(run_of("c", "moe", 0.9), [0.8, 0.9])])
+    long = pd.DataFrame(curve(run_of("d", "mmvm", 0.7), [0.5, 0.6, 0.7])).assign(updates=50)
+    found = grid.lengths(short, long)
+    assert found["probe"].to_dict() == pytest.approx({("mmvm", 1.0, 10): 0.5, ("mmvm", 1.0, 50): 0.7})
+    fig = grid.over_updates(short, long, 0.3)
+    assert [line.get_ydata().tolist() for line in fig.axes[0].lines[:2]] == [pytest.approx([0.4, 0.5]),
+                                                                            pytest.approx([0.5, 0.6, 0.7])]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MMVM"]
+    plt.close(fig)
