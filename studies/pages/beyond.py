@@ -5,6 +5,7 @@ measures itself, on the models of the digits that ship: `Live`.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,7 +61,9 @@ OF_POOLS = ("probe_shared", "transfer", "state_recovery", "squared_error")
 GENERATED = ("joint_coherence", "conditional_coherence_1", "conditional_coherence_2", "joint_diversity",
              "joint_distance", "joint_nearest")
 STROKES = ("ink", "slant")  # of `factor_spread`
+GUIDANCE = 2.0  # of the conditional draws "guided": how much of what sets the conditional apart is added
 SAMPLED = {"mixture": "MMVM: Gaussian mixture", "diffusion": "MMVM: latent diffusion",
+           "guided": f"MMVM: latent diffusion, guidance {GUIDANCE:g}",
            "own": "MMVM: latents of test tuples", "mmvaeplus": "MMVAE+: its own prior",
            "independent": "independent VAEs: latent diffusion"}
 DENSITY_NAMES = {"prior": "its own prior", "mixture": "Gaussian mixture", "diffusion": "diffusion"}
@@ -328,9 +331,12 @@ class Live:
             return fit_latent_diffusion(self.models[method], self.train, updates=self.updates, width=192, blocks=3,
                                         seed=self.seed)
 
+        plain = diffusion("mmvm")
+        guided = copy(plain)
+        guided.guidance = GUIDANCE
         return {"mixture": ("mmvm", fit_latent_density(self.models["mmvm"], self.train, 20, seed=self.seed)),
-                "diffusion": ("mmvm", diffusion("mmvm")), "own": ("mmvm", OwnLatents(self.models["mmvm"], self.test)),
-                "mmvaeplus": ("mmvaeplus", None), "independent": ("independent", diffusion("independent"))}
+                "diffusion": ("mmvm", plain), "guided": ("mmvm", guided),
+                "own": ("mmvm", OwnLatents(self.models["mmvm"], self.test)), "mmvaeplus": ("mmvaeplus", None), "independent": ("independent", diffusion("independent"))}
 
     def joint(self, name: str, n: int = 10) -> dict[str, Tensor]:
         """n joint draws, modality -> (n, 3, 28, 28)."""
