@@ -336,7 +336,8 @@ class Live:
         guided.guidance = GUIDANCE
         return {"mixture": ("mmvm", fit_latent_density(self.models["mmvm"], self.train, 20, seed=self.seed)),
                 "diffusion": ("mmvm", plain), "guided": ("mmvm", guided),
-                "own": ("mmvm", OwnLatents(self.models["mmvm"], self.test)), "mmvaeplus": ("mmvaeplus", None), "independent": ("independent", diffusion("independent"))}
+                "own": ("mmvm", OwnLatents(self.models["mmvm"], self.test)), "mmvaeplus": ("mmvaeplus", None),
+                "independent": ("independent", diffusion("independent"))}
 
     def joint(self, name: str, n: int = 10) -> dict[str, Tensor]:
         """n joint draws, modality -> (n, 3, 28, 28)."""
